@@ -1,0 +1,45 @@
+// A process's address for one context: what every process of a communicator gives to the others,
+// over MPI, when the communicator is activated. A fixed 128-byte entry, little-endian.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace mooncake_mpi::wire {
+
+inline constexpr size_t kAddressBytes = 128;
+
+// Address::flags.
+inline constexpr uint16_t kAddressCma = 1;  // may be read and written with process_vm_readv/writev
+
+struct Address {
+  std::array<std::byte, 16> uid{};   // random, one per process
+  std::array<std::byte, 16> host{};  // hash of the node's (and its namespaces') identity
+  int32_t pid = 0;
+  int32_t memfd = -1;          // the shared segment's descriptor in that process; -1: none
+  uint64_t start_time = 0;     // of the process, clock ticks: tells a reused pid
+  uint64_t segment_bytes = 0;  // of the shared segment; zero exactly when there is none
+  uint64_t probe_address = 0;  // where a peer reads to find out whether CMA works
+  uint64_t probe_magic = 0;    // and what it must find there
+  uint32_t context = 0;        // the process's number of the context: slot and generation
+  uint16_t flags = 0;
+  std::array<std::byte, 16> job_secret{};  // authenticates connections of the job
+
+  friend bool operator==(const Address&, const Address&) = default;
+};
+
+std::array<std::byte, kAddressBytes> encode(const Address& address);
+
+// An entry of another process, or why it is none.
+struct DecodedAddress {
+  std::optional<Address> address;
+  const char* reason = nullptr;  // set exactly when there is no address
+};
+
+// Reads `entry`, which must be kAddressBytes long, and checks every field.
+DecodedAddress decode_address(std::span<const std::byte> entry);
+
+}  // namespace mooncake_mpi::wire

@@ -1,0 +1,92 @@
+// The header of every packet between two processes, little-endian, and its validation. A transport
+// puts its own 4-byte sequence word in front, which makes 32 bytes.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace mooncake_mpi::wire {
+
+static_assert(std::endian::native == std::endian::little,
+              "structs are copied to the wire as they are");
+
+enum class Kind : uint8_t {
+  kEager = 1,        // a whole message: `length` bytes follow
+  kEagerSync = 2,    // EagerSync, then a whole message; the receiver answers kAck when it matched
+  kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched
+  kCts = 4,          // Cts: the receiver is ready and says who copies
+  kData = 5,         // Data, then bytes of a message: payload_bytes - sizeof(Data) of them
+  kFin = 6,          // Fin: the operation is over on the sending side of this packet
+  kAck = 7,          // Ack: a synchronous eager message was matched
+  kChunkFailed = 8,  // ChunkFailed: the sender could not copy this chunk, the receiver must
+  kCredit = 9,       // Credit: eager bytes that the receiver's unexpected queue no longer holds
+};
+
+// Header::flags. On kCts one of these, or none: then the sender alone copies.
+inline constexpr uint8_t kTogether = 1;  // both sides copy chunks of the copy job
+inline constexpr uint8_t kStream = 2;    // the sender streams kData packets
+
+struct Header {
+  Kind kind;
+  uint8_t flags;
+  uint16_t reserved;       // zero
+  uint32_t context;        // the receiver's number of the context: slot and generation
+  int32_t source;          // the sender's rank in the context's communicator
+  int32_t tag;             // zero where the packet is not a message or RTS
+  uint32_t payload_bytes;  // that follow in this packet
+  uint32_t length_low;     // whole message length in bytes; zero as for tag. Two words, because the
+  uint32_t length_high;    // header is aligned to four bytes only
+
+  uint64_t length() const { return (static_cast<uint64_t>(length_high) << 32) | length_low; }
+  void set_length(uint64_t bytes) {
+    length_low = static_cast<uint32_t>(bytes);
+    length_high = static_cast<uint32_t>(bytes >> 32);
+  }
+};
+static_assert(sizeof(Header) == 28 && alignof(Header) == 4);
+static_assert(std::is_trivially_copyable_v<Header>);
+
+// The header of a message or its RTS.
+inline Header message_header(Kind kind, uint32_t context, int32_t source, int32_t tag,
+                             uint32_t payload_bytes, uint64_t length) {
+  return {kind,
+          0,
+          0,
+          context,
+          source,
+          tag,
+          payload_bytes,
+          static_cast<uint32_t>(length),
+          static_cast<uint32_t>(length >> 32)};
+}
+
+// The header of any other packet.
+inline Header control_header(Kind kind, uint32_t context, int32_t source, uint32_t payload_bytes,
+                             uint8_t flags = 0) {
+  return {kind, flags, 0, context, source, 0, payload_bytes, 0, 0};
+}
+
+enum class Error : uint8_t {
+  kNone = 0,
+  kShort,     // fewer bytes than the header promises
+  kKind,      // not a Kind
+  kFlags,     // a flag that this kind does not have, or two that exclude each other
+  kReserved,  // a reserved field is not zero
+  kSource,    // a negative rank
+  kTag,       // a negative tag, or a tag where the kind has none
+  kPayload,   // payload_bytes does not fit the kind
+  kLength,    // a length that contradicts payload_bytes, or where the kind has none
+  kRange,     // offset + bytes or address + bytes overflows
+  kChunk,     // a copy job without chunk size
+};
+
+// One line for a log or an exception.
+const char* describe(Error error);
+
+// Checks every field of a header that came from another process. `packet_bytes` are at hand from
+// the header on; more than the packet needs is allowed (a transport's padding).
+Error validate(const Header& header, size_t packet_bytes);
+
+}  // namespace mooncake_mpi::wire

@@ -1,0 +1,112 @@
+// What follows the header, by kind: fixed layouts, little-endian, without padding bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "wire/header.h"
+
+namespace mooncake_mpi::wire {
+
+// Before the bytes of a synchronous eager message.
+struct EagerSync {
+  uint64_t send_id;
+};
+
+struct Rts {
+  uint64_t send_id;
+  uint64_t address;  // of the bytes in the sender's address space
+};
+
+struct Cts {
+  uint64_t send_id;
+  uint64_t receive_id;
+  uint64_t address;      // of the buffer in the receiver's address space
+  uint64_t length;       // bytes wanted: fewer than the message has when it is truncated
+  uint32_t copy_job;     // slot of the shared copy job; used with kTogether
+  uint32_t chunk_bytes;  // of the copy job, not zero with kTogether
+  uint64_t generation;   // of the copy job's slot
+};
+
+// Before streamed bytes.
+struct Data {
+  uint64_t receive_id;
+  uint64_t offset;  // in the message, bytes
+};
+
+struct Fin {
+  uint64_t id;      // the operation of the process that gets this packet
+  uint32_t status;  // zero: success
+  uint32_t reserved;
+};
+
+struct Ack {
+  uint64_t send_id;
+};
+
+struct ChunkFailed {
+  uint64_t receive_id;
+  uint32_t chunk;
+  uint32_t reserved;
+};
+
+struct Credit {
+  uint64_t bytes;
+};
+
+static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 16 && sizeof(Cts) == 48);
+static_assert(sizeof(Data) == 16 && sizeof(Fin) == 16 && sizeof(Ack) == 8);
+static_assert(sizeof(ChunkFailed) == 16 && sizeof(Credit) == 8);
+
+// The one kind that carries Payload at the front of its payload.
+template <class Payload>
+inline constexpr Kind kKindOf = Kind{0};
+template <>
+inline constexpr Kind kKindOf<EagerSync> = Kind::kEagerSync;
+template <>
+inline constexpr Kind kKindOf<Rts> = Kind::kRts;
+template <>
+inline constexpr Kind kKindOf<Cts> = Kind::kCts;
+template <>
+inline constexpr Kind kKindOf<Data> = Kind::kData;
+template <>
+inline constexpr Kind kKindOf<Fin> = Kind::kFin;
+template <>
+inline constexpr Kind kKindOf<Ack> = Kind::kAck;
+template <>
+inline constexpr Kind kKindOf<ChunkFailed> = Kind::kChunkFailed;
+template <>
+inline constexpr Kind kKindOf<Credit> = Kind::kCredit;
+
+// Checks of fields that the header's validation does not see.
+Error check(const Header& header, const EagerSync& payload);
+Error check(const Header& header, const Rts& payload);
+Error check(const Header& header, const Cts& payload);
+Error check(const Header& header, const Data& payload);
+Error check(const Header& header, const Fin& payload);
+Error check(const Header& header, const Ack& payload);
+Error check(const Header& header, const ChunkFailed& payload);
+Error check(const Header& header, const Credit& payload);
+
+// Copies the fixed part out of `payload`, the bytes behind a header that validate() accepted, and
+// checks it. On an error `out` holds unchecked values.
+template <class Payload>
+Error decode(const Header& header, std::span<const std::byte> payload, Payload& out) {
+  static_assert(kKindOf<Payload> != Kind{0});
+  if (header.kind != kKindOf<Payload>) return Error::kKind;
+  if (payload.size() < sizeof(Payload)) return Error::kShort;
+  std::memcpy(&out, payload.data(), sizeof(Payload));
+  return check(header, out);
+}
+
+// Writes the fixed part; returns the position behind it.
+template <class Payload>
+std::byte* encode(const Payload& payload, std::byte* to) {
+  static_assert(kKindOf<Payload> != Kind{0});
+  std::memcpy(to, &payload, sizeof(Payload));
+  return to + sizeof(Payload);
+}
+
+}  // namespace mooncake_mpi::wire
