@@ -1,0 +1,59 @@
+"""The result as JSON: the numbers, and what is needed to compare them with another run's."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mooncake_mpi.bench.options import BenchOptions
+    from mooncake_mpi.bench.table import Table
+
+
+def processor_name() -> str:
+    """The CPU's model name, or the architecture where /proc does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on outside the program."""
+    return {
+        "processor": processor_name(),
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def document(command: str, options: BenchOptions, table: Table, library: str) -> dict[str, Any]:
+    """Everything about one run, ready for JSON."""
+    return {
+        "benchmark": command,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": machine(),
+        "mpi_library": library,
+        "options": asdict(options),
+        "table": asdict(table),
+    }
+
+
+def write(path: str, content: dict[str, Any]) -> None:
+    """Write the document to ``path``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
