@@ -45,10 +45,12 @@ class BinTable {
     return bin != nullptr ? *bin : insert(make_key(source, tag));
   }
 
+  // Calls visit(source, tag, bin) for every bin, in no order.
   template <class F>
   void for_each(F&& visit) const {
     for (const Slot& slot : slots_) {
-      if (slot.bin != nullptr) visit(*slot.bin);
+      if (slot.bin == nullptr) continue;
+      visit(static_cast<int32_t>(slot.key >> 32), static_cast<int32_t>(slot.key), *slot.bin);
     }
   }
 
@@ -86,6 +88,7 @@ class BinTable {
   static constexpr uint64_t kMultiplier = 0x9e3779b97f4a7c15u;
 
   std::vector<Slot> slots_;
+  std::vector<Slot> live_;  // used while rebuilding only
   size_t mask_;
   uint64_t seed_;
   size_t used_ = 0;

@@ -31,7 +31,7 @@ class QueueLink {
   // The following three treat this link as a list.
   void make_list() { previous_ = next_ = this; }
   bool empty() const { return next_ == this; }
-  QueueLink* front() const { return next_; }
+  QueueLink& front() const { return *next_; }
 
   QueueLink* next() const { return next_; }
 
@@ -44,11 +44,9 @@ class QueueLink {
 template <class Entry, int kNumber>
 class QueueHook : public QueueLink {
  public:
-  static Entry* entry(QueueLink* link) {
-    return static_cast<Entry*>(static_cast<QueueHook*>(link));
+  static Entry& entry(QueueLink& link) {
+    return static_cast<Entry&>(static_cast<QueueHook&>(link));
   }
-  // The oldest entry of `list`, which must not be empty.
-  static Entry* oldest(const QueueLink& list) { return entry(list.front()); }
 };
 
 }  // namespace mooncake_mpi

@@ -29,7 +29,7 @@ class Matcher;
 class Posted : private QueueHook<Posted, 0> {
  public:
   Posted() = default;
-  Posted(int32_t source, int32_t tag) : source(source), tag(tag) {}
+  Posted(int32_t from, int32_t with_tag) : source(from), tag(with_tag) {}
 
   int32_t source = kAnySource;
   int32_t tag = kAnyTag;
@@ -52,7 +52,7 @@ class Unexpected : private QueueHook<Unexpected, 0>,
                    private QueueHook<Unexpected, 3> {
  public:
   Unexpected() = default;
-  Unexpected(int32_t source, int32_t tag) : source(source), tag(tag) {}
+  Unexpected(int32_t from, int32_t with_tag) : source(from), tag(with_tag) {}
 
   int32_t source = 0;
   int32_t tag = 0;
@@ -61,6 +61,11 @@ class Unexpected : private QueueHook<Unexpected, 0>,
   bool queued() const { return QueueHook<Unexpected, 0>::linked(); }
 
  private:
+  template <int kNumber>
+  void unlink_if_linked() {
+    if (QueueHook<Unexpected, kNumber>::linked()) QueueHook<Unexpected, kNumber>::unlink();
+  }
+
   friend class Matcher;
   template <class Entry, int kNumber>
   friend class QueueHook;
@@ -126,12 +131,13 @@ class Matcher {
                                   (tag == kAnyTag ? kTagWild : 0u));
   }
 
-  Posted* oldest_posted(int32_t source, int32_t tag) const;
+  // The Unexpected that `link` is the hook of, for a list of bins with `selection`.
+  static Unexpected& message_of(QueueLink& link, Selection selection);
+
   Posted* older_wildcard(Posted* best, int32_t source, int32_t tag) const;
-  Unexpected* oldest_unexpected(const Bin& bin, Selection selection) const;
+  void unlink(Posted& receive);
   void link(Unexpected& message, Selection selection);
   void build_index(Selection selection);
-  void unlink(Posted& receive);
 
   std::vector<Posted*> posted_in_order() const;
   std::vector<Unexpected*> unexpected_in_order() const;
@@ -139,8 +145,9 @@ class Matcher {
   BinTable bins_;
   size_t posted_count_ = 0;
   size_t unexpected_count_ = 0;
-  size_t posted_wildcards_ = 0;
-  // Of each selection: receives posted, and whether messages are linked for it.
+  size_t wildcards_posted_ = 0;
+  bool indexed_for_wildcards_ = false;
+  // Of each selection: receives posted, and whether messages are listed for it.
   std::array<size_t, kSelections> posted_of_{};
   std::array<bool, kSelections> indexed_{true, false, false, false};
   uint64_t next_sequence_ = 0;

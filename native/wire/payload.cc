@@ -1,0 +1,50 @@
+#include "wire/payload.h"
+
+#include <limits>
+
+namespace mooncake_mpi::wire {
+
+namespace {
+
+bool wraps(uint64_t start, uint64_t bytes) {
+  return bytes > std::numeric_limits<uint64_t>::max() - start;
+}
+
+}  // namespace
+
+Error check(const Header& /*header*/, const EagerSync& /*payload*/) {
+  return Error::kNone;
+}
+
+Error check(const Header& header, const Rts& payload) {
+  return wraps(payload.address, header.length()) ? Error::kRange : Error::kNone;
+}
+
+Error check(const Header& header, const Cts& payload) {
+  if (wraps(payload.address, payload.length)) return Error::kRange;
+  if ((header.flags & kTogether) != 0 && payload.chunk_bytes == 0) return Error::kChunk;
+  return Error::kNone;
+}
+
+Error check(const Header& header, const Data& payload) {
+  if (header.payload_bytes < sizeof(Data)) return Error::kPayload;
+  return wraps(payload.offset, header.payload_bytes - sizeof(Data)) ? Error::kRange : Error::kNone;
+}
+
+Error check(const Header& /*header*/, const Fin& payload) {
+  return payload.reserved == 0 ? Error::kNone : Error::kReserved;
+}
+
+Error check(const Header& /*header*/, const Ack& /*payload*/) {
+  return Error::kNone;
+}
+
+Error check(const Header& /*header*/, const ChunkFailed& payload) {
+  return payload.reserved == 0 ? Error::kNone : Error::kReserved;
+}
+
+Error check(const Header& /*header*/, const Credit& /*payload*/) {
+  return Error::kNone;
+}
+
+}  // namespace mooncake_mpi::wire
