@@ -1,0 +1,66 @@
+// Takes bytes as a packet or address would be taken from a peer; for the random tests and the
+// fuzzer. Returns whether they were accepted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <span>
+
+#include "wire/address.h"
+#include "wire/header.h"
+#include "wire/payload.h"
+
+namespace mooncake_mpi::wire {
+
+template <class Payload>
+bool decodes(const Header& header, std::span<const std::byte> payload) {
+  Payload out;
+  return decode(header, payload, out) == Error::kNone;
+}
+
+// Stops the program when a header that was accepted promises bytes that are not there.
+inline bool decode_packet(std::span<const std::byte> packet) {
+  if (packet.size() < sizeof(Header)) return false;
+  Header header;
+  std::memcpy(&header, packet.data(), sizeof(Header));
+  if (validate(header, packet.size()) != Error::kNone) return false;
+  if (header.payload_bytes > packet.size() - sizeof(Header)) std::abort();
+  const auto payload = packet.subspan(sizeof(Header), header.payload_bytes);
+  switch (header.kind) {
+    case Kind::kEager:
+      return true;
+    case Kind::kEagerSync:
+      return decodes<EagerSync>(header, payload);
+    case Kind::kRts:
+      return decodes<Rts>(header, payload);
+    case Kind::kCts:
+      return decodes<Cts>(header, payload);
+    case Kind::kData:
+      return decodes<Data>(header, payload);
+    case Kind::kFin:
+      return decodes<Fin>(header, payload);
+    case Kind::kAck:
+      return decodes<Ack>(header, payload);
+    case Kind::kChunkFailed:
+      return decodes<ChunkFailed>(header, payload);
+    case Kind::kCredit:
+      return decodes<Credit>(header, payload);
+  }
+  std::abort();
+}
+
+// Stops the program when an accepted address does not encode to what it was read from.
+inline bool decode_entry(std::span<const std::byte> entry) {
+  const DecodedAddress decoded = decode_address(entry);
+  if (!decoded.address) {
+    if (decoded.reason == nullptr) std::abort();
+    return false;
+  }
+  const auto again = encode(*decoded.address);
+  if (std::memcmp(again.data(), entry.data(), kAddressBytes) != 0) std::abort();
+  return true;
+}
+
+}  // namespace mooncake_mpi::wire

@@ -1,0 +1,102 @@
+// A million random and mutated buffers: none crashes a decoder, none is accepted out of bounds.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "wire_decode_all.h"
+
+namespace mooncake_mpi::wire {
+namespace {
+
+constexpr int kBuffers = 250'000;  // of each of four sorts
+
+class RandomBytes : public ::testing::Test {
+ protected:
+  uint32_t draw(uint32_t below) {
+    return std::uniform_int_distribution<uint32_t>(0, below - 1)(random_);
+  }
+
+  void fill(std::span<std::byte> bytes) {
+    for (std::byte& byte : bytes)
+      byte = static_cast<std::byte>(draw(256));
+  }
+
+  // On the heap and of exactly this size, so that a sanitizer sees the first byte too far.
+  static bool decode_exactly(std::span<const std::byte> bytes) {
+    return decode_packet(std::vector<std::byte>(bytes.begin(), bytes.end()));
+  }
+
+  // A packet as a peer would send it, of a random kind.
+  std::vector<std::byte> packet() {
+    constexpr uint32_t kFixed[] = {0, 0, 8, 16, 48, 16, 16, 8, 16, 8};
+    const auto kind = static_cast<Kind>(1 + draw(9));
+    const bool bytes_follow =
+        kind == Kind::kEager || kind == Kind::kEagerSync || kind == Kind::kData;
+    const bool message = kind <= Kind::kRts;
+    const uint32_t more = bytes_follow ? draw(64) : 0;
+    const uint32_t payload_bytes = kFixed[static_cast<size_t>(kind)] + more;
+    const Header header =
+        message ? message_header(kind, draw(1000), static_cast<int32_t>(draw(8)),
+                                 static_cast<int32_t>(draw(1000)), payload_bytes, more)
+                : control_header(kind, draw(1000), static_cast<int32_t>(draw(8)), payload_bytes,
+                                 kind == Kind::kCts ? static_cast<uint8_t>(draw(3)) : uint8_t{0});
+    std::vector<std::byte> bytes(sizeof(Header) + payload_bytes, std::byte{1});
+    std::memcpy(bytes.data(), &header, sizeof(Header));
+    if (kind == Kind::kFin || kind == Kind::kChunkFailed) {
+      std::fill(bytes.end() - 4, bytes.end(), std::byte{0});
+    }
+    return bytes;
+  }
+
+  std::mt19937 random_{20240607};
+};
+
+TEST_F(RandomBytes, WellFormedPacketsAreAccepted) {
+  for (int i = 0; i < kBuffers; ++i)
+    ASSERT_TRUE(decode_exactly(packet()));
+}
+
+TEST_F(RandomBytes, RandomPacketsNeverCrash) {
+  for (int i = 0; i < kBuffers; ++i) {
+    std::vector<std::byte> bytes(draw(160));
+    fill(bytes);
+    if (!bytes.empty()) bytes[0] = static_cast<std::byte>(draw(12));  // past the kind now and then
+    decode_exactly(bytes);
+  }
+}
+
+TEST_F(RandomBytes, MutatedPacketsNeverCrash) {
+  int accepted = 0;
+  for (int i = 0; i < kBuffers; ++i) {
+    std::vector<std::byte> bytes = packet();
+    for (uint32_t change = 0; change <= draw(3); ++change) {
+      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
+    }
+    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+    accepted += decode_exactly(bytes);
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_LT(accepted, kBuffers);
+}
+
+TEST_F(RandomBytes, RandomAndMutatedAddressesAreRefused) {
+  Address address;
+  address.pid = 1;
+  fill(address.uid);
+  const auto good = encode(address);
+  ASSERT_TRUE(decode_entry(good));
+  for (int i = 0; i < kBuffers; ++i) {
+    std::vector<std::byte> bytes(good.begin(), good.end());
+    if (i % 2 == 0) {
+      fill(bytes);
+    } else {
+      bytes[draw(kAddressBytes)] ^= static_cast<std::byte>(1 + draw(255));
+    }
+    ASSERT_FALSE(decode_entry(bytes));
+  }
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::wire
