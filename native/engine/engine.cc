@@ -1,0 +1,283 @@
+#include "engine/engine.h"
+
+#include <sched.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "engine/process_identity.h"
+
+namespace mooncake_mpi {
+namespace {
+
+std::uint64_t key_of(const ProcessId& process) {
+  std::uint64_t key;
+  std::memcpy(&key, process.data(), sizeof key);
+  return key;
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineConfig& config, const ProcessId& process)
+    : config_(config), process_(process), protocol_(config.limits) {}
+
+Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
+                                               std::unique_ptr<linux_driver::ProcessMemory> memory) {
+  const wire::Address address = identify_process();
+  std::unique_ptr<Engine> engine(new Engine(config, address.uid));
+  engine->own_address_ = address;
+  engine->self_ = std::make_unique<SelfTransport>(address.uid);
+  engine->lanes_.push_back(engine->self_.get());
+  if (config.shm) {
+    if (memory == nullptr && config.cross_memory) {
+      memory = std::make_unique<linux_driver::SystemProcessMemory>();
+    } else if (memory == nullptr) {
+      memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
+    }
+    auto shm = shm::ShmTransport::create(address.uid, std::move(memory));
+    if (!shm) return shm.failure();
+    engine->shm_ = std::move(shm).value();
+    engine->lanes_.push_back(engine->shm_.get());
+    engine->doorbell_ = &engine->shm_->doorbell();
+  }
+  for (Transport* lane : engine->lanes_) lane->describe(engine->own_address_);
+  engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
+  engine->protocol_.set_doorbell(engine->doorbell_);
+  engine->choose_policy();
+  return engine;
+}
+
+Engine::~Engine() = default;
+
+// Processes of this node that share our cores decide how long it pays to poll.
+void Engine::choose_policy() {
+  int processes = 0;
+  for (const auto& [key, peers] : peers_) {
+    for (const auto& peer : peers) processes += peer->address.host == own_address_.host ? 1 : 0;
+  }
+  oversubscribed_ = processes > usable_cores();
+  policy_.spin_ns = oversubscribed_ ? 1'000 : config_.spin_ns;
+  policy_.yield_ns = oversubscribed_ ? 500'000 : 200'000;
+}
+
+Result<Context*> Engine::create_context(std::int32_t rank, std::int32_t size) {
+  std::lock_guard lock(mutex_);
+  Context* context = protocol_.contexts().create();
+  if (context == nullptr) return Failure{Error::kNoMemory, "too many communicators at once"};
+  context->rank = rank;
+  context->size = size;
+  return context;
+}
+
+wire::Address Engine::address(const Context& context) const {
+  wire::Address address = own_address_;
+  address.context = context.number;
+  return address;
+}
+
+Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>& members) {
+  std::lock_guard lock(mutex_);
+  if (members.size() != static_cast<std::size_t>(context.size)) {
+    return Failure{Error::kCommunicator, "expected " + std::to_string(context.size) +
+                                             " addresses, got " + std::to_string(members.size())};
+  }
+  std::vector<Context::Member> table;
+  table.reserve(members.size());
+  for (const wire::Address& member : members) {
+    auto& bucket = peers_[key_of(member.uid)];
+    Peer* peer = nullptr;
+    for (const auto& known : bucket) {
+      if (known->address.uid == member.uid) peer = known.get();
+    }
+    if (peer == nullptr) peer = bucket.emplace_back(std::make_unique<Peer>(member)).get();
+    table.push_back({peer, member.context});
+  }
+  context.members = std::move(table);
+  choose_policy();
+  return true;
+}
+
+void Engine::close_context(Context& context) {
+  std::lock_guard lock(mutex_);
+  protocol_.close_context(context);
+}
+
+Peer* Engine::on_connect(const ProcessId& process) {
+  auto bucket = peers_.find(key_of(process));
+  if (bucket == peers_.end()) return nullptr;
+  for (const auto& peer : bucket->second) {
+    if (peer->address.uid != process) continue;
+    const bool connected = peer->channel != nullptr || connect(*peer).ok();
+    return connected ? peer.get() : nullptr;
+  }
+  return nullptr;
+}
+
+Result<bool> Engine::connect(Peer& peer) {
+  std::string reasons;
+  for (Transport* lane : lanes_) {
+    std::string reason = lane->unreachable_reason(peer.address);
+    if (reason.empty() && lane != self_.get() && peer.address.host != own_address_.host) {
+      reason = "another host";
+    }
+    if (reason.empty()) {
+      auto channel = lane->connect(peer.address, peer);
+      if (channel) {
+        peer.channel = std::move(channel).value();
+        peer.lane = lane->name();
+        return true;
+      }
+      reason = channel.failure().message;
+    }
+    if (lane == self_.get()) continue;
+    reasons += (reasons.empty() ? "" : "; ") + std::string(lane->name()) + ": " + reason;
+  }
+  if (reasons.empty()) reasons = "no lane to other processes is enabled";
+  return Failure{Error::kUnreachable, "no lane reaches process " +
+                                          std::to_string(peer.address.pid) + " (" + reasons + ")"};
+}
+
+Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
+                                std::int32_t tag, const Buffer& buffer, SendMode mode) {
+  std::lock_guard lock(mutex_);
+  const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
+  Peer& peer = *member.peer;
+  if (peer.channel == nullptr) {
+    Result<bool> connected = connect(peer);
+    if (!connected) {
+      Failure failure = connected.failure();
+      failure.message = "rank " + std::to_string(dest) + ": " + failure.message;
+      return failure;
+    }
+  }
+  Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
+  operation.peer = &peer;
+  operation.buffer = buffer;
+  operation.header = header(context, member, channel, tag, buffer);
+  operation.completion.source = context.rank;
+  operation.completion.tag = tag;
+  operation.completion.bytes = buffer.bytes;
+  if (mode == SendMode::kBuffered && buffer.bytes != 0) {
+    operation.owned_buffer.reset(new (std::nothrow) std::byte[buffer.bytes]);
+    if (operation.owned_buffer == nullptr) {
+      operation.stage = Operation::Stage::kDone;
+      protocol_.release(operation);
+      return Failure{Error::kNoMemory, "no memory for a buffered message"};
+    }
+    std::memcpy(operation.owned_buffer.get(), buffer.address, buffer.bytes);
+    operation.buffer.address = operation.owned_buffer.get();
+  }
+  protocol_.start_send(operation, mode == SendMode::kSynchronous);
+  return &operation;
+}
+
+Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t source,
+                           std::int32_t tag, const Buffer& buffer) {
+  std::lock_guard lock(mutex_);
+  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
+  operation.context = &context;
+  operation.source = source;
+  operation.tag = tag;
+  operation.buffer = buffer;
+  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
+  protocol_.start_receive(operation, channel);
+  return &operation;
+}
+
+Operation* Engine::receive_any_size(Context& context, MatchChannel channel, std::int32_t source,
+                                    std::int32_t tag) {
+  std::lock_guard lock(mutex_);
+  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
+  operation.context = &context;
+  operation.source = source;
+  operation.tag = tag;
+  operation.buffer = {};
+  operation.allocate_on_match = true;
+  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
+  protocol_.start_receive(operation, channel);
+  return &operation;
+}
+
+Operation* Engine::receive_matched(Context& context, UnexpectedMessage& message,
+                                   const Buffer* buffer) {
+  std::lock_guard lock(mutex_);
+  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
+  operation.context = &context;
+  operation.source = message.source;
+  operation.tag = message.tag;
+  operation.buffer = buffer != nullptr ? *buffer : Buffer{};
+  operation.allocate_on_match = buffer == nullptr;
+  protocol_.start_matched_receive(operation, message);
+  return &operation;
+}
+
+bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
+                    UnexpectedMessage** message) {
+  progress();
+  std::lock_guard lock(mutex_);
+  Matcher& matcher = context.matcher(MatchChannel::kMessages);
+  Unexpected* found = message != nullptr ? matcher.take(source, tag) : matcher.find(source, tag);
+  if (found == nullptr) return false;
+  envelope = {found->source, found->tag, static_cast<UnexpectedMessage*>(found)->header.length()};
+  if (message != nullptr) *message = static_cast<UnexpectedMessage*>(found);
+  return true;
+}
+
+bool Engine::cancel(Operation& operation, MatchChannel channel) {
+  std::lock_guard lock(mutex_);
+  return protocol_.cancel(operation, channel);
+}
+
+void Engine::release(Operation& operation) {
+  std::lock_guard lock(mutex_);
+  protocol_.release(operation);
+}
+
+unsigned Engine::progress() {
+  std::lock_guard lock(mutex_);
+  unsigned count = shm_ != nullptr ? shm_->poll(*this) : 0;
+  count += self_->poll(*this);
+  return count + protocol_.advance();
+}
+
+bool Engine::flush(std::uint64_t timeout_ns) {
+  auto drained = [this] {
+    std::lock_guard lock(mutex_);
+    bool sending = !protocol_.outbox_empty();
+    protocol_.operations().for_each_live([&](const Operation& operation) {
+      sending |= operation.kind == Operation::Kind::kSend && !operation.owned &&
+                 operation.stage != Operation::Stage::kDone;
+    });
+    return !sending;
+  };
+  const std::uint64_t deadline = now_ns() + timeout_ns;
+  while (!drained()) {
+    const std::uint64_t now = now_ns();
+    if (now >= deadline) return false;
+    wait(drained, std::min<std::uint64_t>(deadline - now, 50'000'000));
+  }
+  return true;
+}
+
+std::string Engine::lane_of(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  if (peer.channel == nullptr) {
+    Result<bool> connected = connect(peer);
+    if (!connected) return connected.failure().message;
+  }
+  return peer.lane;
+}
+
+bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  return peer.channel != nullptr && peer.channel->can_read_peer();
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,139 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/biased_mutex.h"
+#include "drivers/linux/membarrier.h"
+#include "engine/config.h"
+#include "engine/waiter.h"
+#include "protocol/protocol.h"
+#include "transport/self/self_transport.h"
+#include "transport/shm/shm_transport.h"
+
+namespace mooncake_mpi {
+
+// How a send ends: standard and ready when the buffer may be used again, synchronous when it has
+// matched, buffered at once (the engine keeps a copy).
+enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2, kBuffered = 3 };
+
+// The engine of one process: its peers, its lanes, and the operations under way. Thread-safe; any
+// thread that waits makes progress for all.
+class Engine final : private PacketSink {
+ public:
+  static Result<std::unique_ptr<Engine>> create(
+      const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr);
+  ~Engine() override;
+
+  // --- communicators ---
+  // A context of `size` processes in which this one is `rank`. Its address() goes to every member;
+  // activate() takes all members' addresses, in rank order.
+  Result<Context*> create_context(std::int32_t rank, std::int32_t size);
+  wire::Address address(const Context& context) const;
+  Result<bool> activate(Context& context, const std::vector<wire::Address>& members);
+  void close_context(Context& context);
+
+  // --- point to point; ranks and tags were checked by the caller ---
+  // A standard-mode send of a small message that is done on return; false: use send().
+  bool try_send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
+                    const Buffer& buffer) {
+    const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
+    if (buffer.bytes > config_.limits.eager_bytes) return false;
+    std::lock_guard lock(mutex_);
+    if (member.peer->channel == nullptr) [[unlikely]] return false;
+    return protocol_.try_send_now(*member.peer, header(context, member, channel, tag, buffer), buffer);
+  }
+  Result<Operation*> send(Context& context, MatchChannel channel, std::int32_t dest,
+                          std::int32_t tag, const Buffer& buffer, SendMode mode);
+  Operation* receive(Context& context, MatchChannel channel, std::int32_t source, std::int32_t tag,
+                     const Buffer& buffer);
+  // The engine allocates the buffer (Operation::owned_buffer) when the message's length is known.
+  Operation* receive_any_size(Context& context, MatchChannel channel, std::int32_t source,
+                              std::int32_t tag);
+  // A message taken by improbe(): into `buffer`, or one that the engine allocates when it is null.
+  Operation* receive_matched(Context& context, UnexpectedMessage& message, const Buffer* buffer);
+
+  struct Envelope {
+    std::int32_t source;
+    std::int32_t tag;
+    std::uint64_t bytes;
+  };
+  // One poll; true and the envelope if a message waits. With `message` it is taken from the queue.
+  bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
+              UnexpectedMessage** message = nullptr);
+  bool cancel(Operation& operation, MatchChannel channel);
+  void release(Operation& operation);
+
+  // --- progress ---
+  unsigned progress();
+  // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
+  template <class Done>
+  bool spin(Done&& done, int turns) {
+    for (int turn = 0; turn < turns; ++turn) {
+      progress();
+      if (done()) return true;
+      cpu_relax();
+    }
+    return false;
+  }
+  template <class Done>
+  WaitResult wait(Done&& done, std::uint64_t timeout_ns) {
+    return wait_for(
+        *doorbell_, barrier_, policy_, timeout_ns, done, [this] { return progress(); },
+        [this](bool sleeping) {
+          std::lock_guard lock(mutex_);
+          protocol_.want_room(sleeping);
+        });
+  }
+  // Sends what is queued; gives up after `timeout_ns`. Called before MPI is finalised.
+  bool flush(std::uint64_t timeout_ns);
+
+  // --- for info and doctor ---
+  template <class Visit>
+  void inspect(Visit&& visit) {
+    std::lock_guard lock(mutex_);
+    visit(protocol_);
+  }
+  std::string lane_of(const Context& context, std::int32_t rank);
+  bool cross_memory_with(const Context& context, std::int32_t rank);
+  const EngineConfig& config() const noexcept { return config_; }
+  bool oversubscribed() const noexcept { return oversubscribed_; }
+
+ private:
+  Engine(const EngineConfig& config, const ProcessId& process);
+
+  void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
+    protocol_.on_packet(from, header, payload);
+  }
+  Peer* on_connect(const ProcessId& process) override;
+  Result<bool> connect(Peer& peer);
+  void choose_policy();
+
+  static wire::Header header(const Context& context, const Context::Member& member,
+                             MatchChannel channel, std::int32_t tag, const Buffer& buffer) noexcept {
+    return wire::message_header(wire::Kind::kEager,
+                                ContextTable::with_channel(member.number, channel), context.rank, tag,
+                                0, buffer.bytes);
+  }
+
+  EngineConfig config_;
+  ProcessId process_;
+  wire::Address own_address_;
+  mutable BiasedMutex mutex_;  // guards everything below
+  linux_driver::GlobalBarrier barrier_;
+  Protocol protocol_;
+  std::unique_ptr<SelfTransport> self_;
+  std::unique_ptr<shm::ShmTransport> shm_;
+  std::vector<Transport*> lanes_;  // fastest first
+  std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
+  Doorbell own_doorbell_;  // when there is no segment to hold one
+  Doorbell* doorbell_ = &own_doorbell_;
+  WaitPolicy policy_{};
+  bool oversubscribed_ = false;
+};
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,71 @@
+#include "engine/process_identity.h"
+
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace mooncake_mpi {
+namespace {
+
+std::string read_line(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+std::uint64_t inode(const char* path) {
+  struct stat status {};
+  return stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+// FNV-1a with two starting points: an identity, not a defence.
+std::uint64_t hash(const std::string& text, std::uint64_t start) {
+  for (char c : text) start = (start ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return start;
+}
+
+// Processes share a host when they share a kernel's boot and the namespace in which a pid means
+// the same process.
+std::string host_identity() {
+  if (const char* forced = std::getenv("MOONCAKE_MPI_HOST_ID"); forced != nullptr && *forced != 0) {
+    return std::string("forced:") + forced;
+  }
+  return read_line("/proc/sys/kernel/random/boot_id") + "/" +
+         std::to_string(inode("/proc/self/ns/pid"));
+}
+
+std::uint64_t start_time() {
+  const std::string line = read_line("/proc/self/stat");
+  const std::size_t name_end = line.rfind(')');  // the name may hold spaces and parentheses
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(line.substr(name_end + 1));
+  std::string field;
+  for (int i = 0; i < 20; ++i) fields >> field;  // field 22 of the whole line
+  return std::strtoull(field.c_str(), nullptr, 10);
+}
+
+}  // namespace
+
+wire::Address identify_process() {
+  wire::Address address;
+  if (getrandom(address.uid.data(), address.uid.size(), 0) !=
+      static_cast<ssize_t>(address.uid.size())) {
+    const std::uint64_t words[2] = {static_cast<std::uint64_t>(getpid()), start_time()};
+    std::memcpy(address.uid.data(), words, sizeof words);
+  }
+  const std::string host = host_identity();
+  const std::uint64_t words[2] = {hash(host, 0xcbf29ce484222325u), hash(host, 0x9e3779b97f4a7c15u)};
+  std::memcpy(address.host.data(), words, sizeof words);
+  address.pid = getpid();
+  address.start_time = start_time();
+  return address;
+}
+
+}  // namespace mooncake_mpi

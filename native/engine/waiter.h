@@ -1,0 +1,63 @@
+#pragma once
+
+#include <sched.h>
+
+#include <cstdint>
+
+#include "base/clock.h"
+#include "drivers/linux/membarrier.h"
+#include "transport/doorbell.h"
+
+namespace mooncake_mpi {
+
+// How a thread waits: it polls for a while, gives its core to others for a while, then sleeps on
+// the doorbell. With more processes than cores it hardly polls at all.
+struct WaitPolicy {
+  std::uint64_t spin_ns;
+  std::uint64_t yield_ns;
+};
+
+enum class WaitResult : std::uint8_t { kDone, kTimeout, kInterrupted };
+
+// Polls `progress()` (work done, 0 = idle) until `done()`, for at most `timeout_ns`. Before it
+// sleeps `before_sleep(true)` is called, afterwards `before_sleep(false)`. Returns kInterrupted
+// when a signal arrived while it slept.
+template <class Done, class Progress, class BeforeSleep>
+WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barrier,
+                    const WaitPolicy& policy, std::uint64_t timeout_ns, Done&& done,
+                    Progress&& progress, BeforeSleep&& before_sleep) {
+  if (done()) return WaitResult::kDone;
+  const std::uint64_t start = now_ns();
+  std::uint64_t idle_since = start;
+  for (std::uint32_t turn = 1;; ++turn) {
+    const bool worked = progress() != 0;
+    if (done()) return WaitResult::kDone;
+    if (turn % 64 != 0 && !worked) {
+      cpu_relax();
+      continue;
+    }
+    const std::uint64_t now = now_ns();
+    if (now - start >= timeout_ns) return WaitResult::kTimeout;
+    if (worked) {
+      idle_since = now;
+    } else if (now - idle_since >= policy.spin_ns + policy.yield_ns) {
+      before_sleep(true);
+      const std::uint32_t ticket = doorbell.announce();
+      barrier.issue();
+      const bool work_came = progress() != 0 || done();
+      int rc = 0;
+      if (!work_came) rc = linux_driver::futex_wait(doorbell.rung, ticket, timeout_ns - (now - start));
+      doorbell.retire();
+      before_sleep(false);
+      if (progress() != 0 || work_came) idle_since = now_ns();
+      if (done()) return WaitResult::kDone;
+      if (rc == EINTR) return WaitResult::kInterrupted;
+    } else if (now - idle_since >= policy.spin_ns) {
+      // Every turn of the yield phase is one look and one sched_yield.
+      sched_yield();
+      turn = 63;
+    }
+  }
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,26 @@
+#include "protocol/context.h"
+
+namespace mooncake_mpi {
+
+Context* ContextTable::create() {
+  if (free_.empty()) {
+    if (contexts_.size() > kSlotMask) return nullptr;
+    free_.push_back(static_cast<std::uint32_t>(contexts_.size()));
+    contexts_.emplace_back();
+    generations_.push_back(0);
+  }
+  const std::uint32_t slot = free_.back();
+  free_.pop_back();
+  auto context = std::make_unique<Context>();
+  context->number = slot | generations_[slot]++ << (kSlotBits + kChannelBits);
+  contexts_[slot] = std::move(context);
+  return contexts_[slot].get();
+}
+
+void ContextTable::destroy(Context& context) noexcept {
+  const std::uint32_t slot = context.number & kSlotMask;
+  contexts_[slot].reset();
+  free_.push_back(slot);
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "matching/matcher.h"
+
+namespace mooncake_mpi {
+
+struct Peer;
+
+// The matching spaces of a communicator: messages of different channels never match each other.
+enum class MatchChannel : std::uint8_t { kMessages = 0, kAttachments = 1, kPartitions = 2 };
+inline constexpr std::size_t kMatchChannels = 3;
+
+// A communicator as matching and the wire see it. Every process numbers its own contexts and tells
+// its number to the others, so a message carries the receiver's number: it is an index, and it is
+// valid from before the first peer can know it until the communicator is freed.
+struct Context {
+  struct Member {
+    Peer* peer = nullptr;
+    std::uint32_t number = 0;  // of this communicator's context in that process
+  };
+
+  std::uint32_t number = 0;
+  std::int32_t rank = 0;
+  std::int32_t size = 0;
+  bool closing = false;  // freed by its owner, kept while receives are posted
+  std::vector<Member> members;  // by rank; empty until activated
+  std::array<std::unique_ptr<Matcher>, kMatchChannels> matchers;
+
+  std::size_t posted_count() const {
+    std::size_t count = 0;
+    for (const auto& matcher : matchers) count += matcher != nullptr ? matcher->posted_count() : 0;
+    return count;
+  }
+
+  Matcher& matcher(MatchChannel channel) {
+    auto& matcher = matchers[static_cast<std::size_t>(channel)];
+    if (matcher == nullptr) [[unlikely]] matcher = std::make_unique<Matcher>();
+    return *matcher;
+  }
+};
+
+// Contexts by number: slot, match channel and generation packed in 32 bits.
+class ContextTable {
+ public:
+  static constexpr std::uint32_t kSlotBits = 18;
+  static constexpr std::uint32_t kChannelBits = 2;
+
+  // nullptr when all slots are taken.
+  Context* create();
+  void destroy(Context& context) noexcept;
+
+  Context* find(std::uint32_t number) const noexcept {
+    const std::uint32_t slot = number & kSlotMask;
+    if (slot >= contexts_.size()) return nullptr;
+    Context* context = contexts_[slot].get();
+    return context != nullptr && context->number == (number & ~kChannelMask) ? context : nullptr;
+  }
+
+  static std::uint32_t with_channel(std::uint32_t number, MatchChannel channel) noexcept {
+    return number | static_cast<std::uint32_t>(channel) << kSlotBits;
+  }
+  // False when the number names no channel.
+  static bool channel_of(std::uint32_t number, MatchChannel& channel) noexcept {
+    const std::uint32_t index = (number & kChannelMask) >> kSlotBits;
+    channel = static_cast<MatchChannel>(index);
+    return index < kMatchChannels;
+  }
+
+  template <class Visit>
+  void for_each(Visit&& visit) const {
+    for (const auto& context : contexts_) {
+      if (context != nullptr) visit(*context);
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t kSlotMask = (1u << kSlotBits) - 1;
+  static constexpr std::uint32_t kChannelMask = ((1u << kChannelBits) - 1) << kSlotBits;
+
+  std::vector<std::unique_ptr<Context>> contexts_;
+  std::vector<std::uint32_t> generations_;
+  std::vector<std::uint32_t> free_;
+};
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "base/intrusive_list.h"
+#include "base/result.h"
+#include "matching/matcher.h"
+#include "memory/buffer.h"
+#include "transport/copy_job.h"
+#include "wire/header.h"
+
+namespace mooncake_mpi {
+
+struct Peer;
+struct Context;
+
+// What an operation tells when it is done.
+struct Completion {
+  Error error = Error::kNone;
+  bool cancelled = false;
+  std::int32_t source = 0;
+  std::int32_t tag = 0;
+  std::uint64_t bytes = 0;  // received, or sent
+};
+
+struct WorkTag {};
+struct OutboxTag {};
+
+// One send or receive under way. Pooled and used again; `generation` tells its lives apart, so that
+// an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's lock.
+struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
+  enum class Kind : std::uint8_t { kSend, kReceive };
+  enum class Stage : std::uint8_t {
+    kIdle,      // in the pool
+    kQueued,    // send: waits for room in the channel
+    kPosted,    // receive: in the matcher
+    kAnnounced, // send: RTS or synchronous eager is out, the peer answers
+    kCopying,   // this process copies chunks (receive) or helps to (send)
+    kStreaming, // fragments are under way
+    kDone,
+  };
+
+  std::atomic<bool> done{false};
+  bool owned = false;  // a handle outside the engine refers to it
+  Kind kind = Kind::kSend;
+  Stage stage = Stage::kIdle;
+  bool allocate_on_match = false;
+  std::uint32_t index = 0;       // in the pool, fixed
+  std::uint32_t generation = 0;  // of this life
+  Completion completion;
+
+  Peer* peer = nullptr;        // send: destination; receive: who matched, or whom an exact receive names
+  Context* context = nullptr;  // receive
+  Buffer buffer;
+  std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive
+  wire::Header header;                        // send: as it goes out; receive: of the message that matched
+
+  // Rendezvous.
+  std::uint64_t remote_id = 0;
+  std::uint64_t remote_address = 0;
+  std::uint64_t transfer_bytes = 0;
+  std::uint64_t transferred_bytes = 0;  // stream: sent or received so far
+  std::uint32_t chunk_bytes = 0;
+  std::uint32_t chunk_count = 0;
+  std::uint32_t next_chunk = 0;  // copy without a job
+  std::uint32_t job = 0;
+  std::uint32_t job_generation = 0;
+  std::uint32_t failed_chunks = 0;
+
+  // Called with the engine's lock held, once, when the operation is done.
+  void (*on_complete)(Operation&, void*) = nullptr;
+  void* on_complete_argument = nullptr;
+
+  // How the operation is named on the wire.
+  std::uint64_t id() const noexcept { return std::uint64_t{generation} << 32 | index; }
+};
+
+}  // namespace mooncake_mpi

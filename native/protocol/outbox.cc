@@ -1,0 +1,82 @@
+// Packets that found no room in their channel, and the way in which every control packet is sent.
+#include <algorithm>
+
+#include "protocol/protocol.h"
+#include "protocol/send_control.h"
+
+namespace mooncake_mpi {
+
+bool Protocol::send_or_queue(Peer& peer, const wire::Header& header, Bytes payload) {
+  if (peer.outbox.empty() && peer.channel->try_send(header, payload, {})) return true;
+  OutboxEntry entry;
+  entry.header = header;
+  entry.payload_bytes = static_cast<std::uint32_t>(payload.size());
+  std::memcpy(entry.payload.data(), payload.data(), payload.size());
+  queue(peer, entry);
+  return false;
+}
+
+void Protocol::queue(Peer& peer, OutboxEntry entry) {
+  peer.outbox.push_back(entry);
+  if (!peer.in_outbox_list) {
+    peer.in_outbox_list = true;
+    peers_with_outbox_.push_back(&peer);
+  }
+}
+
+unsigned Protocol::flush(Peer& peer) {
+  unsigned sent = 0;
+  while (!peer.outbox.empty()) {
+    const OutboxEntry& entry = peer.outbox.front();
+    if (entry.operation != nullptr) {
+      // announce() may complete and recycle the operation, so the entry goes first.
+      Operation& operation = *entry.operation;
+      if (!announce(operation)) break;
+    } else if (!peer.channel->try_send(entry.header, Bytes(entry.payload.data(), entry.payload_bytes),
+                                       {})) {
+      break;
+    }
+    peer.outbox.pop_front();
+    ++sent;
+  }
+  return sent;
+}
+
+void Protocol::drop_from_outbox(Operation& send) {
+  std::erase_if(send.peer->outbox,
+                [&](const OutboxEntry& entry) { return entry.operation == &send; });
+}
+
+void Protocol::want_room(bool wanted) {
+  for (Peer* peer : peers_with_outbox_) {
+    if (peer->channel != nullptr) peer->channel->want_room(wanted);
+  }
+  work_.for_each([&](Operation& operation) {
+    if (operation.stage == Operation::Stage::kStreaming) operation.peer->channel->want_room(wanted);
+  });
+}
+
+unsigned Protocol::advance() {
+  unsigned progress = 0;
+  if (!peers_with_outbox_.empty()) [[unlikely]] {
+    for (Peer* peer : peers_with_outbox_) progress += flush(*peer);
+    std::erase_if(peers_with_outbox_, [](Peer* peer) {
+      if (peer->outbox.empty()) peer->in_outbox_list = false;
+      return peer->outbox.empty();
+    });
+  }
+  if (!work_.empty()) [[unlikely]] {
+    work_.for_each([&](Operation& operation) {
+      if (operation.stage == Operation::Stage::kStreaming) {
+        progress += advance_stream(operation);
+      } else if (operation.kind == Operation::Kind::kReceive) {
+        progress += advance_copy(operation);
+      } else {
+        progress += advance_help(operation);
+      }
+    });
+  }
+  return progress;
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,134 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "protocol/context.h"
+#include "protocol/operation_pool.h"
+#include "protocol/peer.h"
+#include "protocol/unexpected_message.h"
+#include "transport/doorbell.h"
+
+namespace mooncake_mpi {
+
+struct ProtocolLimits {
+  std::uint64_t eager_bytes = 8 * 1024;            // longer messages go by rendezvous
+  std::uint64_t unexpected_bytes = 1024 * 1024;    // of eager messages unmatched, per peer
+  std::uint64_t shared_copy_bytes = 32 * 1024;     // from here on both sides copy
+};
+
+struct ProtocolCounters {
+  std::uint64_t eager_sent = 0;
+  std::uint64_t rendezvous_sent = 0;
+  std::uint64_t unexpected_received = 0;
+  std::uint64_t chunks_read = 0;
+  std::uint64_t chunks_written = 0;
+  std::uint64_t fragments_sent = 0;
+  std::uint64_t packets_rejected = 0;
+};
+
+// How a message gets from a send to its receive: eager or rendezvous, and in a rendezvous by whom
+// the bytes are moved. Knows channels and matchers, no lane. Engine lock held for every call.
+//
+//   eager       one packet; unmatched ones are stored by the receiver, as many as credits allow
+//   rendezvous  RTS -> (match) -> the receiver reads the sender's memory, the sender writing
+//               chunks of a shared job meanwhile (CTS together), -> FIN
+//               or, where memory cannot be read: RTS -> CTS stream -> DATA ...
+class Protocol {
+ public:
+  explicit Protocol(const ProtocolLimits& limits) noexcept : limits_(limits) {}
+  ~Protocol();
+  Protocol(const Protocol&) = delete;
+  Protocol& operator=(const Protocol&) = delete;
+
+  // Completions by one thread wake others that sleep on this doorbell.
+  void set_doorbell(Doorbell* doorbell) noexcept { doorbell_ = doorbell; }
+
+  // Sending. The header names context, source and tag; its kind is chosen here.
+  // A small message right away, without an operation; false: use start_send.
+  bool try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer);
+  void start_send(Operation& send, bool synchronous);
+
+  // Receiving: `receive` has source, tag, buffer and context set.
+  void start_receive(Operation& receive, MatchChannel channel);
+  // A message taken by a matched probe.
+  void start_matched_receive(Operation& receive, UnexpectedMessage& message);
+
+  // True if the operation was still unmatched; it completes as cancelled.
+  bool cancel(Operation& operation, MatchChannel channel);
+  void complete(Operation& operation, Error error);
+  // A handle outside the engine lets go of the operation.
+  void release(Operation& operation);
+
+  void on_packet(Peer& from, const wire::Header& header, Bytes payload);
+  // Sends what waited for room and copies a chunk of each transfer; 0 when there was nothing to do.
+  unsigned advance();
+  bool outbox_empty() const noexcept { return peers_with_outbox_.empty(); }
+  void want_room(bool wanted);
+
+  // The peer is gone: its operations fail with `error`.
+  void fail_peer(Peer& peer, Error error);
+  // The communicator was freed: its unmatched messages are dropped.
+  void close_context(Context& context);
+
+  OperationPool& operations() noexcept { return operations_; }
+  ContextTable& contexts() noexcept { return contexts_; }
+  UnexpectedPool& unexpected() noexcept { return unexpected_; }
+  const ProtocolCounters& counters() const noexcept { return counters_; }
+  const ProtocolLimits& limits() const noexcept { return limits_; }
+
+ private:
+  // outbox.cc
+  bool send_or_queue(Peer& peer, const wire::Header& header, Bytes payload);
+  template <class Payload>
+  void send_control(Peer& peer, const Payload& payload, std::uint8_t flags = 0);
+  unsigned flush(Peer& peer);
+  void queue(Peer& peer, OutboxEntry entry);
+  void drop_from_outbox(Operation& send);
+
+  // send.cc
+  bool announce(Operation& send);
+  bool credit_left(Peer& peer, std::uint64_t bytes) noexcept;
+  void on_ack(Peer& from, const wire::Header& header, Bytes payload);
+  void on_fin(Peer& from, const wire::Header& header, Bytes payload);
+  Operation* find_send(Peer& from, std::uint64_t id);
+
+  // receive.cc
+  void on_message(Peer& from, const wire::Header& header, Bytes payload);
+  void accept_message(Operation& receive, UnexpectedMessage& message);
+  void accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
+                    std::uint64_t send_id);
+  void prepare_receive(Operation& receive, Peer& from, const wire::Header& header);
+  void drop_unexpected(Matcher& matcher);
+  void reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header);
+
+  // rendezvous.cc
+  void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, std::uint64_t address);
+  void on_cts(Peer& from, const wire::Header& header, Bytes payload);
+  void on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload);
+  unsigned advance_copy(Operation& receive);
+  unsigned advance_help(Operation& send);
+  void read_chunk(Operation& receive, std::uint32_t chunk);
+  void finish_copy(Operation& receive);
+  std::uint64_t chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept;
+
+  // stream.cc
+  unsigned advance_stream(Operation& send);
+  void on_data(Peer& from, const wire::Header& header, Bytes payload);
+
+  ProtocolLimits limits_;
+  ProtocolCounters counters_;
+  Doorbell* doorbell_ = nullptr;
+  OperationPool operations_;
+  ContextTable contexts_;
+  UnexpectedPool unexpected_;
+  IntrusiveList<Operation, WorkTag> work_;  // transfers with something to copy
+  std::vector<Peer*> peers_with_outbox_;
+  std::uint32_t next_job_generation_ = 1;
+};
+
+// What an unmatched eager message costs its receiver besides its bytes.
+inline constexpr std::uint64_t kMessageOverhead = 128;
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,190 @@
+// The receiving side: from a packet to a matched receive.
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "protocol/protocol.h"
+#include "protocol/send_control.h"
+
+namespace mooncake_mpi {
+
+using Stage = Operation::Stage;
+
+void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) {
+  if (wire::validate(header, sizeof header + payload.size()) != wire::Error::kNone) [[unlikely]] {
+    ++counters_.packets_rejected;
+    return;
+  }
+  switch (header.kind) {
+    case wire::Kind::kEager:
+    case wire::Kind::kEagerSync:
+    case wire::Kind::kRts: return on_message(from, header, payload);
+    case wire::Kind::kCts: return on_cts(from, header, payload);
+    case wire::Kind::kData: return on_data(from, header, payload);
+    case wire::Kind::kFin: return on_fin(from, header, payload);
+    case wire::Kind::kAck: return on_ack(from, header, payload);
+    case wire::Kind::kChunkFailed: return on_chunk_failed(from, header, payload);
+    case wire::Kind::kCredit: ++counters_.packets_rejected; return;  // this lane keeps a counter
+  }
+}
+
+void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload) {
+  std::uint64_t send_id = 0;
+  std::uint64_t address = 0;
+  if (header.kind == wire::Kind::kEagerSync) {
+    wire::EagerSync sync;
+    if (wire::decode(header, payload, sync) != wire::Error::kNone) {
+      ++counters_.packets_rejected;
+      return;
+    }
+    send_id = sync.send_id;
+    payload = payload.subspan(sizeof sync);
+  } else if (header.kind == wire::Kind::kRts) {
+    wire::Rts rts;
+    if (wire::decode(header, payload, rts) != wire::Error::kNone) {
+      ++counters_.packets_rejected;
+      return;
+    }
+    send_id = rts.send_id;
+    address = rts.address;
+    payload = {};
+  }
+
+  Context* context = contexts_.find(header.context);
+  MatchChannel channel;
+  const bool known = context != nullptr && ContextTable::channel_of(header.context, channel) &&
+                     header.source < context->size &&
+                     (context->members.empty() ||
+                      context->members[static_cast<std::size_t>(header.source)].peer == &from);
+  if (!known) [[unlikely]] {
+    reject_message(from, send_id, header);
+    return;
+  }
+
+  Matcher& matcher = context->matcher(channel);
+  if (Posted* posted = matcher.arrive(header.source, header.tag)) {
+    auto& receive = static_cast<Operation&>(*posted);
+    prepare_receive(receive, from, header);
+    if (header.kind == wire::Kind::kRts) {
+      start_transfer(receive, from, send_id, address);
+    } else {
+      accept_eager(receive, from, header, payload, send_id);
+    }
+    return;
+  }
+  UnexpectedMessage& message = unexpected_.acquire(payload.size());
+  message.source = header.source;
+  message.tag = header.tag;
+  message.peer = &from;
+  message.header = header;
+  message.send_id = send_id;
+  message.address = address;
+  if (!payload.empty()) std::memcpy(message.data(), payload.data(), payload.size());
+  matcher.enqueue(message);
+  ++counters_.unexpected_received;
+}
+
+// The communicator was freed, or never existed: the sender must not wait for ever.
+void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header) {
+  ++counters_.packets_rejected;
+  if (header.kind != wire::Kind::kRts) {
+    from.channel->return_credit(static_cast<std::uint32_t>(header.length() + kMessageOverhead));
+  }
+  if (header.kind != wire::Kind::kEager) send_control(from, wire::Fin{send_id, 1, 0});
+}
+
+void Protocol::start_receive(Operation& receive, MatchChannel channel) {
+  receive.stage = Stage::kPosted;
+  Unexpected* match = receive.context->matcher(channel).post(receive);
+  if (match != nullptr) accept_message(receive, static_cast<UnexpectedMessage&>(*match));
+}
+
+void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& message) {
+  accept_message(receive, message);
+}
+
+void Protocol::accept_message(Operation& receive, UnexpectedMessage& message) {
+  prepare_receive(receive, *message.peer, message.header);
+  if (message.is_eager()) {
+    accept_eager(receive, *message.peer, message.header, Bytes(message.data(), message.bytes),
+                 message.send_id);
+  } else {
+    start_transfer(receive, *message.peer, message.send_id, message.address);
+  }
+  unexpected_.release(message);
+}
+
+// Fills in what is known at the match: who sent it, and how much of it there is room for.
+void Protocol::prepare_receive(Operation& receive, Peer& from, const wire::Header& header) {
+  const std::uint64_t length = header.length();
+  receive.peer = &from;
+  receive.header = header;
+  if (receive.allocate_on_match) {
+    receive.owned_buffer.reset(new (std::nothrow) std::byte[length]);
+    receive.buffer.address = receive.owned_buffer.get();
+    receive.buffer.bytes = receive.owned_buffer != nullptr ? length : 0;
+    if (receive.owned_buffer == nullptr) receive.completion.error = Error::kNoMemory;
+  }
+  receive.transfer_bytes = std::min(length, receive.buffer.bytes);
+  receive.completion.source = header.source;
+  receive.completion.tag = header.tag;
+  receive.completion.bytes = receive.transfer_bytes;
+  if (receive.transfer_bytes < length && receive.completion.error == Error::kNone) {
+    receive.completion.error = Error::kTruncate;
+  }
+}
+
+void Protocol::accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
+                            std::uint64_t send_id) {
+  if (receive.transfer_bytes != 0) {
+    std::memcpy(receive.buffer.address, bytes.data(), receive.transfer_bytes);
+  }
+  from.channel->return_credit(static_cast<std::uint32_t>(bytes.size() + kMessageOverhead));
+  if (header.kind == wire::Kind::kEagerSync) send_control(from, wire::Ack{send_id});
+  complete(receive, Error::kNone);
+}
+
+// As MPI_Comm_free: receives that are still posted complete normally, and the context goes with the
+// last of them, at the next communicator that is closed.
+void Protocol::close_context(Context& closed) {
+  closed.closing = true;
+  std::vector<Context*> finished;
+  contexts_.for_each([&](Context& context) {
+    if (context.closing && context.posted_count() == 0) finished.push_back(&context);
+  });
+  for (Context* context : finished) {
+    for (auto& matcher : context->matchers) {
+      if (matcher != nullptr) drop_unexpected(*matcher);
+    }
+    contexts_.destroy(*context);
+  }
+}
+
+void Protocol::drop_unexpected(Matcher& matcher) {
+  matcher.for_each_unexpected([&](Unexpected& unexpected) {
+    auto& message = static_cast<UnexpectedMessage&>(unexpected);
+    matcher.remove(message);
+    if (message.peer->failure == Error::kNone) {
+      reject_message(*message.peer, message.send_id, message.header);
+    }
+    unexpected_.release(message);
+  });
+}
+
+void Protocol::fail_peer(Peer& peer, Error error) {
+  if (peer.failure != Error::kNone) return;
+  peer.failure = error;
+  peer.outbox.clear();
+  operations_.for_each_live([&](Operation& operation) {
+    if (operation.peer != &peer || operation.stage == Stage::kDone) return;
+    if (operation.posted()) {
+      // A receive is known by its peer only when it names one; its matcher is found by trying.
+      for (auto& matcher : operation.context->matchers) {
+        if (operation.posted() && matcher != nullptr) matcher->cancel(operation);
+      }
+    }
+    complete(operation, error);
+  });
+}
+
+}  // namespace mooncake_mpi

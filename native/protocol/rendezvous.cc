@@ -1,0 +1,192 @@
+// Rendezvous where one process can read the other's memory. The receiver copies chunk after chunk;
+// if the sender is waiting, too, it takes chunks of the same job and writes them: two cores copy
+// faster than one. Without a job (all in use, a short message, this process itself) the receiver
+// copies alone.
+#include <algorithm>
+
+#include "protocol/protocol.h"
+#include "protocol/send_control.h"
+
+namespace mooncake_mpi {
+
+using Stage = Operation::Stage;
+
+namespace {
+
+// Small enough that both sides end together and that other traffic has its turn, large enough
+// that a system call's fixed cost (0.5 us) disappears.
+std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
+  constexpr std::uint64_t kSmallest = 16 * 1024;
+  constexpr std::uint64_t kLargest = 256 * 1024;
+  constexpr std::uint64_t kPage = 4096;
+  const std::uint64_t eighth = (bytes / 8 + kPage - 1) / kPage * kPage;
+  return static_cast<std::uint32_t>(std::clamp(eighth, kSmallest, kLargest));
+}
+
+}  // namespace
+
+void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
+                              std::uint64_t address) {
+  receive.remote_id = send_id;
+  receive.remote_address = address;
+  receive.transferred_bytes = 0;
+  receive.next_chunk = 0;
+  receive.job = Channel::kNoJob;
+  receive.stage = Stage::kCopying;
+  if (receive.transfer_bytes == 0) {
+    send_control(from, wire::Fin{send_id, 0, 0});
+    complete(receive, Error::kNone);
+    return;
+  }
+  wire::Cts cts{.send_id = send_id,
+                .receive_id = receive.id(),
+                .address = reinterpret_cast<std::uint64_t>(receive.buffer.address),
+                .length = receive.transfer_bytes,
+                .copy_job = 0,
+                .chunk_bytes = 0,
+                .generation = 0};
+  if (!from.channel->can_read_peer()) {
+    receive.stage = Stage::kStreaming;
+    send_control(from, cts, wire::kStream);
+    return;
+  }
+  receive.chunk_bytes = choose_chunk_bytes(receive.transfer_bytes);
+  receive.chunk_count = static_cast<std::uint32_t>(
+      (receive.transfer_bytes + receive.chunk_bytes - 1) / receive.chunk_bytes);
+  if (receive.transfer_bytes >= limits_.shared_copy_bytes && receive.chunk_count > 1) {
+    receive.job = from.channel->acquire_job();
+  }
+  if (receive.job != Channel::kNoJob) {
+    receive.job_generation = next_job_generation_++;
+    from.channel->own_job(receive.job)->open(receive.job_generation);
+    cts.copy_job = receive.job;
+    cts.chunk_bytes = receive.chunk_bytes;
+    cts.generation = receive.job_generation;
+    send_control(from, cts, wire::kTogether);
+  }
+  work_.push_back(receive);
+  advance_copy(receive);
+}
+
+std::uint64_t Protocol::chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept {
+  const std::uint64_t offset = std::uint64_t{chunk} * operation.chunk_bytes;
+  return std::min<std::uint64_t>(operation.chunk_bytes, operation.transfer_bytes - offset);
+}
+
+void Protocol::read_chunk(Operation& receive, std::uint32_t chunk) {
+  const std::uint64_t offset = std::uint64_t{chunk} * receive.chunk_bytes;
+  if (receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate) {
+    const Error error = receive.peer->channel->read_peer(receive.buffer.address + offset,
+                                                         receive.remote_address + offset,
+                                                         chunk_size(receive, chunk));
+    if (error != Error::kNone) receive.completion.error = error;
+  }
+  ++counters_.chunks_read;
+}
+
+unsigned Protocol::advance_copy(Operation& receive) {
+  if (receive.job == Channel::kNoJob) {
+    read_chunk(receive, receive.next_chunk++);
+    if (receive.next_chunk == receive.chunk_count) finish_copy(receive);
+    return 1;
+  }
+  CopyJob& job = *receive.peer->channel->own_job(receive.job);
+  const std::uint32_t chunk = job.claim(receive.job_generation, receive.chunk_count);
+  if (chunk != CopyJob::kNone) {
+    read_chunk(receive, chunk);
+    job.finish_chunk(receive.chunk_count);
+  }
+  if (job.done.load(std::memory_order_acquire) == receive.chunk_count) {
+    finish_copy(receive);
+    return 1;
+  }
+  return chunk != CopyJob::kNone ? 1 : 0;  // 0: the sender still copies what it claimed
+}
+
+void Protocol::finish_copy(Operation& receive) {
+  Peer& from = *receive.peer;
+  if (receive.job != Channel::kNoJob) from.channel->release_job(receive.job);
+  const bool copied = receive.completion.error == Error::kNone ||
+                      receive.completion.error == Error::kTruncate;
+  send_control(from, wire::Fin{receive.remote_id, copied ? 0u : 1u, 0});
+  complete(receive, Error::kNone);
+}
+
+void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
+  wire::Cts cts;
+  if (wire::decode(header, payload, cts) != wire::Error::kNone) {
+    ++counters_.packets_rejected;
+    return;
+  }
+  Operation* send = find_send(from, cts.send_id);
+  if (send == nullptr) return;
+  if (send->stage != Stage::kAnnounced || cts.length > send->buffer.bytes || cts.length == 0) {
+    ++counters_.packets_rejected;
+    return;
+  }
+  send->remote_id = cts.receive_id;
+  send->remote_address = cts.address;
+  send->transfer_bytes = cts.length;
+  if ((header.flags & wire::kStream) != 0) {
+    send->stage = Stage::kStreaming;
+    send->transferred_bytes = 0;
+    work_.push_back(*send);
+    return;
+  }
+  if ((header.flags & wire::kTogether) == 0) {
+    ++counters_.packets_rejected;
+    return;
+  }
+  const std::uint64_t chunks = (cts.length + cts.chunk_bytes - 1) / cts.chunk_bytes;
+  // A sender that cannot write leaves it all to the receiver, which has begun already.
+  if (from.channel->peer_job(cts.copy_job) == nullptr || !from.channel->can_read_peer() ||
+      chunks > UINT32_MAX) {
+    return;
+  }
+  send->stage = Stage::kCopying;
+  send->job = cts.copy_job;
+  send->job_generation = static_cast<std::uint32_t>(cts.generation);
+  send->chunk_bytes = cts.chunk_bytes;
+  send->chunk_count = static_cast<std::uint32_t>(chunks);
+  work_.push_back(*send);
+}
+
+unsigned Protocol::advance_help(Operation& send) {
+  Channel& channel = *send.peer->channel;
+  CopyJob& job = *channel.peer_job(send.job);
+  const std::uint32_t chunk = job.claim(send.job_generation, send.chunk_count);
+  if (chunk == CopyJob::kNone) {  // nothing left: FIN will come
+    IntrusiveList<Operation, WorkTag>::remove(send);
+    send.stage = Stage::kAnnounced;
+    return 1;
+  }
+  const std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
+  const Error error = channel.write_peer(send.buffer.address + offset, send.remote_address + offset,
+                                         chunk_size(send, chunk));
+  ++counters_.chunks_written;
+  if (error != Error::kNone) {
+    send_control(*send.peer, wire::ChunkFailed{send.remote_id, chunk, 0});
+  } else if (job.finish_chunk(send.chunk_count)) {
+    channel.ring();  // the receiver may sleep until the last chunk is there
+  }
+  return 1;
+}
+
+// The sender could not write a chunk that it had claimed: the receiver reads it.
+void Protocol::on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload) {
+  wire::ChunkFailed failed;
+  Operation* receive = nullptr;
+  if (wire::decode(header, payload, failed) == wire::Error::kNone) {
+    receive = operations_.find(failed.receive_id);
+  }
+  if (receive == nullptr || receive->kind != Operation::Kind::kReceive || receive->peer != &from ||
+      receive->stage != Stage::kCopying || receive->job == Channel::kNoJob ||
+      failed.chunk >= receive->chunk_count) {
+    ++counters_.packets_rejected;
+    return;
+  }
+  read_chunk(*receive, failed.chunk);
+  from.channel->own_job(receive->job)->finish_chunk(receive->chunk_count);
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,139 @@
+// The sending side up to the answer of the receiver.
+#include "protocol/protocol.h"
+#include "protocol/send_control.h"
+
+namespace mooncake_mpi {
+
+using Stage = Operation::Stage;
+
+Protocol::~Protocol() = default;
+
+// The sender's side of the bound on the receiver's unexpected queue: eager bytes on their way or
+// unmatched. Without credit a message goes by rendezvous, which stores an envelope only, and each
+// envelope has an operation of the sender behind it.
+bool Protocol::credit_left(Peer& peer, std::uint64_t bytes) noexcept {
+  const std::uint64_t cost = bytes + kMessageOverhead;
+  return peer.credit_used + cost - peer.channel->returned_credit() <= limits_.unexpected_bytes;
+}
+
+bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer) {
+  if (buffer.bytes > limits_.eager_bytes || !peer.outbox.empty() ||
+      peer.failure != Error::kNone || !credit_left(peer, buffer.bytes)) {
+    return false;
+  }
+  wire::Header eager = header;
+  eager.kind = wire::Kind::kEager;
+  eager.payload_bytes = static_cast<std::uint32_t>(buffer.bytes);
+  if (!peer.channel->try_send(eager, {}, Bytes(buffer.address, buffer.bytes))) return false;
+  peer.credit_used += buffer.bytes + kMessageOverhead;
+  ++counters_.eager_sent;
+  return true;
+}
+
+void Protocol::start_send(Operation& send, bool synchronous) {
+  Peer& peer = *send.peer;
+  send.header.kind = synchronous ? wire::Kind::kEagerSync : wire::Kind::kEager;
+  send.stage = Stage::kQueued;
+  if (peer.failure != Error::kNone) {
+    complete(send, peer.failure);
+    return;
+  }
+  if (peer.outbox.empty() && announce(send)) return;
+  queue(peer, OutboxEntry{.operation = &send});
+}
+
+// Puts the message, or word of it, into the channel; false when there is no room.
+bool Protocol::announce(Operation& send) {
+  Peer& peer = *send.peer;
+  wire::Header header = send.header;
+  const Buffer& buffer = send.buffer;
+  if (buffer.bytes > limits_.eager_bytes || !credit_left(peer, buffer.bytes)) {
+    header.kind = wire::Kind::kRts;
+    header.payload_bytes = sizeof(wire::Rts);
+    std::byte rts[sizeof(wire::Rts)];
+    wire::encode(wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(buffer.address)}, rts);
+    if (!peer.channel->try_send(header, Bytes(rts, sizeof rts), {})) return false;
+    send.stage = Stage::kAnnounced;
+    ++counters_.rendezvous_sent;
+    return true;
+  }
+  const Bytes bytes(buffer.address, buffer.bytes);
+  if (header.kind == wire::Kind::kEagerSync) {
+    header.payload_bytes = static_cast<std::uint32_t>(sizeof(wire::EagerSync) + buffer.bytes);
+    std::byte sync[sizeof(wire::EagerSync)];
+    wire::encode(wire::EagerSync{send.id()}, sync);
+    if (!peer.channel->try_send(header, Bytes(sync, sizeof sync), bytes)) return false;
+    send.stage = Stage::kAnnounced;
+  } else {
+    header.payload_bytes = static_cast<std::uint32_t>(buffer.bytes);
+    if (!peer.channel->try_send(header, {}, bytes)) return false;
+  }
+  peer.credit_used += buffer.bytes + kMessageOverhead;
+  ++counters_.eager_sent;
+  if (header.kind == wire::Kind::kEager) complete(send, Error::kNone);
+  return true;
+}
+
+// The send that a peer's answer names; answers come from another process, so nothing is taken on trust.
+Operation* Protocol::find_send(Peer& from, std::uint64_t id) {
+  Operation* send = operations_.find(id);
+  const bool fits = send != nullptr && send->kind == Operation::Kind::kSend && send->peer == &from &&
+                    send->stage != Stage::kQueued && send->stage != Stage::kDone;
+  if (!fits) ++counters_.packets_rejected;
+  return fits ? send : nullptr;
+}
+
+void Protocol::on_ack(Peer& from, const wire::Header& header, Bytes payload) {
+  wire::Ack ack;
+  if (wire::decode(header, payload, ack) != wire::Error::kNone) {
+    ++counters_.packets_rejected;
+  } else if (Operation* send = find_send(from, ack.send_id)) {
+    complete(*send, Error::kNone);
+  }
+}
+
+void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
+  wire::Fin fin;
+  if (wire::decode(header, payload, fin) != wire::Error::kNone) {
+    ++counters_.packets_rejected;
+  } else if (Operation* send = find_send(from, fin.id)) {
+    complete(*send, fin.status == 0 ? Error::kNone : Error::kOther);
+  }
+}
+
+bool Protocol::cancel(Operation& operation, MatchChannel channel) {
+  if (operation.stage == Stage::kPosted) {
+    operation.context->matcher(channel).cancel(operation);
+  } else if (operation.kind == Operation::Kind::kSend && operation.stage == Stage::kQueued) {
+    drop_from_outbox(operation);
+  } else {
+    return false;
+  }
+  operation.completion.cancelled = true;
+  complete(operation, Error::kNone);
+  return true;
+}
+
+void Protocol::complete(Operation& operation, Error error) {
+  if (static_cast<ListLink<WorkTag>&>(operation).linked()) {
+    IntrusiveList<Operation, WorkTag>::remove(operation);
+  }
+  if (operation.completion.error == Error::kNone) operation.completion.error = error;
+  operation.stage = Stage::kDone;
+  if (operation.on_complete != nullptr) operation.on_complete(operation, operation.on_complete_argument);
+  if (!operation.owned) {
+    operations_.release(operation);
+    return;
+  }
+  operation.done.store(true, std::memory_order_release);
+  if (doorbell_ != nullptr && doorbell_->sleepers.load(std::memory_order_relaxed) != 0) {
+    doorbell_->wake();
+  }
+}
+
+void Protocol::release(Operation& operation) {
+  operation.owned = false;
+  if (operation.stage == Stage::kDone) operations_.release(operation);
+}
+
+}  // namespace mooncake_mpi

@@ -1,0 +1,171 @@
+#include "transport/shm/shm_transport.h"
+
+#include <bit>
+#include <utility>
+
+namespace mooncake_mpi::shm {
+
+Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
+    const ProcessId& process, std::unique_ptr<linux_driver::ProcessMemory> process_memory) {
+  Result<OwnSegment> segment = OwnSegment::create(process);
+  if (!segment) return segment.failure();
+  return std::unique_ptr<ShmTransport>(
+      new ShmTransport(process, std::move(segment).value(), std::move(process_memory)));
+}
+
+ShmTransport::ShmTransport(const ProcessId& process, OwnSegment segment,
+                           std::unique_ptr<linux_driver::ProcessMemory> process_memory)
+    : process_(process), segment_(std::move(segment)), process_memory_(std::move(process_memory)) {
+  std::memcpy(&probe_word_, process.data(), sizeof probe_word_);
+  probe_word_ |= 1;  // zero would be what an unmapped probe looks like
+}
+
+void ShmTransport::describe(wire::Address& address) const {
+  address.memfd = segment_.descriptor();
+  address.segment_bytes = kSegmentBytes;
+  address.probe_address = reinterpret_cast<std::uint64_t>(&probe_word_);
+  address.probe_magic = probe_word_;
+}
+
+std::string ShmTransport::unreachable_reason(const wire::Address& peer) const {
+  if (peer.memfd < 0) return "the peer has no shared memory segment";
+  if (peer.segment_bytes != kSegmentBytes) return "the peer's segment has another layout";
+  return {};
+}
+
+// Whether this process may read the peer's memory: asked of the kernel, since Yama, seccomp,
+// containers and capabilities all have a say.
+bool ShmTransport::probe(const wire::Address& address) const {
+  std::uint64_t word = 0;
+  return process_memory_->read(address.pid, &word, address.probe_address, sizeof word) == 0 &&
+         word == address.probe_magic;
+}
+
+Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& address, Peer& peer) {
+  Result<PeerSlot> slot = PeerSlot::claim(address.pid, address.memfd, address.uid, process_);
+  if (!slot) return slot.failure();
+  auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer, address.pid,
+                                              probe(address));
+  for (const auto& incoming : incoming_) {
+    if (incoming->peer == &peer) {
+      incoming->channel = channel.get();
+      channel->incoming_ = incoming.get();
+    }
+  }
+  channels_[&peer] = channel.get();
+  channel->ring();
+  return std::unique_ptr<Channel>(std::move(channel));
+}
+
+void ShmTransport::accept(PacketSink& sink) {
+  const std::uint32_t claimed =
+      std::min(segment_.header().slots_claimed.load(std::memory_order_acquire), kMaxSlots);
+  while (slots_seen_ < claimed) unaccepted_.push_back(slots_seen_++);
+  std::erase_if(unaccepted_, [&](std::uint32_t index) {
+    SlotView slot = segment_.slot(index);
+    if (slot.header().ready.load(std::memory_order_acquire) == 0) return false;
+    Peer* peer = sink.on_connect(slot.header().producer);
+    if (peer == nullptr) return false;
+    auto incoming = std::make_unique<Incoming>(slot, *peer);
+    if (auto known = channels_.find(peer); known != channels_.end()) {
+      incoming->channel = known->second;
+      known->second->incoming_ = incoming.get();
+    }
+    incoming_.push_back(std::move(incoming));
+    return true;
+  });
+}
+
+unsigned ShmTransport::drain(Incoming& incoming, PacketSink& sink) {
+  constexpr unsigned kBatch = 32;  // then the next peer has its turn
+  unsigned count = 0;
+  while (count < kBatch && incoming.ring.ready()) {
+    const bool sane = incoming.ring.consume([&](const wire::Header& header, Bytes payload) {
+      sink.on_packet(*incoming.peer, header, payload);
+    });
+    if (!sane) {
+      incoming.broken = true;
+      break;
+    }
+    ++count;
+  }
+  if (count != 0 && incoming.ring.publish_if_due() && incoming.channel != nullptr) {
+    incoming.channel->ring();
+  }
+  return count;
+}
+
+unsigned ShmTransport::poll(PacketSink& sink) {
+  if (segment_.header().slots_claimed.load(std::memory_order_relaxed) != slots_seen_ ||
+      !unaccepted_.empty()) [[unlikely]] {
+    accept(sink);
+  }
+  unsigned count = 0;
+  for (const auto& incoming : incoming_) {
+    if (incoming->ring.ready() && !incoming->broken) count += drain(*incoming, sink);
+  }
+  return count;
+}
+
+ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer, pid_t pid, bool can_read)
+    : transport_(transport),
+      slot_(std::move(slot)),
+      producer_(slot_.view()),
+      peer_(peer),
+      pid_(pid),
+      can_read_(can_read) {}
+
+ShmChannel::~ShmChannel() {
+  transport_.channels_.erase(&peer_);
+  if (incoming_ != nullptr) incoming_->channel = nullptr;
+}
+
+bool ShmChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
+  if (!producer_.try_push(header, prefix, payload)) return false;
+  ring();
+  return true;
+}
+
+void ShmChannel::return_credit(std::uint32_t bytes) noexcept {
+  if (incoming_ == nullptr) return;
+  incoming_->ring.add_credit(bytes);
+  if (incoming_->ring.publish_if_due()) ring();
+}
+
+std::uint64_t ShmChannel::returned_credit() const noexcept {
+  return producer_.header().credit_returned.load(std::memory_order_acquire);
+}
+
+Error ShmChannel::read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept {
+  return transport_.process_memory_->read(pid_, local, remote, bytes) == 0 ? Error::kNone
+                                                                          : Error::kBuffer;
+}
+
+Error ShmChannel::write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept {
+  return transport_.process_memory_->write(pid_, local, remote, bytes) == 0 ? Error::kNone
+                                                                           : Error::kBuffer;
+}
+
+std::uint32_t ShmChannel::acquire_job() noexcept {
+  if (incoming_ == nullptr) return kNoJob;
+  const int job = std::countr_one(incoming_->jobs_in_use);
+  if (job >= static_cast<int>(kJobs)) return kNoJob;
+  incoming_->jobs_in_use |= 1u << job;
+  return static_cast<std::uint32_t>(job);
+}
+
+void ShmChannel::release_job(std::uint32_t job) noexcept { incoming_->jobs_in_use &= ~(1u << job); }
+
+CopyJob* ShmChannel::own_job(std::uint32_t job) noexcept {
+  return incoming_ != nullptr && job < kJobs ? &incoming_->ring.job(job) : nullptr;
+}
+
+CopyJob* ShmChannel::peer_job(std::uint32_t job) noexcept {
+  return job < kJobs ? &producer_.job(job) : nullptr;
+}
+
+void ShmChannel::want_room(bool wanted) noexcept {
+  producer_.header().producer_waits.store(wanted ? 1 : 0, std::memory_order_seq_cst);
+}
+
+}  // namespace mooncake_mpi::shm

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "transport/copy_job.h"
+#include "wire/address.h"
+#include "wire/header.h"
+
+namespace mooncake_mpi {
+
+using Bytes = std::span<const std::byte>;
+// Random, one per process: wire::Address::uid.
+using ProcessId = std::array<std::byte, 16>;
+
+// One peer process as the layers above a transport see it; a transport only passes it through.
+struct Peer;
+
+// Receives what arrives. Every call is made with the engine's lock held; spans live for the call.
+class PacketSink {
+ public:
+  virtual ~PacketSink() = default;
+  virtual void on_packet(Peer& from, const wire::Header& header, Bytes payload) = 0;
+  // The peer that a connecting process is, or nullptr when it is not known (yet): asked again at
+  // the next poll.
+  virtual Peer* on_connect(const ProcessId& process) = 0;
+};
+
+// The way to one peer over one lane. Packets of a channel arrive whole and in order.
+// Engine lock held for every call.
+class Channel {
+ public:
+  virtual ~Channel() = default;
+
+  // Sends header + prefix + payload as one packet, or returns false when there is no room now.
+  // `prefix` is at most kMaxPrefixBytes; prefix + payload at most max_payload_bytes().
+  virtual bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept = 0;
+  virtual std::size_t max_payload_bytes() const noexcept = 0;
+
+  // Bytes of unexpected eager messages that the peer may hold for us: `credit_limit` less what we
+  // sent, plus what the peer gave back.
+  virtual void return_credit(std::uint32_t bytes) noexcept = 0;
+  virtual std::uint64_t returned_credit() const noexcept = 0;
+
+  // Single copy: this process reads or writes the peer's memory by itself.
+  virtual bool can_read_peer() const noexcept { return false; }
+  virtual Error read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept;
+  virtual Error write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept;
+
+  // Jobs for copies shared with the peer: those of messages that come from it (ours to hand out),
+  // and the peer's for messages that go to it. kNoJob / nullptr where the lane has none.
+  static constexpr std::uint32_t kNoJob = UINT32_MAX;
+  virtual std::uint32_t acquire_job() noexcept { return kNoJob; }
+  virtual void release_job(std::uint32_t) noexcept {}
+  virtual CopyJob* own_job(std::uint32_t) noexcept { return nullptr; }
+  virtual CopyJob* peer_job(std::uint32_t) noexcept { return nullptr; }
+
+  // Wakes the peer if it sleeps; try_send does so by itself.
+  virtual void ring() noexcept {}
+  // Before this process sleeps: room in the channel is being waited for.
+  virtual void want_room(bool) noexcept {}
+
+  static constexpr std::size_t kMaxPrefixBytes = 64;
+};
+
+// A lane: one way of reaching processes.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual std::string_view name() const noexcept = 0;
+  // Fills this lane's part of the address that is handed to every peer.
+  virtual void describe(wire::Address& address) const = 0;
+  // Why this lane cannot reach that process; empty when it can.
+  virtual std::string unreachable_reason(const wire::Address& peer) const = 0;
+  virtual Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) = 0;
+  // Delivers what has arrived; returns the number of packets (0: idle).
+  virtual unsigned poll(PacketSink& sink) = 0;
+};
+
+inline Error Channel::read_peer(void*, std::uint64_t, std::size_t) noexcept { return Error::kOther; }
+inline Error Channel::write_peer(const void*, std::uint64_t, std::size_t) noexcept {
+  return Error::kOther;
+}
+
+}  // namespace mooncake_mpi
