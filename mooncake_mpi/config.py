@@ -1,0 +1,130 @@
+"""Settings of the engine, read once from the environment.
+
+Every setting has one variable; a bad value stops the program with one line that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: The lanes of this build, in the order in which the fastest is looked for.
+LANES = ("self", "shm")
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:I?B)?", re.IGNORECASE)
+_SWITCH = {
+    "1": True,
+    "on": True,
+    "yes": True,
+    "true": True,
+    "0": False,
+    "off": False,
+    "no": False,
+    "false": False,
+}
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; its text is one line that names the variable."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one process; ``None`` leaves the choice to the engine.
+
+    Attributes:
+        eager_limit_bytes: the longest message that is sent before its receive is matched.
+        cma: whether messages may be copied straight between two processes' memory
+            (``process_vm_readv``); where the kernel refuses it, it is off by itself.
+        spin_us: how long a waiting call polls before it sleeps, in microseconds.
+        unexpected_limit_bytes: memory that may fill with messages that nobody has received yet.
+        progress_thread: whether a thread makes progress while operations are outstanding and no
+            call waits.
+        lanes: comma-separated names of the lanes that may be used; empty means all.
+    """
+
+    eager_limit_bytes: int | None = None
+    cma: bool | None = None
+    spin_us: int | None = None
+    unexpected_limit_bytes: int | None = None
+    progress_thread: bool | None = None
+    lanes: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("eager_limit_bytes", "spin_us", "unexpected_limit_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must not be negative")
+        for lane in self.lane_names():
+            if lane not in LANES:
+                raise ConfigError(f"no lane is called {lane!r}; there are {', '.join(LANES)}")
+
+    def lane_names(self) -> tuple[str, ...]:
+        """The lanes that may be used, empty for all."""
+        return tuple(name.strip() for name in self.lanes.split(",") if name.strip())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings that were chosen, by name, as the engine takes them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """Read the settings from ``environ`` (default: this process's environment).
+
+    Raises:
+        ConfigError: a value that is not understood; the text names its variable.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for name, (variable, parse) in VARIABLES.items():
+        text = environ.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            values[name] = parse(text)
+            Config(**{name: values[name]})
+        except ValueError as error:
+            raise ConfigError(f"{variable}={text!r}: {error}") from None
+    return Config(**values)
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes: ``65536``, ``64K``, ``64 KiB``, ``1M`` (powers of 1024)."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected a number of bytes such as 65536, 64K or 1M")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_switch(text: str) -> bool:
+    """``1`` or ``0`` (also on/off, yes/no, true/false)."""
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise ValueError("expected 0 or 1") from None
+
+
+def parse_integer(text: str) -> int:
+    """A decimal integer."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("expected an integer") from None
+
+
+#: Setting -> (environment variable, parser).
+VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "eager_limit_bytes": ("MOONCAKE_MPI_EAGER_LIMIT", parse_size),
+    "cma": ("MOONCAKE_MPI_CMA", parse_switch),
+    "spin_us": ("MOONCAKE_MPI_SPIN_US", parse_integer),
+    "unexpected_limit_bytes": ("MOONCAKE_MPI_UNEXPECTED_LIMIT", parse_size),
+    "progress_thread": ("MOONCAKE_MPI_PROGRESS_THREAD", parse_switch),
+    "lanes": ("MOONCAKE_MPI_LANES", str),
+}

@@ -1,0 +1,91 @@
+"""Errors of the engine as mpi4py's own exception (MPI 4.1, section 9.4: codes and classes)."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from mpi4py import MPI
+
+# Classes that an older MPI library lacks (mpi4py then gives them ERR_UNKNOWN's value), with the
+# class that a program written for that library would expect instead.
+_SUBSTITUTES = {
+    "ERR_PROC_FAILED": "ERR_OTHER",
+    "ERR_PROC_FAILED_PENDING": "ERR_PENDING",
+    "ERR_REVOKED": "ERR_COMM",
+    "ERR_PROC_ABORTED": "ERR_OTHER",
+    "ERR_SESSION": "ERR_OTHER",
+    "ERR_VALUE_TOO_LARGE": "ERR_COUNT",
+}
+
+
+class Error(MPI.Exception):
+    """An error of the engine: an ``MPI.Exception`` that says in words what was wrong.
+
+    ``Get_error_class()``, comparison with integers and ``int()`` work as for every other
+    ``MPI.Exception``; ``str()`` is the name of the error class and the reason.
+
+    Args:
+        code: an MPI error class or code.
+        name: the class's name without its ``MPI_`` prefix, such as ``"ERR_RANK"``; found from the
+            code when left out.
+        message: the reason, naming the argument or the peer.
+    """
+
+    def __init__(self, code: int = MPI.SUCCESS, name: str = "", message: str = "") -> None:
+        super().__init__(code)
+        self.name = name or _class_name(int(self))
+        self.message = message
+
+    def __str__(self) -> str:
+        if not self.message:
+            return MPI.Get_error_string(int(self))
+        return f"MPI_{self.name}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({int(self)}, {self.name!r}, {self.message!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The number of a class differs between MPI libraries, its name does not.
+        return (_rebuild, (type(self), self.name, self.message))
+
+    def Get_error_string(self) -> str:
+        """The text of ``str()``."""
+        return str(self)
+
+
+def error_class(name: str) -> int:
+    """The value of error class ``name`` (such as ``"ERR_TRUNCATE"``) in the running MPI library.
+
+    A class that the library lacks gives its nearest one that it has.
+    """
+    value: int = getattr(MPI, name, MPI.ERR_UNKNOWN)
+    if value == MPI.ERR_UNKNOWN and name != "ERR_UNKNOWN":
+        value = getattr(MPI, _SUBSTITUTES.get(name, "ERR_OTHER"))
+    return value
+
+
+def make_error(name: str, message: str) -> Error:
+    """The exception for error class ``name`` with the reason ``message``."""
+    return Error(error_class(name), name, message)
+
+
+def raise_error(name: str, message: str) -> NoReturn:
+    """Raise :class:`Error` for error class ``name``; the engine reports through this.
+
+    Raises:
+        Error: always.
+    """
+    raise make_error(name, message)
+
+
+def _rebuild(kind: type[Error], name: str, message: str) -> Error:
+    return kind(error_class(name), name, message)
+
+
+def _class_name(code: int) -> str:
+    """The name of ``code``'s error class, ``"ERR_UNKNOWN"`` when no class has that value."""
+    error = MPI.Get_error_class(code)
+    for name in dir(MPI):
+        if name.startswith("ERR_") and getattr(MPI, name) == error:
+            return name
+    return "SUCCESS" if error == MPI.SUCCESS else "ERR_UNKNOWN"
