@@ -21,7 +21,7 @@ Progress = Callable[[str], None]
 
 # Enough bytes per set of samples for a steady state, few enough that 64 MiB does not take minutes.
 LATENCY_BYTES_PER_SET = 256 * MIB
-BANDWIDTH_BYTES_PER_SET = 4096 * MIB
+BANDWIDTH_BYTES_PER_SET = 2048 * MIB
 
 
 def scaled_count(bytes_per_set: int, bytes_per_operation: int, least: int, most: int) -> int:

@@ -1,0 +1,54 @@
+"""Fixtures of the behaviour tests, which every rank of a job runs together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+LAUNCHED = any(
+    name in os.environ for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK")
+)
+# Tests that start jobs themselves cannot run inside one.
+collect_ignore = ["outer"] if LAUNCHED else []
+
+# The helpers beside the tests, under any import mode.
+sys.path.insert(0, str(HERE))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ours: a promise that the MPI library does not make")
+    config.addinivalue_line("markers", "large: moves gigabytes")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is promised by us alone where the MPI library is under test."""
+    if os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi":
+        left_out = [item for item in items if item.get_closest_marker("ours")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def comm():
+    """A communicator over all ranks with a context of its own, entered by all ranks together."""
+    from subject import MPI, quiet_barrier
+
+    quiet_barrier()
+    duplicate = MPI.COMM_WORLD.Dup()
+    yield duplicate
+    duplicate.Free()
+
+
+@pytest.fixture
+def attached():
+    """A buffer for buffered sends, of 4 MiB."""
+    from subject import MPI
+
+    memory = bytearray(4 << 20)
+    MPI.Attach_buffer(memory)
+    yield memory
+    MPI.Detach_buffer()

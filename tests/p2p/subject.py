@@ -1,0 +1,43 @@
+"""The MPI module under test: ours, or with MOONCAKE_MPI_TEST_AGAINST=mpi plain mpi4py.
+
+The second form checks the expectations themselves: what a test demands of us, the MPI library must do too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+AGAINST_MPI = os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi"
+
+from mpi4py import MPI as library  # noqa: E402, N811
+
+if AGAINST_MPI:
+    from mpi4py import MPI
+else:
+    from mooncake_mpi import MPI
+
+__all__ = ["AGAINST_MPI", "MPI", "library", "quiet_barrier", "ring_of", "wait_until"]
+
+
+def quiet_barrier(comm=None):
+    """A barrier of the MPI library that sleeps: idle ranks leave the cores to those that work."""
+    request = (comm or library.COMM_WORLD).Ibarrier()
+    delay = 50e-6
+    while not library.Request.Test(request):
+        time.sleep(delay)
+        delay = min(delay * 1.5, 2e-3)
+
+
+def ring_of(comm):
+    """Right and left neighbour; with one rank both are the rank itself."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    return (rank + 1) % size, (rank - 1) % size
+
+
+def wait_until(condition, timeout=30.0):
+    """Poll until ``condition()`` is true; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(1e-4)
