@@ -1,4 +1,4 @@
-"""Rules for every Python test: an unexpected skip is a failure, and a stuck process can be asked where it is."""
+"""A rule for every Python test: a skip that nobody expected is a failure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def refuse_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> 
     reason = getattr(report, "wasxfail", reason).removeprefix("Skipped: ")
     if not any(pattern.search(reason) for pattern in allowed_skips()):
         report.outcome = "failed"
-        report.longrepr = f"unexpected skip: {reason} (tests/{ALLOWED_SKIPS_FILE.name} says which are expected)"
+        listed = f"tests/{ALLOWED_SKIPS_FILE.name} says which are expected"
+        report.longrepr = f"unexpected skip: {reason} ({listed})"
         vars(report).pop("wasxfail", None)
 
 

@@ -3,10 +3,11 @@
     python tests/launch.py -n 4 -- -m pytest --with-mpi tests/p2p
     python tests/launch.py -n 2 --unittest -- -m mooncake_mpi run path/to/main.py
 
-Rank 0 prints; what the other ranks print is kept and shown when it matters. The run fails when any rank
-fails, dies or ends without a result. A rank that failed a test in which others are stuck stops the job after
-a grace time; a job that makes no progress, or is still there at its deadline, shows the C and Python stacks of
-every rank first. Whatever happens, every process of the job is gone afterwards.
+Rank 0 prints; what the other ranks print is kept and shown when it matters. The run fails when any
+rank fails, dies or ends without a result. A rank that failed a test in which others are stuck stops
+the job after a grace time; a job that makes no progress, or is still there at its deadline, shows
+the C and Python stacks of every rank first. Whatever happens, every process of the job is gone
+afterwards.
 """
 
 from __future__ import annotations
@@ -105,10 +106,12 @@ def judge(options: argparse.Namespace, job: Job, ranks: list[RankState]) -> list
 def show_failures(ranks: list[RankState], *, unittest: bool) -> None:
     """Print what rank 0's own output does not show."""
     shown: set[tuple[str, str]] = set()
+    # rank 0 has printed its own failures at its end, unless the job was stopped before that
+    if ranks[0].result is not None and not unittest:
+        shown.update(ranks[0].failures)
     for rank in ranks:
         for test, text in rank.failures:
-            # rank 0's pytest has printed its own, unless the job was stopped before its end
-            if (rank.rank == 0 and rank.result is not None and not unittest) or (test, text) in shown:
+            if (test, text) in shown:
                 continue
             shown.add((test, text))
             print(f"---- rank {rank.rank} failed {test}\n{text}", flush=True)

@@ -61,9 +61,9 @@ class Job:
         # Ranks whose mpirun died become our children, so that they can be found and ended.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        rank_program = str(Path(__file__).with_name("launch_rank.py"))
+        on_rank = [sys.executable, str(Path(__file__).with_name("launch_rank.py")), *program]
         self._process = subprocess.Popen(
-            [mpirun, *mpirun_arguments(mpirun), "-n", str(ranks), sys.executable, rank_program, *program],
+            [mpirun, *mpirun_arguments(mpirun), "-n", str(ranks), *on_rank],
             stdin=subprocess.DEVNULL,
             env=job_environment(folder),
             start_new_session=True,

@@ -1,4 +1,4 @@
-"""What tests/launch.py starts on every rank: it reports each test and keeps rank 0's output readable."""
+"""What tests/launch.py starts on every rank: it reports each test; only rank 0 prints."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def main() -> None:
         measuring.stop()
         measuring.save()
     events.write("result", code=code)
-    # The launcher judges by the event; a status other than 0 makes mpirun kill ranks that are not done.
+    # The launcher judges by the event; a status other than 0 would make mpirun kill other ranks.
 
 
 if __name__ == "__main__":

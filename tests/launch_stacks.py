@@ -27,7 +27,8 @@ def stack_tools(pid: int) -> list[list[str]]:
         tools.append([found, "dump", "--native", "--pid", str(pid)])
     gdb = shutil.which("gdb")
     if gdb is not None:
-        tools.append([gdb, "-p", str(pid), "-batch", "-nx", "-ex", f"thread apply all bt {NATIVE_FRAMES}"])
+        backtrace = f"thread apply all bt {NATIVE_FRAMES}"
+        tools.append([gdb, "-p", str(pid), "-batch", "-nx", "-ex", backtrace])
     return tools
 
 

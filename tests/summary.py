@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 
 def junit_counts(path: Path) -> Counter[str]:
     """Outcomes in a JUnit file, as pytest and ctest write it."""
     counts: Counter[str] = Counter()
-    for case in ElementTree.parse(path).getroot().iter("testcase"):
+    for case in ET.parse(path).getroot().iter("testcase"):
         children = {child.tag for child in case}
         if children & {"failure", "error"}:
             counts["failed"] += 1
@@ -21,6 +21,11 @@ def junit_counts(path: Path) -> Counter[str]:
         else:
             counts["passed"] += 1
     return counts
+
+
+def in_words(counts: Counter[str]) -> str:
+    """The one line that test runners end with."""
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped"))
 
 
 def main(folder: Path) -> int:
@@ -39,11 +44,11 @@ def main(folder: Path) -> int:
                 if path.stem.startswith("p2p"):
                     seen.setdefault(test, set()).add(outcome)
         total += counts
-        print(f"   {path.stem:<24} {counts['passed']:>5} passed {counts['failed']:>3} failed {counts['skipped']:>4} skipped")
+        print(f"   {path.stem:<24} {in_words(counts)}")
     never = sorted(test for test, outcomes in seen.items() if outcomes == {"skipped"})
     for test in never:
         print(f"   never ran, at no number of ranks: {test}")
-    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
+    print(in_words(total), flush=True)
     return 1 if total["failed"] or never else 0
 
 

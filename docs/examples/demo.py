@@ -90,7 +90,9 @@ def round_a_ring(comm: MPI.Intracomm) -> int:
         carried = pattern(comm.rank, tag, nbytes)
         for _ in range(comm.size):
             arriving = np.empty(nbytes, np.uint8)
-            comm.Sendrecv(carried, dest=right, sendtag=tag, recvbuf=arriving, source=left, recvtag=tag)
+            comm.Sendrecv(
+                carried, dest=right, sendtag=tag, recvbuf=arriving, source=left, recvtag=tag
+            )
             carried = arriving
         checked += check(carried, comm.rank, tag)
     return checked
