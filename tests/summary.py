@@ -1,4 +1,4 @@
-"""Add up the results of all stages: counts, and the tests that were skipped wherever they could run."""
+"""Add up the results of all stages, and name the tests that were skipped at every size."""
 
 from __future__ import annotations
 

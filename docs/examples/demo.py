@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+
 from mooncake_mpi import MPI
 
 SIZES_BYTES = (0, 1, 8, 1000, 4096, 65_537, 1 << 20, 8 << 20)

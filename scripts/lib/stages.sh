@@ -102,8 +102,15 @@ stage_unit() {
   rm -rf "$coverage_folder"
   mkdir -p "$coverage_folder"
   use_any_mpi
-  COVERAGE_FILE=$coverage_folder/.coverage timeout 300 "$python" -m coverage run -m pytest tests/unit \
+  COVERAGE_FILE=$coverage_folder/.coverage.unit timeout 300 "$python" -m coverage run -m pytest tests/unit \
     -q --junitxml="$results/unit.xml"
+}
+
+# What the Python tests of this run executed, single processes and the two ranks on Open MPI together.
+stage_coverage() {
+  (cd "$coverage_folder" && COVERAGE_FILE=$coverage_folder/.coverage \
+    "$venv/bin/coverage" combine --quiet --keep --rcfile "$root/pyproject.toml" .)
+  COVERAGE_FILE=$coverage_folder/.coverage "$venv/bin/coverage" report
 }
 
 # The MPI of single processes: the one in the environment, or the first wheel.
