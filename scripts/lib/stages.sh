@@ -168,6 +168,28 @@ run_mpi4py_tests() { # run_mpi4py_tests name ranks
     -- -m mooncake_mpi run "$tests/main.py" -q -i "$mpi4py_modules"
 }
 
+# Debian's own libraries, older than the wheels: the demo's program and the tests on two ranks.
+stage_debian() {
+  local name status=0
+  if [[ -z $(command -v mpirun.openmpi) || -z $(command -v mpirun.mpich) ]]; then
+    if [[ $(id -u) != 0 || ! -e /etc/debian_version ]]; then
+      say "left out: needs root on Debian, or openmpi-bin and mpich installed"
+      return 0
+    fi
+    step "apt-get install openmpi-bin mpich" install_with_apt openmpi-bin mpich
+  fi
+  for name in openmpi mpich; do
+    unset MPI4PY_LIBMPI
+    use_system "mpirun.$name"
+    say "$(mpi_family) ($mpirun)"
+    "$python" tests/launch.py -n 3 --mpirun "$mpirun" --timeout 60 --no-tests \
+      -- docs/examples/demo.py || status=1
+    "$python" tests/launch.py -n 2 --mpirun "$mpirun" --timeout 240 --stall 60 \
+      --report "$results/p2p-debian-$name-2.json" -- -m pytest --with-mpi -q tests/p2p || status=1
+  done
+  return $status
+}
+
 stage_package() {
   local folder=$root/build/package
   rm -rf "$folder"
