@@ -64,21 +64,31 @@ class PackedBuffer:
 
     def pack(self) -> None:
         """Copy the user's elements into the packed copy, at each start of a persistent request."""
-        for elements, datatype, packed in self._pieces():
+        self.pack_range(0, self._count)
+
+    def pack_range(self, first: int, end: int) -> None:
+        """Copy elements ``first`` to ``end`` into their place in the packed copy."""
+        for elements, datatype, packed in self._pieces(first, end):
             datatype.Pack(elements, packed, 0, MPI.COMM_SELF)
 
     def unpack(self, nbytes: int) -> None:
         """Copy the packed copy, whose first ``nbytes`` were received, into the user's elements."""
         if nbytes > 0:
-            for elements, datatype, packed in self._pieces():
-                datatype.Unpack(packed, 0, elements, MPI.COMM_SELF)
+            self.unpack_range(0, self._count)
 
-    def _pieces(self) -> Iterator[tuple[MPI.buffer, MPI.Datatype, MPI.buffer]]:
+    def unpack_range(self, first: int, end: int) -> None:
+        """Copy the packed copy of elements ``first`` to ``end`` into the user's memory."""
+        for elements, datatype, packed in self._pieces(first, end):
+            datatype.Unpack(packed, 0, elements, MPI.COMM_SELF)
+
+    def _pieces(
+        self, begin: int, end: int
+    ) -> Iterator[tuple[MPI.buffer, MPI.Datatype, MPI.buffer]]:
         """Runs of elements, each with the datatype that covers the run and its packed bytes."""
         size, extent = self._layout.size, self._layout.extent
         step = max(1, _PIECE_BYTES // size)
-        for first in range(0, self._count, step):
-            count = min(step, self._count - first)
+        for first in range(begin, end, step):
+            count = min(step, end - first)
             address = self._address + first * extent
             packed = MPI.buffer.fromaddress(self.address + first * size, count * size)
             if extent > 0 and self._address != 0:
