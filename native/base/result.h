@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,6 +25,8 @@ enum class Error : std::uint8_t {
   kRevoked,
   kOther,
 };
+
+inline constexpr std::size_t kErrors = static_cast<std::size_t>(Error::kOther) + 1;
 
 constexpr std::string_view error_name(Error error) {
   switch (error) {

@@ -1,0 +1,314 @@
+"""Communicators whose point-to-point messages travel through the engine.
+
+They are communicators of mpi4py: whatever is not point-to-point stays the MPI library's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, messages, runtime
+from mooncake_mpi.errors import make_error
+from mooncake_mpi.messages import Message
+from mooncake_mpi.objects import ObjectMethods
+from mooncake_mpi.requests import CompositeRequest, Request, SendAndReceive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mooncake_mpi.requests import Prequest
+
+_Comm = TypeVar("_Comm", bound=MPI.Comm)
+
+
+class Intracomm(ObjectMethods, MPI.Intracomm):
+    """An ``mpi4py.MPI.Intracomm`` with point-to-point messages through the engine.
+
+    Creating one is collective over ``comm``; wrapping the same communicator again gives the same
+    matching space, a duplicate has one of its own.
+
+    Args:
+        comm: the communicator to wrap; ``None`` gives a null communicator.
+
+    Raises:
+        Error: ``ERR_COMM`` for an intercommunicator; ``ERR_OTHER`` where a process cannot start
+            its engine.
+    """
+
+    # One slot, at a place that the native methods know.
+    __slots__ = ("_communicator",)
+
+    def __new__(cls, comm: MPI.Comm | None = None) -> Intracomm:
+        if comm is not None and comm != MPI.COMM_NULL and comm.Is_inter():
+            raise make_error("ERR_COMM", "an intercommunicator cannot be wrapped")
+        return _attach(super().__new__(cls, cast("Any", comm)))
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
+            if self == getattr(MPI, name):
+                return (_rebuild, (type(self), name))
+        return super().__reduce__()
+
+    if TYPE_CHECKING:
+        # Put on the class by the native module: no Python frame between the caller and the engine.
+        def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
+        def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
+        def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
+        def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
+        def Irecv(  # type: ignore[override]
+            self, buf: Any, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
+        ) -> Request: ...
+
+    def Sendrecv_replace(
+        self,
+        buf: Any,
+        dest: int,
+        sendtag: int = 0,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> None:
+        """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
+        self.Isendrecv_replace(buf, dest, sendtag, source, recvtag).Wait(status)
+
+    def Isendrecv(  # type: ignore[override]
+        self,
+        sendbuf: Any,
+        dest: int,
+        sendtag: int = 0,
+        recvbuf: Any = None,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+    ) -> Request:
+        """Start a send and a receive that complete as one request."""
+        receive = self.Irecv(recvbuf, source, recvtag)
+        return self._with_send(self.Isend, sendbuf, dest, sendtag, receive)
+
+    def Isendrecv_replace(  # type: ignore[override]
+        self,
+        buf: Any,
+        dest: int,
+        sendtag: int = 0,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+    ) -> Request:
+        """Start sending a copy of ``buf`` and receiving into ``buf``."""
+        # The copy is made before the receive may overwrite it; a buffered send keeps it.
+        send = self.Ibsend(buf, dest, sendtag)
+        return CompositeRequest(SendAndReceive(send, self.Irecv(buf, source, recvtag)))
+
+    def _with_send(
+        self, start: Any, buf: Any, dest: int, tag: int, receive: Request
+    ) -> CompositeRequest:
+        try:
+            send = start(buf, dest, tag)
+        except BaseException:
+            receive.Cancel()
+            receive.Free()
+            raise
+        return CompositeRequest(SendAndReceive(send, receive))
+
+    def Psend_init(  # type: ignore[override]
+        self,
+        buf: Any,
+        partitions: int,
+        dest: int,
+        tag: int = 0,
+        info: MPI.Info = MPI.INFO_NULL,
+    ) -> Prequest:
+        """A persistent send in ``partitions`` parts (MPI 4.1, section 4.2)."""
+        from mooncake_mpi.partitioned import psend_init
+
+        return psend_init(self._checked_communicator(), buf, partitions, dest, tag)
+
+    def Precv_init(  # type: ignore[override]
+        self,
+        buf: Any,
+        partitions: int,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        info: MPI.Info = MPI.INFO_NULL,
+    ) -> Prequest:
+        """A persistent receive in ``partitions`` parts (MPI 4.1, section 4.2)."""
+        from mooncake_mpi.partitioned import precv_init
+
+        return precv_init(self._checked_communicator(), buf, partitions, source, tag)
+
+    def Mprobe(  # type: ignore[override]
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message:
+        """Wait for a message and take it (MPI 4.1, section 3.8.2)."""
+        return Message.Probe(self, source, tag, status)
+
+    def Improbe(  # type: ignore[override]
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message | None:
+        """Take a message if one waits (MPI 4.1, section 3.8.2)."""
+        return messages.take(self, source, tag, status, blocking=False)
+
+    # --- communicators made from this one ---
+
+    def Dup(self, info: MPI.Info | None = None) -> Any:
+        """A duplicate with a matching space of its own."""
+        return _accelerate(super().Dup(info))
+
+    def Dup_with_info(self, info: MPI.Info) -> Any:
+        """A duplicate with hints."""
+        return _accelerate(super().Dup_with_info(info))
+
+    def Clone(self) -> Any:
+        """As :meth:`Dup`."""
+        return _accelerate(super().Clone())
+
+    def Idup(self, info: MPI.Info | None = None) -> Any:
+        """Start duplicating: the communicator is usable when the request is complete."""
+        return self._idup(*super().Idup(info))
+
+    def Idup_with_info(self, info: MPI.Info) -> Any:
+        """Start duplicating with hints."""
+        return self._idup(*super().Idup_with_info(info))
+
+    def _idup(self, comm: Any, request: MPI.Request) -> tuple[Any, Request]:
+        return comm, CompositeRequest(_Duplication(self, comm, request))
+
+    def Create(self, group: MPI.Group) -> Any:
+        """A communicator of ``group``."""
+        return _accelerate(super().Create(group))
+
+    def Create_group(self, group: MPI.Group, tag: int = 0) -> Any:
+        """A communicator of ``group``, by its members alone."""
+        return _accelerate(super().Create_group(group, tag))
+
+    def Split(self, color: int = 0, key: int = 0) -> Any:
+        """Communicators of the processes of equal ``color``, ordered by ``key``."""
+        return _accelerate(super().Split(color, key))
+
+    def Split_type(
+        self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL
+    ) -> Any:
+        """Communicators of processes of one kind, such as those of one node."""
+        return _accelerate(super().Split_type(split_type, key, info))
+
+    def Create_cart(
+        self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
+    ) -> Any:
+        """A communicator with a Cartesian topology."""
+        return _accelerate(super().Create_cart(dims, periods, reorder))
+
+    def Create_graph(
+        self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
+    ) -> Any:
+        """A communicator with a graph topology."""
+        return _accelerate(super().Create_graph(index, edges, reorder))
+
+    def Create_dist_graph_adjacent(self, *args: Any, **kwargs: Any) -> Any:
+        """A communicator with a distributed graph topology, by neighbours."""
+        return _accelerate(super().Create_dist_graph_adjacent(*args, **kwargs))
+
+    def Create_dist_graph(self, *args: Any, **kwargs: Any) -> Any:
+        """A communicator with a distributed graph topology."""
+        return _accelerate(super().Create_dist_graph(*args, **kwargs))
+
+    def _checked_communicator(self) -> _native.Communicator:
+        if self._communicator is None:
+            raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
+        return self._communicator
+
+
+class Cartcomm(Intracomm, MPI.Cartcomm):
+    """An ``mpi4py.MPI.Cartcomm`` with point-to-point messages through the engine."""
+
+    __slots__ = ()
+
+    def Sub(self, remain_dims: Sequence[bool]) -> Any:
+        """Communicators of the remaining dimensions."""
+        return _accelerate(super().Sub(remain_dims))
+
+
+class Graphcomm(Intracomm, MPI.Graphcomm):
+    """An ``mpi4py.MPI.Graphcomm`` with point-to-point messages through the engine."""
+
+    __slots__ = ()
+
+
+class Distgraphcomm(Intracomm, MPI.Distgraphcomm):
+    """An ``mpi4py.MPI.Distgraphcomm`` with point-to-point messages through the engine."""
+
+    __slots__ = ()
+
+
+Accelerated = Intracomm
+
+_REPLACEMENTS: dict[type, type[Intracomm]] = {
+    MPI.Intracomm: Intracomm,
+    MPI.Cartcomm: Cartcomm,
+    MPI.Graphcomm: Graphcomm,
+    MPI.Distgraphcomm: Distgraphcomm,
+}
+
+
+class _Duplication:
+    """The driver of ``Idup``: the library's duplication, and the exchange of addresses beside it."""
+
+    __slots__ = ("_comm", "_communicator", "_entries", "_requests")
+
+    def __init__(self, parent: Intracomm, comm: Any, request: MPI.Request) -> None:
+        self._comm = comm
+        self._communicator, entry = runtime.new_communicator(parent)
+        self._entries = bytearray(len(entry) * parent.Get_size())
+        # On the parent, whose group is the same: the duplicate cannot be used yet.
+        exchange = MPI.Intracomm.Iallgather(
+            parent, [entry, MPI.BYTE], [self._entries, MPI.BYTE]
+        )
+        self._requests = [request, exchange]
+
+    def _poll(self) -> bool:
+        self._requests = [request for request in self._requests if not request.Test()]
+        return not self._requests
+
+    def _pending(self) -> Sequence[MPI.Request]:
+        return self._requests
+
+    def _complete(self, status: MPI.Status | None) -> None:
+        self._comm._communicator = runtime.activate(self._comm, self._communicator, self._entries)
+
+    def _cancel(self) -> None:
+        """Nothing: a collective operation is not cancelled."""
+
+
+def _attach(comm: _Comm) -> _Comm:
+    null = comm == MPI.COMM_NULL
+    cast("Any", comm)._communicator = None if null else runtime.communicator_of(cast("Any", comm))
+    return comm
+
+
+def _accelerate(comm: Any) -> Any:
+    """An accelerated communicator for one that the MPI library has just made."""
+    if isinstance(comm, Intracomm):
+        return _attach(comm)
+    for library, ours in _REPLACEMENTS.items():
+        if type(comm) is library:
+            return ours(comm)
+    return comm
+
+
+def _rebuild(cls: type[Intracomm], name: str) -> Intracomm:
+    return cls(getattr(MPI, name))
+
+
+def _install() -> None:
+    offset = MPI.Intracomm.__basicsize__
+    if Intracomm.__basicsize__ != offset + 8:
+        raise ImportError("mpi4py lays out communicators in a way that this version does not know")
+    _native.install(Intracomm, offset)
+
+
+_install()

@@ -1,0 +1,145 @@
+"""Messages taken by a matched probe (MPI 4.1, section 3.8.2), with mpi4py's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, objects
+from mooncake_mpi.errors import make_error
+from mooncake_mpi.statuses import fill_status
+
+if TYPE_CHECKING:
+    from mooncake_mpi.intracomm import Accelerated
+    from mooncake_mpi.requests import Request
+
+
+class Message:
+    """A message that was matched and waits to be received, exactly once.
+
+    ``bool(message)`` is false once it was received.
+    """
+
+    __slots__ = ("_communicator", "_matched", "_no_proc")
+
+    def __init__(self, message: Message | None = None) -> None:
+        self._communicator = None if message is None else message._communicator
+        self._matched = None if message is None else message._matched
+        self._no_proc = message is not None and message._no_proc
+
+    def __bool__(self) -> bool:
+        return self._no_proc or (self._matched is not None and not self._matched.received)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, MPI.Message):
+            return self._no_proc == (other == MPI.MESSAGE_NO_PROC) and bool(self) == bool(other)
+        if not isinstance(other, Message):
+            return NotImplemented
+        if not self or not other:
+            return not self and not other
+        return self._no_proc == other._no_proc and self._matched is other._matched
+
+    __hash__ = object.__hash__
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._matched is not None and self:
+            raise ValueError("cannot pickle a message that is not received")
+        return "MESSAGE_NO_PROC" if self._no_proc else "MESSAGE_NULL"
+
+    def free(self) -> None:
+        """Do nothing: a message is freed by receiving it."""
+
+    @classmethod
+    def Probe(
+        cls,
+        comm: Accelerated,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message:
+        """Wait for a message of ``comm`` and take it."""
+        message = take(comm, source, tag, status, blocking=True)
+        assert message is not None
+        return message
+
+    @classmethod
+    def Iprobe(
+        cls,
+        comm: Accelerated,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message | None:
+        """Take a message of ``comm`` if one waits."""
+        return take(comm, source, tag, status, blocking=False)
+
+    probe = Probe
+    iprobe = Iprobe
+
+    def Recv(self, buf: Any, status: MPI.Status | None = None) -> None:
+        """Receive the message into ``buf``.
+
+        Raises:
+            Error: ``ERR_TRUNCATE`` if it is longer, ``ERR_REQUEST`` if it was received already.
+        """
+        self.Irecv(buf).Wait(status)
+
+    def Irecv(self, buf: Any) -> Request:
+        """Start receiving the message into ``buf``."""
+        if self._no_proc:
+            return self._nothing()
+        return _native.message_recv(self._take(), buf)
+
+    def recv(self, status: MPI.Status | None = None) -> Any:
+        """Receive the message as an object."""
+        if self._no_proc:
+            return self._nothing().wait(status)
+        communicator = self._communicator
+        assert communicator is not None
+        return objects.receive_message(communicator, self._take(), status)
+
+    def irecv(self) -> Request:
+        """Start receiving the message as an object."""
+        if self._no_proc:
+            return self._nothing()
+        communicator = self._communicator
+        assert communicator is not None
+        return objects.post_message(communicator, self._take())
+
+    def _take(self) -> _native.MatchedMessage:
+        matched, self._matched = self._matched, None
+        if matched is None:
+            raise make_error("ERR_REQUEST", "invalid message: it is null or was received already")
+        return matched
+
+    def _nothing(self) -> Request:
+        self._no_proc = self is MESSAGE_NO_PROC
+        assert self._communicator is not None or self is MESSAGE_NO_PROC
+        return _native.completed_request(MPI.PROC_NULL)
+
+
+def take(
+    comm: Accelerated, source: int, tag: int, status: MPI.Status | None, *, blocking: bool
+) -> Message | None:
+    """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
+    communicator = comm._checked_communicator()
+    message = Message()
+    message._communicator = communicator
+    if source == MPI.PROC_NULL:
+        message._no_proc = True
+        if status is not None:
+            fill_status(status, source, MPI.ANY_TAG, MPI.SUCCESS, 0, False)
+        return message
+    probe = _native.mprobe if blocking else _native.improbe
+    message._matched = matched = probe(communicator, source, tag)
+    if matched is None:
+        return None
+    if status is not None:
+        fill_status(status, matched.source, matched.tag, MPI.SUCCESS, matched.nbytes, False)
+    return message
+
+
+MESSAGE_NULL = Message()
+MESSAGE_NO_PROC = Message()
+MESSAGE_NO_PROC._no_proc = True

@@ -1,0 +1,244 @@
+"""Completion of several requests at once (MPI 4.1, section 3.7.5), the library's ones included.
+
+Every function takes a sequence in which requests of the engine and of the MPI library may stand
+side by side. Null and inactive requests are passed over, as MPI asks. Functions that end requests
+also give the objects of ``irecv`` requests.
+"""
+
+from __future__ import annotations
+
+from time import sleep
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.errors import Error, make_error
+from mooncake_mpi.statuses import fill_empty, fill_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+AnyRequest: TypeAlias = "_native.Request | MPI.Request"
+
+_SLICE_MS = 50
+_POLLS_BEFORE_SLEEP = 200
+_SLEEP_S = 50e-6
+
+
+def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
+    """Wait until one of ``requests`` may be complete, for at most ``timeout_ms``."""
+    natives = _leaves(requests)
+    if natives is not None:
+        _native.wait_for_requests(natives, False, timeout_ms)
+        return
+    # The library's requests complete only when the library is called: look at both in turn.
+    for _ in range(_POLLS_BEFORE_SLEEP):
+        if any(_is_active(request) and _is_ready(request) for request in requests):
+            return
+    sleep(_SLEEP_S)
+
+
+def wait_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, Any]:
+    """Index and object of a request that is complete."""
+    while True:
+        index, flag, result = test_any(requests, status)
+        if flag:
+            return index, result
+        wait_for(requests, _SLICE_MS)
+
+
+def test_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, bool, Any]:
+    """Index, flag and object: of the first request that is complete."""
+    index, flag = _first_ready(requests)
+    if index == MPI.UNDEFINED:
+        if flag and status is not None:
+            fill_empty(status)
+        return index, flag, None
+    return index, True, _end(requests[index], status)
+
+
+def get_status_any(
+    requests: Sequence[AnyRequest], status: MPI.Status | None
+) -> tuple[int, bool]:
+    """Index and flag of the first request that is complete, which stays."""
+    index, flag = _first_ready(requests)
+    if status is not None and flag:
+        if index == MPI.UNDEFINED:
+            fill_empty(status)
+        else:
+            requests[index].Get_status(status)
+    return index, flag
+
+
+def wait_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None) -> list[Any]:
+    """The objects of all requests.
+
+    Raises:
+        Error: ``ERR_IN_STATUS`` when a request failed; ``statuses`` say which.
+    """
+    requests = _checked(requests)
+    natives = _leaves(requests)
+    if natives is not None:
+        while not _native.wait_for_requests(natives, True, _SLICE_MS):
+            pass
+    else:
+        for request in requests:
+            while _is_active(request) and not _is_ready(request):
+                wait_for([request], _SLICE_MS)
+    return _end_all(requests, range(len(requests)), statuses)
+
+
+def test_all(
+    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+) -> tuple[bool, list[Any] | None]:
+    """Whether all requests are complete, and their objects."""
+    requests = _checked(requests)
+    if not all(not _is_active(request) or _is_ready(request) for request in requests):
+        return False, None
+    return True, _end_all(requests, range(len(requests)), statuses)
+
+
+def get_status_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None) -> bool:
+    """Whether all requests are complete; they stay."""
+    requests = _checked(requests)
+    if not all(not _is_active(request) or _is_ready(request) for request in requests):
+        return False
+    _look_at(requests, range(len(requests)), statuses)
+    return True
+
+
+def wait_some(
+    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+) -> tuple[list[int] | None, list[Any] | None]:
+    """Indices and objects of the requests that are complete, at least one."""
+    while True:
+        indices, results = test_some(requests, statuses)
+        if indices is None or indices:
+            return indices, results
+        wait_for(requests, _SLICE_MS)
+
+
+def test_some(
+    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+) -> tuple[list[int] | None, list[Any] | None]:
+    """Indices and objects of the requests that are complete; ``None`` if none is active."""
+    indices = _ready_indices(requests)
+    if indices is None:
+        return None, None
+    return indices, _end_all(requests, indices, statuses)
+
+
+def get_status_some(
+    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+) -> list[int] | None:
+    """Indices of the requests that are complete, which stay; ``None`` if none is active."""
+    indices = _ready_indices(requests)
+    if indices is not None:
+        _look_at(requests, indices, statuses)
+    return indices
+
+
+def _checked(requests: Sequence[AnyRequest]) -> list[AnyRequest]:
+    for request in requests:
+        if not isinstance(request, (_native.Request, MPI.Request)):
+            raise TypeError(f"expected a Request, got {type(request).__name__}")
+    return list(requests)
+
+
+def _is_active(request: AnyRequest) -> bool:
+    if isinstance(request, _native.Request):
+        return request._state == "active"
+    return bool(request)
+
+
+def _is_ready(request: AnyRequest) -> bool:
+    if isinstance(request, _native.Request):
+        return request._poll()
+    return request.Get_status()
+
+
+def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
+    """The engine's operations that ``requests`` consist of; ``None`` if the library has one."""
+    leaves: list[_native.Request] = []
+    for request in requests:
+        if not isinstance(request, _native.Request):
+            if request:
+                return None
+            continue
+        parts = getattr(request, "_pending", None)
+        if parts is None:
+            leaves.append(request)
+        else:
+            inner = _leaves(parts())
+            if inner is None:
+                return None
+            leaves += inner
+    return leaves
+
+
+def _first_ready(requests: Sequence[AnyRequest]) -> tuple[int, bool]:
+    any_active = False
+    for index, request in enumerate(_checked(requests)):
+        if _is_active(request):
+            any_active = True
+            if _is_ready(request):
+                return index, True
+    return MPI.UNDEFINED, not any_active
+
+
+def _ready_indices(requests: Sequence[AnyRequest]) -> list[int] | None:
+    active = [index for index, request in enumerate(_checked(requests)) if _is_active(request)]
+    if not active:
+        return None
+    return [index for index in active if _is_ready(requests[index])]
+
+
+def _end(request: AnyRequest, status: MPI.Status | None) -> Any:
+    return request.wait(status)
+
+
+def _end_all(
+    requests: Sequence[AnyRequest], indices: Sequence[int], statuses: list[MPI.Status] | None
+) -> list[Any]:
+    failed: list[tuple[int, Error]] = []
+
+    def end(request: AnyRequest, status: MPI.Status | None, index: int) -> Any:
+        try:
+            return _end(request, status)
+        except Error as error:
+            failed.append((index, error))
+            if status is not None:
+                fill_error(status, error)
+            return None
+
+    results = _with_statuses(requests, indices, statuses, end)
+    if failed:
+        index, error = failed[0]
+        raise make_error("ERR_IN_STATUS", f"requests[{index}] failed: {error}") from error
+    return results
+
+
+def _look_at(
+    requests: Sequence[AnyRequest], indices: Sequence[int], statuses: list[MPI.Status] | None
+) -> None:
+    _with_statuses(
+        requests, indices, statuses, lambda request, status, _: request.Get_status(status)
+    )
+
+
+def _with_statuses(
+    requests: Sequence[AnyRequest],
+    indices: Sequence[int],
+    statuses: list[MPI.Status] | None,
+    act: Callable[[AnyRequest, MPI.Status | None, int], Any],
+) -> list[Any]:
+    """Act on each request with its status; a list that is too short is made longer."""
+    if statuses is None:
+        return [act(requests[index], None, index) for index in indices]
+    if isinstance(statuses, list):
+        statuses.extend(MPI.Status() for _ in range(len(statuses), len(indices)))
+    return [
+        act(requests[index], statuses[at] if at < len(statuses) else None, index)
+        for at, index in enumerate(indices)
+    ]

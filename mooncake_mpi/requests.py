@@ -1,0 +1,338 @@
+"""Requests of the engine, with mpi4py's names (MPI 4.1, sections 3.7 to 3.9).
+
+A request made by the engine is no ``mpi4py.MPI.Request``: handed to code that knows only those, it
+raises a ``TypeError`` instead of looking complete. The methods for several requests take both kinds
+in one list, so a program may wait for a collective operation of the MPI library and for a message
+at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, request_sets
+from mooncake_mpi.errors import Error, make_error
+from mooncake_mpi.statuses import fill_empty
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mooncake_mpi.request_sets import AnyRequest
+
+_WAIT_SLICE_MS = 50
+
+
+class _RequestType(type):
+    """Makes requests of the MPI library instances of the class that replaces theirs."""
+
+    _library: type
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            "_library" in cls.__dict__ and isinstance(instance, cls._library)
+        )
+
+
+class Request(_native.Request, metaclass=_RequestType):
+    """A non-blocking operation. ``bool(request)`` is false once it was completed and freed."""
+
+    __slots__ = ()
+    _library = MPI.Request
+
+    def __new__(cls, request: AnyRequest | None = None) -> Request:
+        """A null request, or ``request`` itself: an operation has one handle only."""
+        if request is None:
+            return super().__new__(cls)
+        if not isinstance(request, Request):
+            raise TypeError(f"expected a Request, got {type(request).__name__}")
+        return request
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if isinstance(other, (Request, MPI.Request)):
+            return not self and not other
+        return NotImplemented
+
+    __hash__ = _native.Request.__hash__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self:
+            raise ValueError("cannot pickle a request that is not null")
+        return (type(self), ())
+
+    @property
+    def handle(self) -> int:
+        """A number that no other live request has."""
+        return id(self) if self else 0
+
+    def free(self) -> None:
+        """Free the request unless it is null."""
+        if self:
+            self.Free()
+
+    def wait(self, status: MPI.Status | None = None) -> Any:
+        """Wait for the operation; gives the object of an ``irecv``, otherwise ``None``."""
+        self.Wait(status)
+        return self._take_result()
+
+    def test(self, status: MPI.Status | None = None) -> tuple[bool, Any | None]:
+        """Whether the operation is complete, and the object of an ``irecv``."""
+        return (True, self._take_result()) if self.Test(status) else (False, None)
+
+    def get_status(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; the request stays."""
+        return self.Get_status(status)
+
+    def _take_result(self) -> Any:
+        result, self._result = self._result, None
+        return result
+
+    @classmethod
+    def Waitany(cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None) -> int:
+        """Wait for one of ``requests``; gives its index, ``MPI.UNDEFINED`` if none is active."""
+        return request_sets.wait_any(requests, status)[0]
+
+    @classmethod
+    def Testany(
+        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
+    ) -> tuple[int, bool]:
+        """Whether one of ``requests`` is complete, and its index."""
+        return request_sets.test_any(requests, status)[:2]
+
+    @classmethod
+    def Get_status_any(
+        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
+    ) -> tuple[int, bool]:
+        """As :meth:`Testany`, but the request stays."""
+        return request_sets.get_status_any(requests, status)
+
+    @classmethod
+    def Testall(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> bool:
+        """Whether all ``requests`` are complete; ends them if so."""
+        return request_sets.test_all(requests, statuses)[0]
+
+    @classmethod
+    def Get_status_all(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> bool:
+        """As :meth:`Testall`, but the requests stay."""
+        return request_sets.get_status_all(requests, statuses)
+
+    @classmethod
+    def Waitsome(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> list[int] | None:
+        """Wait until some of ``requests`` are complete; gives their indices."""
+        return request_sets.wait_some(requests, statuses)[0]
+
+    @classmethod
+    def Testsome(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> list[int] | None:
+        """The indices of those ``requests`` that are complete."""
+        return request_sets.test_some(requests, statuses)[0]
+
+    @classmethod
+    def Get_status_some(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> list[int] | None:
+        """As :meth:`Testsome`, but the requests stay."""
+        return request_sets.get_status_some(requests, statuses)
+
+    @classmethod
+    def waitany(
+        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
+    ) -> tuple[int, Any]:
+        """As :meth:`Waitany`; gives the index and the object."""
+        return request_sets.wait_any(requests, status)
+
+    @classmethod
+    def testany(
+        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
+    ) -> tuple[int, bool, Any | None]:
+        """As :meth:`Testany`, with the object."""
+        return request_sets.test_any(requests, status)
+
+    @classmethod
+    def waitall(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> list[Any]:
+        """Wait for all ``requests``; gives their objects."""
+        return request_sets.wait_all(requests, statuses)
+
+    @classmethod
+    def testall(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> tuple[bool, list[Any] | None]:
+        """As :meth:`Testall`, with the objects."""
+        return request_sets.test_all(requests, statuses)
+
+    @classmethod
+    def waitsome(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> tuple[list[int] | None, list[Any] | None]:
+        """As :meth:`Waitsome`, with the objects."""
+        return request_sets.wait_some(requests, statuses)
+
+    @classmethod
+    def testsome(
+        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
+    ) -> tuple[list[int] | None, list[Any] | None]:
+        """As :meth:`Testsome`, with the objects."""
+        return request_sets.test_some(requests, statuses)
+
+    get_status_any = Get_status_any
+    get_status_all = Get_status_all
+    get_status_some = Get_status_some
+
+
+class Prequest(Request):
+    """A persistent operation: started as often as wanted (MPI 4.1, section 3.9)."""
+
+    __slots__ = ()
+    _library = MPI.Prequest
+
+    def Start(self) -> None:
+        """Start the operation; ``ERR_REQUEST`` if it is under way already."""
+        self._start()
+
+    @classmethod
+    def Startall(cls, requests: Sequence[Prequest | MPI.Prequest]) -> None:
+        """Start every one of ``requests``."""
+        for request in requests:
+            request.Start()
+
+
+class Driver(Protocol):
+    """What a :class:`CompositeRequest` completes."""
+
+    def _poll(self) -> bool:
+        """Take the next steps; whether the operation is complete."""
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        """The requests that the next step waits for."""
+
+    def _complete(self, status: MPI.Status | None) -> Any:
+        """Fill ``status`` and give the result; called once, after ``_poll`` was true."""
+
+    def _cancel(self) -> None:
+        """Cancel what can still be cancelled."""
+
+
+class CompositeMethods:
+    """Completion of a request that is made of several operations, told by its driver.
+
+    ``_driver`` is ``None`` while there is nothing to complete.
+    """
+
+    __slots__ = ()
+
+    _driver: Driver | None
+    _result: Any
+
+    @property
+    def _state(self) -> str:
+        return "null" if self._driver is None else "active"
+
+    def __bool__(self) -> bool:
+        return self._driver is not None
+
+    def _poll(self) -> bool:
+        return self._driver is None or self._driver._poll()
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        return () if self._driver is None else self._driver._pending()
+
+    def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
+        """Wait for the operation to complete."""
+        while not self._poll():
+            request_sets.wait_for(self._pending(), _WAIT_SLICE_MS)
+        self._end(status)
+        return True
+
+    def Test(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; ends the request if so."""
+        if not self._poll():
+            return False
+        self._end(status)
+        return True
+
+    def Get_status(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; the request stays."""
+        if not self._poll():
+            return False
+        if status is not None:
+            fill_empty(status)
+        return True
+
+    def Cancel(self) -> None:
+        """Cancel the operation where it has not matched."""
+        if self._driver is not None:
+            self._driver._cancel()
+
+    def Free(self) -> None:
+        """Let go of the request; its parts complete by themselves."""
+        self._driver = None
+
+    def _end(self, status: MPI.Status | None) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            self._result = driver._complete(status)
+        elif status is not None:
+            fill_empty(status)
+
+
+class CompositeRequest(CompositeMethods, Request):
+    """A request for an operation of several parts, such as an object with attachments."""
+
+    __slots__ = ("_driver",)
+
+    def __new__(cls, driver: Driver | None = None) -> CompositeRequest:
+        return _native.Request.__new__(cls)
+
+    def __init__(self, driver: Driver | None = None) -> None:
+        self._driver = driver
+
+
+class SendAndReceive:
+    """The driver of ``Isendrecv``: the status is the receive's."""
+
+    __slots__ = ("_receive", "_send")
+
+    def __init__(self, send: Request, receive: Request) -> None:
+        self._send = send
+        self._receive = receive
+
+    def _poll(self) -> bool:
+        return self._send._poll() and self._receive._poll()
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        return (self._send, self._receive)
+
+    def _complete(self, status: MPI.Status | None) -> None:
+        self._send.Wait()
+        self._receive.Wait(status)
+
+    def _cancel(self) -> None:
+        self._receive.Cancel()
+
+
+REQUEST_NULL = Request()
+
+
+def wait_all_hook(
+    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+) -> Literal[True]:
+    """``Waitall`` for lists that the native one leaves to Python."""
+    request_sets.wait_all(requests, statuses)
+    return True
+
+
+def request_error(message: str) -> Error:
+    """An ``ERR_REQUEST`` with its reason."""
+    return make_error("ERR_REQUEST", message)

@@ -1,0 +1,102 @@
+"""Starting the engine of this process, and making communicators known to it."""
+
+from __future__ import annotations
+
+import atexit
+from typing import TYPE_CHECKING
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, bufferspec, config, errors, requests, statuses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LARGEST_TAG = 2**31 - 1
+
+_keyval = MPI.KEYVAL_INVALID
+_started = False
+
+
+def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
+    """The engine's side of ``comm``, made at the first call; then collective over ``comm``.
+
+    It is an attribute of the MPI communicator: every object that wraps the same one shares it, and
+    freeing the communicator closes it.
+
+    Raises:
+        Error: a process could not take part; every process of ``comm`` raises it.
+    """
+    _start()
+    known: _native.Communicator | None = comm.Get_attr(_keyval)
+    if known is not None:
+        return known
+    communicator, entry = new_communicator(comm)
+    entries = bytearray(len(entry) * comm.Get_size())
+    MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
+    return activate(comm, communicator, entries)
+
+
+def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:
+    """This process's part of a communicator with the members of ``comm``, and its address."""
+    _start()
+    tag_ub = MPI.COMM_WORLD.Get_attr(MPI.TAG_UB)
+    communicator = _native.Communicator(
+        comm.Get_rank(), comm.Get_size(), min(tag_ub or _LARGEST_TAG, _LARGEST_TAG)
+    )
+    return communicator, communicator.entry
+
+
+def activate(
+    comm: MPI.Intracomm, communicator: _native.Communicator, entries: bytearray
+) -> _native.Communicator:
+    """Give ``communicator`` the addresses of all ranks and tie it to ``comm``.
+
+    Raises:
+        Error: an address is not one, or a process runs another version.
+    """
+    try:
+        communicator.activate(bytes(entries))
+    except ValueError as error:
+        raise errors.make_error("ERR_OTHER", str(error)) from None
+    comm.Set_attr(_keyval, communicator)
+    return communicator
+
+
+def flush() -> None:
+    """Send what is queued; MPI is about to be finalised."""
+    if _started:
+        _native.finalize()
+
+
+def _start() -> None:
+    global _started, _keyval  # noqa: PLW0603 - one engine for the process
+    if _started:
+        return
+    _native.set_constants(
+        MPI.PROC_NULL,
+        MPI.ANY_SOURCE,
+        MPI.ANY_TAG,
+        {name: errors.error_class(name) for name in _native.error_names()},
+    )
+    _native.set_hooks(
+        bufferspec.resolve,
+        statuses.fill_status,
+        errors.raise_error,
+        requests.wait_all_hook,
+        requests.Request,
+        requests.Prequest,
+    )
+    _native.start(config.load().as_dict())
+    _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
+    MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), True)
+    atexit.register(flush)
+    _started = True
+
+
+def _on_delete(comm: MPI.Comm, keyval: int, communicator: _native.Communicator) -> None:
+    communicator.close()
+
+
+# MPI deletes the attributes of COMM_SELF first of all when it is finalised (MPI 4.1, 11.2.4).
+_on_finalize: Callable[[MPI.Comm, int, bool], None] = lambda comm, keyval, value: flush()  # noqa: E731

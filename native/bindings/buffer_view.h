@@ -1,0 +1,39 @@
+#pragma once
+
+#include <Python.h>
+
+#include "memory/buffer.h"
+
+namespace mooncake_mpi::bindings {
+
+// A Python buffer argument as address and length, kept alive until release(). Plain contiguous
+// buffers of a known format are taken through the buffer protocol here; every other form (lists,
+// derived datatypes, DLPack) is resolved by the package. GIL held for every call.
+class BufferView {
+ public:
+  BufferView() noexcept = default;
+  BufferView(BufferView&& other) noexcept;
+  BufferView& operator=(BufferView&& other) noexcept;
+  ~BufferView() { release(); }
+
+  // False with a Python error set. `rank` is the peer: MPI is lenient about PROC_NULL.
+  bool acquire(PyObject* object, bool writable, int rank);
+  // Memory at an address that `keepalive` (may be nullptr) keeps valid.
+  void borrow(const Buffer& buffer, PyObject* keepalive) noexcept;
+  void release() noexcept;
+
+  const Buffer& buffer() const noexcept { return buffer_; }
+  // Called with the number of bytes received, or nullptr.
+  PyObject* finish() const noexcept { return finish_; }
+
+ private:
+  bool resolve(PyObject* object, bool writable, int rank);
+
+  Buffer buffer_;
+  bool has_view_ = false;
+  PyObject* keepalive_ = nullptr;
+  PyObject* finish_ = nullptr;
+  Py_buffer view_{};
+};
+
+}  // namespace mooncake_mpi::bindings

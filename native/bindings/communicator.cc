@@ -1,0 +1,103 @@
+#include "bindings/communicator.h"
+
+#include <nanobind/nanobind.h>
+
+#include <cstdio>
+#include <stdexcept>
+#include <vector>
+
+#include "bindings/runtime.h"
+
+namespace nb = nanobind;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+Py_ssize_t slot_offset = 0;
+
+bool raise_value(const char* name, const char* what, const char* argument, int value, int limit) {
+  char message[160];
+  std::snprintf(message, sizeof message, "%s: %s=%d is not in [0, %d]", what, argument, value, limit);
+  raise_error(name, message);
+  return false;
+}
+
+}  // namespace
+
+Communicator::Communicator(int rank, int size, int tag_ub)
+    : rank_(rank), size_(size), tag_ub_(tag_ub) {
+  Engine* engine = runtime().engine.get();
+  if (engine == nullptr) throw std::runtime_error("the engine is not running (MPI is finalized?)");
+  Result<Context*> context = engine->create_context(rank, size);
+  if (!context) throw std::runtime_error(context.failure().message);
+  context_ = context.value();
+}
+
+std::array<std::byte, wire::kAddressBytes> Communicator::entry() const {
+  return wire::encode(runtime().engine->address(*context_));
+}
+
+void Communicator::activate(Bytes entries) {
+  std::vector<wire::Address> members;
+  for (std::size_t at = 0; at + wire::kAddressBytes <= entries.size(); at += wire::kAddressBytes) {
+    wire::DecodedAddress entry = wire::decode_address(entries.subspan(at, wire::kAddressBytes));
+    if (!entry.address) {
+      throw std::invalid_argument("address of rank " + std::to_string(members.size()) + ": " +
+                                  entry.reason);
+    }
+    members.push_back(*entry.address);
+  }
+  Result<bool> activated = runtime().engine->activate(*context_, members);
+  if (!activated) throw std::invalid_argument(activated.failure().message);
+  active_ = true;
+}
+
+void Communicator::close() {
+  active_ = false;
+  if (context_ != nullptr && runtime().engine != nullptr) runtime().engine->close_context(*context_);
+  context_ = nullptr;
+}
+
+void set_communicator_slot(Py_ssize_t offset) noexcept { slot_offset = offset; }
+
+Communicator* communicator_of(PyObject* self) {
+  PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
+  if (slot != nullptr && slot != Py_None) [[likely]] {
+    Communicator* communicator = nb::inst_ptr<Communicator>(slot);
+    if (communicator->usable()) [[likely]] return communicator;
+  }
+  raise_error("ERR_COMM", "invalid communicator: it is null or was freed");
+  return nullptr;
+}
+
+bool check_dest(const Communicator& communicator, int dest, const char* argument) {
+  if (dest >= 0 && dest < communicator.size()) [[likely]] return true;
+  if (dest == runtime().constants.proc_null) return true;
+  return raise_value("ERR_RANK", "invalid rank", argument, dest, communicator.size() - 1);
+}
+
+bool check_send_tag(const Communicator& communicator, int tag, const char* argument) {
+  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]] return true;
+  return raise_value("ERR_TAG", "invalid tag", argument, tag, communicator.tag_ub());
+}
+
+bool check_source(const Communicator& communicator, int& source, const char* argument) {
+  if (source >= 0 && source < communicator.size()) [[likely]] return true;
+  if (source == runtime().constants.proc_null) return true;
+  if (source == runtime().constants.any_source) {
+    source = kAnySource;
+    return true;
+  }
+  return raise_value("ERR_RANK", "invalid rank", argument, source, communicator.size() - 1);
+}
+
+bool check_receive_tag(const Communicator& communicator, int& tag, const char* argument) {
+  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]] return true;
+  if (tag == runtime().constants.any_tag) {
+    tag = kAnyTag;
+    return true;
+  }
+  return raise_value("ERR_TAG", "invalid tag", argument, tag, communicator.tag_ub());
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <Python.h>
+
+#include "engine/engine.h"
+
+namespace mooncake_mpi::bindings {
+
+// A communicator's native side: an object of this class sits in the `_communicator` slot of the
+// Python communicator.
+class Communicator {
+ public:
+  Communicator(int rank, int size, int tag_ub);
+  ~Communicator() { close(); }
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  std::array<std::byte, wire::kAddressBytes> entry() const;
+  void activate(Bytes entries);
+  void close();
+
+  bool usable() const noexcept { return active_; }
+  Context& context() const noexcept { return *context_; }
+  int rank() const noexcept { return rank_; }
+  int size() const noexcept { return size_; }
+  int tag_ub() const noexcept { return tag_ub_; }
+
+ private:
+  Context* context_ = nullptr;
+  int rank_;
+  int size_;
+  int tag_ub_;
+  bool active_ = false;
+};
+
+// Where a communicator object of the package keeps its Communicator. Learned by install().
+void set_communicator_slot(Py_ssize_t offset) noexcept;
+// The communicator behind `self`, or nullptr with ERR_COMM raised.
+Communicator* communicator_of(PyObject* self);
+
+// Checks with MPI's error classes; false with the exception set. PROC_NULL passes.
+bool check_dest(const Communicator& communicator, int dest, const char* argument = "dest");
+bool check_send_tag(const Communicator& communicator, int tag, const char* argument = "tag");
+// These map the library's wildcards onto the engine's.
+bool check_source(const Communicator& communicator, int& source, const char* argument = "source");
+bool check_receive_tag(const Communicator& communicator, int& tag, const char* argument = "tag");
+
+}  // namespace mooncake_mpi::bindings

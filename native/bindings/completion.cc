@@ -1,0 +1,106 @@
+#include "bindings/completion.h"
+
+#include <cstdio>
+#include <vector>
+
+#include "bindings/arguments.h"
+#include "bindings/request.h"
+#include "bindings/waiting.h"
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+constexpr Signature<2> kWaitall{"Waitall", {"requests", "statuses"}, 1};
+
+// The engine's requests of a list or tuple; false when there is anything else in it.
+bool collect(PyObject* sequence, std::vector<RequestObject*>& requests) {
+  const bool list = PyList_Check(sequence);
+  if (!list && !PyTuple_Check(sequence)) return false;
+  const Py_ssize_t count = list ? PyList_Size(sequence) : PyTuple_Size(sequence);
+  requests.reserve(static_cast<std::size_t>(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* item = list ? PyList_GetItem(sequence, i) : PyTuple_GetItem(sequence, i);
+    if (!is_request(item)) return false;
+    requests.push_back(reinterpret_cast<RequestObject*>(item));
+  }
+  return true;
+}
+
+bool waiting(const RequestObject& request) noexcept {
+  return request.state == RequestObject::State::kActive && !is_complete(request);
+}
+
+// Keeps the requests alive while the GIL is released: another thread may change the list.
+class Holder {
+ public:
+  explicit Holder(const std::vector<RequestObject*>& requests) : requests_(requests) {
+    for (RequestObject* request : requests_) Py_INCREF(reinterpret_cast<PyObject*>(request));
+  }
+  ~Holder() {
+    for (RequestObject* request : requests_) Py_DECREF(reinterpret_cast<PyObject*>(request));
+  }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+ private:
+  const std::vector<RequestObject*>& requests_;
+};
+
+}  // namespace
+
+PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<2>::Values values;
+  if (!kWaitall.parse(args, nargs, kwnames, values)) return nullptr;
+  const bool ignore_statuses = values[1] == nullptr || values[1] == Py_None;
+  std::vector<RequestObject*> requests;
+  if (!ignore_statuses || !collect(values[0], requests)) {
+    return PyObject_CallFunctionObjArgs(runtime().hooks.wait_all, values[0],
+                                        values[1] != nullptr ? values[1] : Py_None, nullptr);
+  }
+  Holder holder(requests);
+  std::size_t next = 0;
+  auto all_done = [&] {
+    while (next < requests.size() && !waiting(*requests[next])) ++next;
+    return next == requests.size();
+  };
+  if (!wait_until(all_done)) return nullptr;
+  Error first = Error::kNone;
+  std::size_t failed = 0;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const Error error = finish_request(*requests[i], nullptr);
+    if (PyErr_Occurred()) return nullptr;
+    if (error != Error::kNone && first == Error::kNone) {
+      first = error;
+      failed = i;
+    }
+  }
+  if (first == Error::kNone) Py_RETURN_TRUE;
+  char message[96];
+  std::snprintf(message, sizeof message, "requests[%zu] failed with MPI_%s", failed,
+                error_name(first).data());
+  return raise_error("ERR_IN_STATUS", message);
+}
+
+PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
+  std::vector<RequestObject*> requests;
+  if (!collect(sequence, requests)) {
+    PyErr_SetString(PyExc_TypeError, "expected a list or tuple of mooncake_mpi requests");
+    return nullptr;
+  }
+  Holder holder(requests);
+  auto done = [&] {
+    for (const RequestObject* request : requests) {
+      if (waiting(*request) == all) return !all;
+    }
+    return all;
+  };
+  if (done()) Py_RETURN_TRUE;
+  PyThreadState* thread = PyEval_SaveThread();
+  const WaitResult result =
+      runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
+  PyEval_RestoreThread(thread);
+  if (PyErr_CheckSignals() != 0) return nullptr;
+  return PyBool_FromLong(result == WaitResult::kDone);
+}
+
+}  // namespace mooncake_mpi::bindings

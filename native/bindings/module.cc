@@ -1,0 +1,131 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include "bindings/communicator.h"
+#include "bindings/owned_buffer.h"
+#include "bindings/primitives.h"
+#include "bindings/request.h"
+#include "bindings/runtime.h"
+#include "bindings/methods.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+void start(nb::dict config) {
+  if (runtime().engine != nullptr) return;
+  EngineConfig engine_config;
+  auto number = [&](const char* key, std::uint64_t fallback) {
+    return config.contains(key) ? nb::cast<std::uint64_t>(config[key]) : fallback;
+  };
+  auto flag = [&](const char* key) {
+    return !config.contains(key) || nb::cast<bool>(config[key]);
+  };
+  engine_config.limits.eager_bytes = number("eager_limit_bytes", engine_config.limits.eager_bytes);
+  engine_config.limits.unexpected_bytes =
+      number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
+  engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
+  engine_config.cross_memory = flag("cma");
+  engine_config.progress_thread = flag("progress_thread");
+  if (config.contains("lanes")) {
+    const auto lanes = nb::cast<std::string>(config["lanes"]);
+    engine_config.shm = lanes.empty() || lanes.find("shm") != std::string::npos;
+  }
+  auto engine = Engine::create(engine_config);
+  if (!engine) throw std::runtime_error(engine.failure().message);
+  runtime().engine = std::move(engine).value();
+}
+
+// What is queued still goes out, unless a peer does not take it for five seconds.
+void finalize() {
+  Runtime& state = runtime();
+  if (state.engine == nullptr) return;
+  PyThreadState* thread = PyEval_SaveThread();
+  state.engine->flush(5'000'000'000u);
+  PyEval_RestoreThread(thread);
+  // Other threads may still be inside a call and the peers' rings are mapped: the engine itself
+  // stays until the process ends.
+}
+
+void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
+               nb::callable wait_all, nb::object request_type, nb::object persistent_type) {
+  Hooks& hooks = runtime().hooks;
+  hooks.resolve = resolve.release().ptr();
+  hooks.fill_status = fill_status.release().ptr();
+  hooks.raise_error = raise_error.release().ptr();
+  hooks.wait_all = wait_all.release().ptr();
+  hooks.request_type = request_type.release().ptr();
+  hooks.persistent_type = persistent_type.release().ptr();
+}
+
+void install(nb::type_object type, Py_ssize_t slot_offset) {
+  if (!install_methods(reinterpret_cast<PyTypeObject*>(type.ptr()), slot_offset)) {
+    throw nb::python_error();
+  }
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The point-to-point engine of mooncake_mpi.";
+  nb::set_leak_warnings(false);  // requests and communicators may outlive the interpreter's end
+
+  nb::class_<Communicator>(m, "Communicator", "A communicator's matching space in the engine.")
+      .def(nb::init<int, int, int>(), "rank"_a, "size"_a, "tag_ub"_a,
+           "Allocate this process's context of a communicator of `size` ranks.")
+      .def_prop_ro(
+          "entry",
+          [](const Communicator& self) {
+            auto entry = self.entry();
+            return nb::bytes(reinterpret_cast<const char*>(entry.data()), entry.size());
+          },
+          "This process's address, of the same length in every process: allgather it.")
+      .def(
+          "activate",
+          [](Communicator& self, nb::bytes entries) {
+            self.activate(Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()));
+          },
+          "entries"_a, "Take the addresses of all ranks, concatenated in rank order.")
+      .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
+      .def_prop_ro("rank", &Communicator::rank)
+      .def_prop_ro("size", &Communicator::size);
+
+  m.attr("Request") = nb::steal(create_request_type());
+  m.attr("OwnedBuffer") = nb::steal(create_owned_buffer_type());
+
+  m.def("start", &start, "config"_a, "Start the engine of this process; again does nothing.");
+  m.def("finalize", &finalize, "Send what is queued, before MPI is finalized.");
+  m.def("set_hooks", &set_hooks, "resolve"_a, "fill_status"_a, "raise_error"_a, "wait_all"_a,
+        "request_type"_a, "persistent_type"_a, "Set the package's callables and request classes.");
+  m.def(
+      "set_constants",
+      [](int proc_null, int any_source, int any_tag, nb::dict error_classes) {
+        Constants& constants = runtime().constants;
+        constants.proc_null = proc_null;
+        constants.any_source = any_source;
+        constants.any_tag = any_tag;
+        for (std::size_t i = 0; i < kErrors; ++i) {
+          const nb::str name(error_name(static_cast<Error>(i)).data());
+          constants.error_classes[i] = nb::cast<int>(error_classes[name]);
+        }
+      },
+      "proc_null"_a, "any_source"_a, "any_tag"_a, "error_classes"_a,
+      "Set the MPI library's values, and its error classes by name.");
+  m.def(
+      "error_names",
+      [] {
+        nb::list names;
+        for (std::size_t i = 0; i < kErrors; ++i) {
+          names.append(nb::str(error_name(static_cast<Error>(i)).data()));
+        }
+        return names;
+      },
+      "The names of the error classes that the engine reports.");
+  m.def("install", &install, "type"_a, "slot_offset"_a,
+        "Put the native methods on a communicator class.");
+  define_primitives(m);
+}
+
+}  // namespace mooncake_mpi::bindings

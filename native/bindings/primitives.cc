@@ -1,0 +1,306 @@
+#include "bindings/primitives.h"
+
+#include <utility>
+
+#include "bindings/communicator.h"
+#include "bindings/completion.h"
+#include "bindings/receive_methods.h"
+#include "bindings/request.h"
+#include "bindings/send_methods.h"
+#include "bindings/waiting.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+nb::object steal_or_throw(PyObject* object) {
+  if (object == nullptr) throw nb::python_error();
+  return nb::steal(object);
+}
+
+void require(bool ok) {
+  if (!ok) throw nb::python_error();
+}
+
+void require_usable(const Communicator& communicator) {
+  if (!communicator.usable()) {
+    raise_error("ERR_COMM", "invalid communicator: it is null or was freed");
+    throw nb::python_error();
+  }
+}
+
+MatchChannel to_channel(int channel) {
+  if (channel < 0 || channel >= static_cast<int>(kMatchChannels)) {
+    throw nb::value_error("channel must be 0, 1 or 2");
+  }
+  return static_cast<MatchChannel>(channel);
+}
+
+SendMode to_mode(int mode) {
+  if (mode < 0 || mode > 3) throw nb::value_error("mode must be 0, 1, 2 or 3");
+  return static_cast<SendMode>(mode);
+}
+
+Buffer memory_at(std::uintptr_t address, std::uint64_t nbytes) {
+  return {reinterpret_cast<std::byte*>(address), nbytes};
+}
+
+nb::object send_view(Communicator& communicator, BufferView&& view, int dest, int tag, int mode,
+                     int channel) {
+  require_usable(communicator);
+  const SendMode send_mode = to_mode(mode);
+  const MatchChannel match_channel = to_channel(channel);
+  require(check_dest(communicator, dest));
+  if (match_channel == MatchChannel::kMessages) require(check_send_tag(communicator, tag));
+  if (dest == runtime().constants.proc_null) {
+    return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
+  }
+  Operation* operation = nullptr;
+  require(post_send(communicator, view.buffer(), dest, tag, send_mode, match_channel, operation));
+  const Completion completion{Error::kNone, false, communicator.rank(), tag, view.buffer().bytes};
+  return steal_or_throw(new_request(operation, completion, std::move(view), match_channel));
+}
+
+nb::object post_send_at(Communicator& communicator, std::uintptr_t address, std::uint64_t nbytes,
+                        nb::object keepalive, int dest, int tag, int mode, int channel) {
+  BufferView view;
+  view.borrow(memory_at(address, nbytes), keepalive.ptr());
+  return send_view(communicator, std::move(view), dest, tag, mode, channel);
+}
+
+nb::object isend_bytes(Communicator& communicator, nb::object buf, int dest, int tag, int mode,
+                       int channel) {
+  BufferView view;
+  require(view.acquire(buf.ptr(), false, dest));
+  return send_view(communicator, std::move(view), dest, tag, mode, channel);
+}
+
+void send_bytes(Communicator& communicator, nb::object buf, int dest, int tag, int mode) {
+  require_usable(communicator);
+  BufferView view;
+  require(view.acquire(buf.ptr(), false, dest));
+  require(check_dest(communicator, dest) && check_send_tag(communicator, tag));
+  if (dest == runtime().constants.proc_null) return;
+  Operation* operation = nullptr;
+  require(post_send(communicator, view.buffer(), dest, tag, to_mode(mode), MatchChannel::kMessages,
+                    operation));
+  if (operation != nullptr) require(wait_send(*operation, view));
+}
+
+void check_receive(Communicator& communicator, int& source, int& tag, MatchChannel channel) {
+  require_usable(communicator);
+  require(check_source(communicator, source));
+  if (channel == MatchChannel::kMessages) require(check_receive_tag(communicator, tag));
+}
+
+nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std::uint64_t nbytes,
+                        nb::object keepalive, int source, int tag, int channel) {
+  const MatchChannel match_channel = to_channel(channel);
+  check_receive(communicator, source, tag, match_channel);
+  BufferView view;
+  view.borrow(memory_at(address, nbytes), keepalive.ptr());
+  if (source == runtime().constants.proc_null) {
+    return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
+  }
+  Operation* operation = runtime().engine->receive(communicator.context(), match_channel, source, tag,
+                                                   view.buffer());
+  return steal_or_throw(new_request(operation, {}, std::move(view), match_channel));
+}
+
+nb::object post_recv_any_size(Communicator& communicator, int source, int tag, int channel) {
+  const MatchChannel match_channel = to_channel(channel);
+  check_receive(communicator, source, tag, match_channel);
+  if (source == runtime().constants.proc_null) {
+    return steal_or_throw(
+        new_request(nullptr, proc_null_completion(), BufferView(), match_channel, true));
+  }
+  Operation* operation =
+      runtime().engine->receive_any_size(communicator.context(), match_channel, source, tag);
+  return steal_or_throw(new_request(operation, {}, BufferView(), match_channel, true));
+}
+
+nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::object status) {
+  check_receive(communicator, source, tag, MatchChannel::kMessages);
+  if (source == runtime().constants.proc_null) {
+    require(fill_status(status.ptr(), proc_null_completion()));
+    return nb::none();
+  }
+  Operation* operation = runtime().engine->receive_any_size(communicator.context(),
+                                                            MatchChannel::kMessages, source, tag);
+  BufferView view;
+  return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
+}
+
+// --- matched probe ---
+
+// A message that a matched probe took out of the queue; received exactly once.
+struct MatchedMessage {
+  Context* context;
+  UnexpectedMessage* message;
+  int source;
+  int tag;
+  std::uint64_t bytes;
+};
+
+UnexpectedMessage& take(MatchedMessage& matched) {
+  if (matched.message == nullptr) {
+    raise_error("ERR_REQUEST", "invalid message: it was received already");
+    throw nb::python_error();
+  }
+  return *std::exchange(matched.message, nullptr);
+}
+
+nb::object probe_matched(Communicator& communicator, int source, int tag, bool blocking) {
+  check_receive(communicator, source, tag, MatchChannel::kMessages);
+  Engine::Envelope envelope{};
+  UnexpectedMessage* message = nullptr;
+  auto found = [&] {
+    return runtime().engine->iprobe(communicator.context(), source, tag, envelope, &message);
+  };
+  if (blocking) {
+    require(wait_until(found));
+  } else if (!found()) {
+    return nb::none();
+  }
+  return nb::cast(MatchedMessage{&communicator.context(), message, envelope.source, envelope.tag,
+                                 envelope.bytes});
+}
+
+nb::object message_recv(MatchedMessage& matched, nb::object buf) {
+  BufferView view;
+  require(view.acquire(buf.ptr(), true, matched.source));
+  Operation* operation =
+      runtime().engine->receive_matched(*matched.context, take(matched), &view.buffer());
+  return steal_or_throw(new_request(operation, {}, std::move(view)));
+}
+
+nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
+  Operation* operation = runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+  BufferView view;
+  return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
+}
+
+nb::object message_post_recv_any_size(MatchedMessage& matched) {
+  Operation* operation = runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+  return steal_or_throw(
+      new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
+}
+
+// --- looking inside ---
+
+nb::dict stats() {
+  nb::dict result;
+  if (runtime().engine == nullptr) return result;
+  runtime().engine->inspect([&](Protocol& protocol) {
+    const ProtocolCounters& counters = protocol.counters();
+    result["eager_sent"] = counters.eager_sent;
+    result["rendezvous_sent"] = counters.rendezvous_sent;
+    result["unexpected_received"] = counters.unexpected_received;
+    result["chunks_read"] = counters.chunks_read;
+    result["chunks_written"] = counters.chunks_written;
+    result["fragments_sent"] = counters.fragments_sent;
+    result["packets_rejected"] = counters.packets_rejected;
+    result["operations"] = protocol.operations().live();
+    result["unexpected_bytes"] = protocol.unexpected().held_bytes();
+    result["eager_limit_bytes"] = protocol.limits().eager_bytes;
+    result["unexpected_limit_bytes"] = protocol.limits().unexpected_bytes;
+  });
+  return result;
+}
+
+const char* stage_name(Operation::Stage stage) {
+  switch (stage) {
+    case Operation::Stage::kIdle: return "idle";
+    case Operation::Stage::kQueued: return "queued";
+    case Operation::Stage::kPosted: return "posted";
+    case Operation::Stage::kAnnounced: return "announced";
+    case Operation::Stage::kCopying: return "copying";
+    case Operation::Stage::kStreaming: return "streaming";
+    case Operation::Stage::kDone: return "done";
+  }
+  return "unknown";
+}
+
+nb::list pending() {
+  nb::list result;
+  if (runtime().engine == nullptr) return result;
+  runtime().engine->inspect([&](Protocol& protocol) {
+    protocol.operations().for_each_live([&](const Operation& operation) {
+      if (operation.stage == Operation::Stage::kDone) return;
+      const bool send = operation.kind == Operation::Kind::kSend;
+      nb::dict entry;
+      entry["kind"] = send ? "send" : "receive";
+      entry["stage"] = stage_name(operation.stage);
+      entry["context"] = send ? operation.header.context : operation.context->number;
+      entry["pid"] = operation.peer != nullptr ? nb::cast(operation.peer->address.pid) : nb::none();
+      entry["source"] = send             ? operation.header.source
+                        : operation.source == kAnySource ? runtime().constants.any_source
+                                                         : operation.source;
+      entry["tag"] = send                      ? operation.header.tag
+                     : operation.tag == kAnyTag ? runtime().constants.any_tag
+                                                : operation.tag;
+      entry["nbytes"] = operation.buffer.bytes;
+      result.append(entry);
+    });
+  });
+  return result;
+}
+
+}  // namespace
+
+void define_primitives(nb::module_& m) {
+  nb::class_<MatchedMessage>(m, "MatchedMessage", "A message taken by a matched probe.")
+      .def_ro("source", &MatchedMessage::source)
+      .def_ro("tag", &MatchedMessage::tag)
+      .def_ro("nbytes", &MatchedMessage::bytes)
+      .def_prop_ro("received", [](const MatchedMessage& self) { return self.message == nullptr; });
+
+  m.def("post_send", &post_send_at, "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(),
+        "dest"_a, "tag"_a, "mode"_a = 0, "channel"_a = 0,
+        "Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: "
+        "0 messages, 1 attachments, 2 partitions.");
+  m.def("isend_bytes", &isend_bytes, "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0,
+        "channel"_a = 0, "Non-blocking send of a contiguous buffer.");
+  m.def("send_bytes", &send_bytes, "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0,
+        "Blocking send of a contiguous buffer.");
+  m.def("post_recv", &post_recv_at, "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(),
+        "source"_a, "tag"_a, "channel"_a = 0, "Receive at most `nbytes` to `address`.");
+  m.def("post_recv_any_size", &post_recv_any_size, "communicator"_a, "source"_a, "tag"_a,
+        "channel"_a = 0,
+        "Receive a message of any size into memory of the engine: the result is an OwnedBuffer.");
+  m.def("recv_any_size", &recv_any_size, "communicator"_a, "source"_a, "tag"_a,
+        "status"_a = nb::none(), "Blocking form; None from PROC_NULL.");
+  m.def("improbe", [](Communicator& c, int source, int tag) { return probe_matched(c, source, tag, false); },
+        "communicator"_a, "source"_a, "tag"_a, "Take a waiting message out of the queue, or None.");
+  m.def("mprobe", [](Communicator& c, int source, int tag) { return probe_matched(c, source, tag, true); },
+        "communicator"_a, "source"_a, "tag"_a, "Wait for a message and take it out of the queue.");
+  m.def("message_recv", &message_recv, "message"_a, "buf"_a, "Receive a matched message: a request.");
+  m.def("message_recv_any_size", &message_recv_any_size, "message"_a, "status"_a = nb::none(),
+        "Blocking form of message_post_recv_any_size: the memory.");
+  m.def("message_post_recv_any_size", &message_post_recv_any_size, "message"_a,
+        "Receive a matched message into memory of the engine: a request.");
+  m.def("completed_request",
+        [](int) {
+          return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
+        },
+        "source"_a, "A request that is complete: an operation with PROC_NULL.");
+  m.def("wait_for_requests",
+        [](nb::object requests, bool all, int timeout_ms) {
+          return steal_or_throw(wait_for_requests(requests.ptr(), all, timeout_ms));
+        },
+        "requests"_a, "all"_a, "timeout_ms"_a,
+        "Wait until one (or all) of the engine's requests is complete; the requests are not ended.");
+  m.def("progress", [] { return runtime().engine->progress(); }, "Poll once; work done.");
+  m.def("stats", &stats, "Counters of this process's engine.");
+  m.def("pending", &pending, "The operations under way.");
+  m.def("lane_of",
+        [](Communicator& c, int rank) { return runtime().engine->lane_of(c.context(), rank); },
+        "communicator"_a, "rank"_a, "The lane that reaches a rank, or why there is none.");
+  m.def("cross_memory_with",
+        [](Communicator& c, int rank) { return runtime().engine->cross_memory_with(c.context(), rank); },
+        "communicator"_a, "rank"_a, "Whether that rank's memory can be read directly.");
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,192 @@
+#include "bindings/receive_methods.h"
+
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/owned_buffer.h"
+#include "bindings/request.h"
+#include "bindings/send_methods.h"
+#include "bindings/waiting.h"
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+constexpr Signature<4> kRecv{"Recv", {"buf", "source", "tag", "status"}, 1};
+constexpr Signature<3> kIrecv{"Irecv", {"buf", "source", "tag"}, 1};
+constexpr Signature<7> kSendrecv{
+    "Sendrecv", {"sendbuf", "dest", "sendtag", "recvbuf", "source", "recvtag", "status"}, 2};
+constexpr Signature<3> kProbe{"Probe", {"source", "tag", "status"}, 0};
+constexpr Signature<3> kIprobe{"Iprobe", {"source", "tag", "status"}, 0};
+
+struct ReceiveCall {
+  Communicator* communicator = nullptr;
+  BufferView view;
+  int source = 0;
+  int tag = 0;
+  bool proc_null = false;
+};
+
+bool prepare(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag, ReceiveCall& call) {
+  const Constants& constants = runtime().constants;
+  if (!to_int(source, constants.any_source, call.source)) return false;
+  if (!to_int(tag, constants.any_tag, call.tag)) return false;
+  call.communicator = communicator_of(self);
+  if (call.communicator == nullptr) return false;
+  if (!call.view.acquire(buf, true, call.source)) return false;
+  if (!check_source(*call.communicator, call.source)) return false;
+  if (!check_receive_tag(*call.communicator, call.tag)) return false;
+  call.proc_null = call.source == constants.proc_null;
+  return true;
+}
+
+Operation& post(const ReceiveCall& call) {
+  return *runtime().engine->receive(call.communicator->context(), MatchChannel::kMessages,
+                                    call.source, call.tag, call.view.buffer());
+}
+
+bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* const* args,
+                   Py_ssize_t nargs, PyObject* kwnames, ReceiveCall& call, PyObject*& status) {
+  Signature<3>::Values values;
+  if (!signature.parse(args, nargs, kwnames, values)) return false;
+  status = values[2];
+  const Constants& constants = runtime().constants;
+  if (!to_int(values[0], constants.any_source, call.source)) return false;
+  if (!to_int(values[1], constants.any_tag, call.tag)) return false;
+  call.communicator = communicator_of(self);
+  if (call.communicator == nullptr) return false;
+  if (!check_source(*call.communicator, call.source)) return false;
+  if (!check_receive_tag(*call.communicator, call.tag)) return false;
+  call.proc_null = call.source == constants.proc_null;
+  return true;
+}
+
+}  // namespace
+
+void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
+  if (runtime().engine->cancel(operation, channel)) {
+    runtime().engine->release(operation);
+  } else {
+    runtime().abandon(operation, std::move(view));
+  }
+}
+
+PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status, bool any_size) {
+  if (!wait_until([&] { return is_done(operation); })) {
+    give_up_receive(operation, view, MatchChannel::kMessages);
+    return nullptr;
+  }
+  const Completion completion = operation.completion;
+  std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
+  runtime().engine->release(operation);
+  PyObject* result = nullptr;
+  if (any_size) {
+    result = new_owned_buffer(std::move(memory), completion.bytes);
+  } else if (view.finish() != nullptr &&
+             (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
+    PyObject* done = PyObject_CallFunction(view.finish(), "K",
+                                           static_cast<unsigned long long>(completion.bytes));
+    if (done != nullptr) result = Py_NewRef(Py_None);
+    Py_XDECREF(done);
+  } else {
+    result = Py_NewRef(Py_None);
+  }
+  if (result == nullptr) return nullptr;
+  if (!fill_status(status, completion)) {
+    Py_DECREF(result);
+    return nullptr;
+  }
+  if (completion.error == Error::kNone) return result;
+  Py_DECREF(result);
+  return raise_completion_error(completion.error, completion);
+}
+
+PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<4>::Values values;
+  if (!kRecv.parse(args, nargs, kwnames, values)) return nullptr;
+  ReceiveCall call;
+  if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
+  if (call.proc_null) {
+    if (!fill_status(values[3], proc_null_completion())) return nullptr;
+    Py_RETURN_NONE;
+  }
+  return wait_receive(post(call), call.view, values[3], false);
+}
+
+PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<3>::Values values;
+  if (!kIrecv.parse(args, nargs, kwnames, values)) return nullptr;
+  ReceiveCall call;
+  if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
+  if (call.proc_null) return new_request(nullptr, proc_null_completion(), std::move(call.view));
+  Operation& operation = post(call);
+  return new_request(&operation, {}, std::move(call.view));
+}
+
+PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<7>::Values values;
+  if (!kSendrecv.parse(args, nargs, kwnames, values)) return nullptr;
+  ReceiveCall receive;
+  int dest = 0;
+  int send_tag = 0;
+  if (!to_int(values[1], 0, dest) || !to_int(values[2], 0, send_tag)) return nullptr;
+  BufferView send_view;
+  if (!send_view.acquire(values[0], false, dest)) return nullptr;
+  PyObject* recvbuf = values[3] != nullptr ? values[3] : Py_None;
+  if (!prepare(self, recvbuf, values[4], values[5], receive)) return nullptr;
+  Communicator& communicator = *receive.communicator;
+  if (!check_dest(communicator, dest) || !check_send_tag(communicator, send_tag, "sendtag")) {
+    return nullptr;
+  }
+  Operation* receiving = receive.proc_null ? nullptr : &post(receive);
+  Operation* sending = nullptr;
+  if (dest != runtime().constants.proc_null &&
+      !post_send(communicator, send_view.buffer(), dest, send_tag, SendMode::kStandard,
+                 MatchChannel::kMessages, sending)) {
+    if (receiving != nullptr) give_up_receive(*receiving, receive.view, MatchChannel::kMessages);
+    return nullptr;
+  }
+  if (sending != nullptr && !wait_send(*sending, send_view)) {
+    if (receiving != nullptr) give_up_receive(*receiving, receive.view, MatchChannel::kMessages);
+    return nullptr;
+  }
+  if (receiving != nullptr) return wait_receive(*receiving, receive.view, values[6], false);
+  if (!fill_status(values[6], proc_null_completion())) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  ReceiveCall call;
+  PyObject* status = nullptr;
+  if (!prepare_probe(kProbe, self, args, nargs, kwnames, call, status)) return nullptr;
+  Completion completion = proc_null_completion();
+  if (!call.proc_null) {
+    Engine::Envelope envelope{};
+    if (!wait_until([&] {
+          return runtime().engine->iprobe(call.communicator->context(), call.source, call.tag,
+                                          envelope);
+        })) {
+      return nullptr;
+    }
+    completion = {Error::kNone, false, envelope.source, envelope.tag, envelope.bytes};
+  }
+  if (!fill_status(status, completion)) return nullptr;
+  Py_RETURN_TRUE;
+}
+
+PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  ReceiveCall call;
+  PyObject* status = nullptr;
+  if (!prepare_probe(kIprobe, self, args, nargs, kwnames, call, status)) return nullptr;
+  Completion completion = proc_null_completion();
+  if (!call.proc_null) {
+    Engine::Envelope envelope{};
+    if (!runtime().engine->iprobe(call.communicator->context(), call.source, call.tag, envelope)) {
+      Py_RETURN_FALSE;
+    }
+    completion = {Error::kNone, false, envelope.source, envelope.tag, envelope.bytes};
+  }
+  if (!fill_status(status, completion)) return nullptr;
+  Py_RETURN_TRUE;
+}
+
+}  // namespace mooncake_mpi::bindings

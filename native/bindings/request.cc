@@ -1,0 +1,308 @@
+#include "bindings/request.h"
+
+#include <cstdio>
+#include <new>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/completion.h"
+#include "bindings/owned_buffer.h"
+#include "bindings/persistent.h"
+#include "bindings/waiting.h"
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+using State = RequestObject::State;
+
+PyObject* request_type = nullptr;
+
+RequestObject& as_request(PyObject* self) noexcept { return *reinterpret_cast<RequestObject*>(self); }
+
+PyObject* allocate(PyTypeObject* type) {
+  PyObject* self = PyType_GenericAlloc(type, 0);
+  if (self == nullptr) return nullptr;
+  RequestObject& request = as_request(self);
+  new (&request.completion) Completion{};
+  new (&request.view) BufferView();
+  new (&request.plan) PersistentPlan{};
+  request.state = State::kNull;
+  return self;
+}
+
+PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) { return allocate(type); }
+
+// An active request may be dropped by its owner: the operation goes on, and its buffer with it.
+void let_go(RequestObject& request) noexcept {
+  Operation* operation = std::exchange(request.operation, nullptr);
+  if (operation == nullptr || runtime().engine == nullptr) return;
+  if (operation->done.load(std::memory_order_acquire)) {
+    runtime().engine->release(*operation);
+  } else {
+    runtime().abandon(*operation, std::move(request.view));
+  }
+}
+
+void dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  RequestObject& request = as_request(self);
+  let_go(request);
+  request.view.~BufferView();
+  Py_CLEAR(request.finish);
+  Py_CLEAR(request.result);
+  Py_CLEAR(request.plan.owner);
+  auto free = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
+  free(self);
+  Py_DECREF(type);
+}
+
+int is_true(PyObject* self) { return as_request(self).state != State::kNull ? 1 : 0; }
+
+constexpr Signature<1> kWait{"Wait", {"status"}, 0};
+constexpr Signature<1> kTest{"Test", {"status"}, 0};
+constexpr Signature<1> kGetStatus{"Get_status", {"status"}, 0};
+
+PyObject* end(RequestObject& request, PyObject* status) {
+  const Error error = finish_request(request, status);
+  if (error != Error::kNone) return raise_completion_error(error, request.completion);
+  Py_RETURN_TRUE;
+}
+
+PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<1>::Values values;
+  if (!kWait.parse(args, nargs, kwnames, values)) return nullptr;
+  RequestObject& request = as_request(self);
+  if (request.state == State::kActive &&
+      !wait_until([&] { return request.state != State::kActive || is_complete(request); })) {
+    return nullptr;
+  }
+  return end(request, values[0]);
+}
+
+PyObject* test(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<1>::Values values;
+  if (!kTest.parse(args, nargs, kwnames, values)) return nullptr;
+  RequestObject& request = as_request(self);
+  if (request.state == State::kActive && !is_complete(request)) {
+    runtime().engine->progress();
+    if (!is_complete(request)) Py_RETURN_FALSE;
+  }
+  return end(request, values[0]);
+}
+
+PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  Signature<1>::Values values;
+  if (!kGetStatus.parse(args, nargs, kwnames, values)) return nullptr;
+  RequestObject& request = as_request(self);
+  Completion completion = empty_completion();
+  if (request.state == State::kActive) {
+    if (!is_complete(request)) runtime().engine->progress();
+    if (!is_complete(request)) Py_RETURN_FALSE;
+    completion = request.operation != nullptr ? request.operation->completion : request.completion;
+  }
+  if (!fill_status(values[0], completion)) return nullptr;
+  Py_RETURN_TRUE;
+}
+
+PyObject* cancel(PyObject* self, PyObject*) {
+  RequestObject& request = as_request(self);
+  if (request.state == State::kNull) return raise_error("ERR_REQUEST", "invalid request: it is null");
+  if (request.operation != nullptr && !is_complete(request)) {
+    runtime().engine->cancel(*request.operation, request.channel);
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* free_request(PyObject* self, PyObject*) {
+  RequestObject& request = as_request(self);
+  if (request.state == State::kNull) return raise_error("ERR_REQUEST", "invalid request: it is null");
+  let_go(request);
+  request.view.release();
+  request.state = State::kNull;
+  Py_CLEAR(request.finish);
+  Py_CLEAR(request.plan.owner);
+  Py_RETURN_NONE;
+}
+
+PyObject* poll(PyObject* self, PyObject*) {
+  RequestObject& request = as_request(self);
+  if (request.state == State::kActive && !is_complete(request)) runtime().engine->progress();
+  return PyBool_FromLong(request.state != State::kActive || is_complete(request));
+}
+
+PyObject* get_state(PyObject* self, void*) {
+  switch (as_request(self).state) {
+    case State::kNull: return PyUnicode_FromString("null");
+    case State::kActive: return PyUnicode_FromString("active");
+    case State::kInactive: return PyUnicode_FromString("inactive");
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* get_object(PyObject* object) { return Py_NewRef(object != nullptr ? object : Py_None); }
+
+int set_object(PyObject*& slot, PyObject* value) {
+  PyObject* old = slot;
+  slot = value == nullptr || value == Py_None ? nullptr : Py_NewRef(value);
+  Py_XDECREF(old);
+  return 0;
+}
+
+PyObject* get_finish(PyObject* self, void*) { return get_object(as_request(self).finish); }
+int set_finish(PyObject* self, PyObject* value, void*) {
+  return set_object(as_request(self).finish, value);
+}
+PyObject* get_result(PyObject* self, void*) { return get_object(as_request(self).result); }
+int set_result(PyObject* self, PyObject* value, void*) {
+  return set_object(as_request(self).result, value);
+}
+
+template <class Function>
+PyCFunction method(Function* function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+constexpr int kFast = METH_FASTCALL | METH_KEYWORDS;
+
+}  // namespace
+
+PyObject* create_request_type() {
+  static PyMethodDef methods[] = {
+      {"Wait", method(wait), kFast,
+       "Wait($self, status=None)\n--\n\nWait for the operation to complete; returns True."},
+      {"Test", method(test), kFast,
+       "Test($self, status=None)\n--\n\nWhether the operation is complete; ends the request if so."},
+      {"Get_status", method(get_status), kFast,
+       "Get_status($self, status=None)\n--\n\nWhether the operation is complete; the request stays."},
+      {"Cancel", cancel, METH_NOARGS,
+       "Cancel($self)\n--\n\nCancel a receive that has not matched; otherwise nothing happens."},
+      {"Free", free_request, METH_NOARGS,
+       "Free($self)\n--\n\nLet go of the request; an operation under way completes by itself."},
+      {"Waitall", method(wait_all), kFast | METH_CLASS,
+       "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
+      {"_start", start_persistent, METH_NOARGS, "_start($self)\n--\n\nStart a persistent request."},
+      {"_poll", poll, METH_NOARGS,
+       "_poll($self)\n--\n\nMake progress once; whether the request is complete or inactive."},
+      {nullptr, nullptr, 0, nullptr},
+  };
+  static PyGetSetDef properties[] = {
+      {"_state", get_state, nullptr, "'null', 'active' or 'inactive'.", nullptr},
+      {"_finish", get_finish, set_finish, "Callable that makes the result at completion.", nullptr},
+      {"_result", get_result, set_result, "What the request's completion made.", nullptr},
+      {nullptr, nullptr, nullptr, nullptr, nullptr},
+  };
+  static PyType_Slot slots[] = {
+      {Py_tp_doc, const_cast<char*>("A non-blocking operation of the engine.")},
+      {Py_tp_new, reinterpret_cast<void*>(construct)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+      {Py_tp_methods, methods},
+      {Py_tp_getset, properties},
+      {Py_nb_bool, reinterpret_cast<void*>(is_true)},
+      {0, nullptr},
+  };
+  static PyType_Spec spec = {"mooncake_mpi._native.Request", sizeof(RequestObject), 0,
+                             Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+  return request_type = PyType_FromSpec(&spec);
+}
+
+bool is_request(PyObject* object) noexcept {
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(request_type));
+}
+
+PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
+                      MatchChannel channel, bool any_size) {
+  PyObject* self = allocate(reinterpret_cast<PyTypeObject*>(runtime().hooks.request_type));
+  if (self == nullptr) {
+    if (operation != nullptr) runtime().abandon(*operation, std::move(view));
+    return nullptr;
+  }
+  RequestObject& request = as_request(self);
+  request.state = State::kActive;
+  request.operation = operation;
+  request.channel = channel;
+  request.any_size = any_size;
+  if (operation == nullptr) {
+    request.completion = completion;
+    if (view.finish() == nullptr) return self;  // done with the buffer already
+  }
+  request.view = std::move(view);
+  return self;
+}
+
+PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan) {
+  PyObject* self = allocate(reinterpret_cast<PyTypeObject*>(runtime().hooks.persistent_type));
+  if (self == nullptr) return nullptr;
+  RequestObject& request = as_request(self);
+  request.state = State::kInactive;
+  request.persistent = true;
+  request.view = std::move(view);
+  request.plan = plan;
+  Py_XINCREF(request.plan.owner);
+  return self;
+}
+
+Completion proc_null_completion() noexcept {
+  const Constants& constants = runtime().constants;
+  return {Error::kNone, false, constants.proc_null, constants.any_tag, 0};
+}
+
+Completion empty_completion() noexcept {
+  const Constants& constants = runtime().constants;
+  return {Error::kNone, false, constants.any_source, constants.any_tag, 0};
+}
+
+Error finish_request(RequestObject& request, PyObject* status) {
+  if (request.state != State::kActive) {
+    return fill_status(status, empty_completion()) ? Error::kNone : Error::kOther;
+  }
+  std::unique_ptr<std::byte[]> memory;
+  if (request.operation != nullptr) {
+    request.completion = request.operation->completion;
+    memory = std::move(request.operation->owned_buffer);
+    runtime().engine->release(*std::exchange(request.operation, nullptr));
+  }
+  const Completion& completion = request.completion;
+  request.state = request.persistent ? State::kInactive : State::kNull;
+
+  PyObject* finish = request.finish != nullptr ? request.finish : request.view.finish();
+  bool ok = true;
+  if ((finish != nullptr || request.any_size) && !completion.cancelled &&
+      (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
+    PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion.bytes)
+                                          : PyLong_FromUnsignedLongLong(completion.bytes);
+    PyObject* result = received;
+    if (received != nullptr && finish != nullptr) {
+      result = PyObject_CallFunctionObjArgs(finish, received, nullptr);
+      Py_DECREF(received);
+    }
+    ok = result != nullptr;
+    if (ok) {
+      PyObject* old = std::exchange(request.result, result);
+      Py_XDECREF(old);
+    }
+  }
+  if (!request.persistent) {
+    request.view.release();
+    Py_CLEAR(request.finish);
+  }
+  if (!ok || !fill_status(status, completion)) return Error::kOther;
+  return completion.error;
+}
+
+PyObject* raise_completion_error(Error error, const Completion& completion) {
+  if (PyErr_Occurred()) return nullptr;
+  char message[160];
+  if (error == Error::kTruncate) {
+    std::snprintf(message, sizeof message,
+                  "message truncated: the message from rank %d with tag %d is longer than the "
+                  "buffer of %llu bytes",
+                  completion.source, completion.tag,
+                  static_cast<unsigned long long>(completion.bytes));
+    return raise_error(error, message);
+  }
+  std::snprintf(message, sizeof message, "the message from rank %d with tag %d failed",
+                completion.source, completion.tag);
+  return raise_error(error, message);
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <Python.h>
+
+#include "bindings/buffer_view.h"
+#include "bindings/communicator.h"
+#include "bindings/runtime.h"
+
+namespace mooncake_mpi::bindings {
+
+// What a persistent request does at every Start.
+struct PersistentPlan {
+  bool send = false;
+  SendMode mode = SendMode::kStandard;
+  int rank = 0;
+  int tag = 0;
+  PyObject* owner = nullptr;  // the communicator object, kept alive
+};
+
+// The Python type `Request`. A raw type: a request is made for every non-blocking call, and this
+// costs a third of what a wrapped C++ class would.
+struct RequestObject {
+  PyObject_HEAD
+  enum class State : std::uint8_t { kNull, kActive, kInactive };
+
+  State state;
+  bool persistent;
+  bool any_size;       // the result is an OwnedBuffer
+  MatchChannel channel;
+  Operation* operation;   // nullptr while active: completed at once, see `completion`
+  Completion completion;
+  BufferView view;
+  PyObject* finish;    // callable(bytes received or OwnedBuffer) -> result
+  PyObject* result;
+  PersistentPlan plan;
+};
+
+PyObject* create_request_type();
+bool is_request(PyObject* object) noexcept;
+
+// An active request that owns `view`. `operation` is nullptr when the call completed at once.
+PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
+                      MatchChannel channel = MatchChannel::kMessages, bool any_size = false);
+// An inactive persistent one.
+PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan);
+
+// The completion of an operation on PROC_NULL, and the empty status of a null request.
+Completion proc_null_completion() noexcept;
+Completion empty_completion() noexcept;
+
+inline bool is_complete(const RequestObject& request) noexcept {
+  return request.operation == nullptr || request.operation->done.load(std::memory_order_acquire);
+}
+
+// Ends a request that is complete: fills the status, runs `finish`, releases the buffer. Returns
+// the error of the operation, or kOther with a Python error set if a callable raised.
+Error finish_request(RequestObject& request, PyObject* status);
+// Raises the MPI exception for what finish_request() returned.
+PyObject* raise_completion_error(Error error, const Completion& completion);
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,51 @@
+#include "bindings/runtime.h"
+
+#include <utility>
+
+namespace mooncake_mpi::bindings {
+
+Runtime& runtime() noexcept {
+  static auto* instance = new Runtime;  // outlives the interpreter: nothing may be released after it
+  return *instance;
+}
+
+void Runtime::abandon(Operation& operation, BufferView&& view) {
+  abandoned.push_back({&operation, std::move(view)});
+}
+
+void Runtime::sweep_abandoned() {
+  std::erase_if(abandoned, [this](Abandoned& entry) {
+    if (!entry.operation->done.load(std::memory_order_acquire)) return false;
+    engine->release(*entry.operation);
+    return true;
+  });
+}
+
+PyObject* raise_error(const char* name, const char* message) {
+  PyObject* hook = runtime().hooks.raise_error;
+  if (hook == nullptr) {
+    PyErr_Format(PyExc_RuntimeError, "%s: %s", name, message);
+    return nullptr;
+  }
+  PyObject* result = PyObject_CallFunction(hook, "ss", name, message);
+  Py_XDECREF(result);
+  if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, message);
+  return nullptr;
+}
+
+PyObject* raise_error(Error error, const char* message) {
+  return raise_error(error_name(error).data(), message);
+}
+
+bool fill_status(PyObject* status, const Completion& completion) {
+  if (status == nullptr || status == Py_None) return true;
+  PyObject* result = PyObject_CallFunction(
+      runtime().hooks.fill_status, "OiiiKi", status, completion.source, completion.tag,
+      runtime().constants.error_classes[static_cast<std::size_t>(completion.error)],
+      static_cast<unsigned long long>(completion.bytes),
+      completion.cancelled ? 1 : 0);
+  Py_XDECREF(result);
+  return result != nullptr;
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <Python.h>
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "bindings/buffer_view.h"
+#include "engine/engine.h"
+
+namespace mooncake_mpi::bindings {
+
+// Python callables that the bindings need; set once by the package at import.
+struct Hooks {
+  PyObject* resolve = nullptr;
+  PyObject* fill_status = nullptr;
+  PyObject* raise_error = nullptr;
+  PyObject* wait_all = nullptr;
+  PyObject* request_type = nullptr;
+  PyObject* persistent_type = nullptr;
+};
+
+// Values that MPI libraries choose differently.
+struct Constants {
+  int proc_null = -2;
+  int any_source = -1;
+  int any_tag = -1;
+  std::array<int, kErrors> error_classes{};
+};
+
+// What the extension module holds for the process. Guarded by the GIL.
+struct Runtime {
+  std::unique_ptr<Engine> engine;
+  Hooks hooks;
+  Constants constants;
+
+  // Operations whose caller was interrupted: their buffers live until the peer is done with them.
+  struct Abandoned {
+    Operation* operation;
+    BufferView view;
+  };
+  std::vector<Abandoned> abandoned;
+
+  void abandon(Operation& operation, BufferView&& view);
+  void sweep_abandoned();
+};
+
+Runtime& runtime() noexcept;
+
+// Raises what the package makes of an error; always returns nullptr.
+PyObject* raise_error(Error error, const char* message);
+PyObject* raise_error(const char* name, const char* message);
+
+// Fills an mpi4py Status; false with a Python error set. `status` may be nullptr or None.
+bool fill_status(PyObject* status, const Completion& completion);
+
+}  // namespace mooncake_mpi::bindings

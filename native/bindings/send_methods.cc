@@ -1,0 +1,132 @@
+#include "bindings/send_methods.h"
+
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/request.h"
+#include "bindings/waiting.h"
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+struct SendCall {
+  Communicator* communicator = nullptr;
+  BufferView view;
+  int dest = 0;
+  int tag = 0;
+  bool proc_null = false;
+};
+
+bool prepare(const char* method, PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+             PyObject* kwnames, SendCall& call) {
+  const Signature<3> signature{method, {"buf", "dest", "tag"}, 2};
+  Signature<3>::Values values;
+  if (!signature.parse(args, nargs, kwnames, values)) return false;
+  if (!to_int(values[1], 0, call.dest) || !to_int(values[2], 0, call.tag)) return false;
+  call.communicator = communicator_of(self);
+  if (call.communicator == nullptr) return false;
+  if (!call.view.acquire(values[0], false, call.dest)) return false;
+  if (!check_dest(*call.communicator, call.dest) || !check_send_tag(*call.communicator, call.tag)) {
+    return false;
+  }
+  call.proc_null = call.dest == runtime().constants.proc_null;
+  return true;
+}
+
+PyObject* blocking(const char* method, SendMode mode, PyObject* self, PyObject* const* args,
+                   Py_ssize_t nargs, PyObject* kwnames) {
+  SendCall call;
+  if (!prepare(method, self, args, nargs, kwnames, call)) return nullptr;
+  if (call.proc_null) Py_RETURN_NONE;
+  Operation* operation = nullptr;
+  if (!post_send(*call.communicator, call.view.buffer(), call.dest, call.tag, mode,
+                 MatchChannel::kMessages, operation)) {
+    return nullptr;
+  }
+  if (operation == nullptr) Py_RETURN_NONE;
+  if (!wait_send(*operation, call.view)) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObject* const* args,
+                       Py_ssize_t nargs, PyObject* kwnames) {
+  SendCall call;
+  if (!prepare(method, self, args, nargs, kwnames, call)) return nullptr;
+  if (call.proc_null) return new_request(nullptr, proc_null_completion(), std::move(call.view));
+  Operation* operation = nullptr;
+  if (!post_send(*call.communicator, call.view.buffer(), call.dest, call.tag, mode,
+                 MatchChannel::kMessages, operation)) {
+    return nullptr;
+  }
+  const Completion completion{Error::kNone, false, call.communicator->rank(), call.tag,
+                              call.view.buffer().bytes};
+  return new_request(operation, completion, std::move(call.view));
+}
+
+}  // namespace
+
+bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
+               MatchChannel channel, Operation*& operation) {
+  Engine& engine = *runtime().engine;
+  operation = nullptr;
+  if (mode != SendMode::kSynchronous &&
+      engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
+    return true;
+  }
+  Result<Operation*> sent = engine.send(communicator.context(), channel, dest, tag, buffer, mode);
+  if (!sent) {
+    raise_error(sent.failure().error, sent.failure().message.c_str());
+    return false;
+  }
+  operation = sent.value();
+  if (mode == SendMode::kBuffered) {  // the engine has its copy: complete for the caller
+    engine.release(*operation);
+    operation = nullptr;
+  }
+  return true;
+}
+
+bool wait_send(Operation& operation, BufferView& view) {
+  if (!wait_until([&] { return is_done(operation); })) {
+    if (!runtime().engine->cancel(operation, MatchChannel::kMessages)) {
+      runtime().abandon(operation, std::move(view));
+      return false;
+    }
+    runtime().engine->release(operation);
+    return false;
+  }
+  const Completion completion = operation.completion;
+  runtime().engine->release(operation);
+  if (completion.error != Error::kNone) {
+    raise_completion_error(completion.error, completion);
+    return false;
+  }
+  return true;
+}
+
+PyObject* comm_send(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return blocking("Send", SendMode::kStandard, self, args, nargs, kwnames);
+}
+PyObject* comm_ssend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return blocking("Ssend", SendMode::kSynchronous, self, args, nargs, kwnames);
+}
+PyObject* comm_rsend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return blocking("Rsend", SendMode::kReady, self, args, nargs, kwnames);
+}
+PyObject* comm_bsend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return blocking("Bsend", SendMode::kBuffered, self, args, nargs, kwnames);
+}
+PyObject* comm_isend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return non_blocking("Isend", SendMode::kStandard, self, args, nargs, kwnames);
+}
+PyObject* comm_issend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return non_blocking("Issend", SendMode::kSynchronous, self, args, nargs, kwnames);
+}
+PyObject* comm_irsend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return non_blocking("Irsend", SendMode::kReady, self, args, nargs, kwnames);
+}
+PyObject* comm_ibsend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return non_blocking("Ibsend", SendMode::kBuffered, self, args, nargs, kwnames);
+}
+
+}  // namespace mooncake_mpi::bindings
