@@ -83,13 +83,25 @@ use_system() { # use_system mpirun-name: sets python, mpirun and perhaps MPI4PY_
     ensure_overlay "$venv-system"
     python=$venv-system/bin/python
   fi
-  if [[ $("$mpirun" --version 2>&1 || true) == *"Open MPI"* ]]; then family="Open MPI"; fi
-  for library in "${MPI4PY_LIBMPI:-}" libmpi.so libmpi.so.40 libmpich.so.12 libmpi.so.12; do
+  if [[ $("$mpirun" --version 2>&1 || true) == *open-mpi.org* ]]; then family="Open MPI"; fi
+  if [[ $family == MPICH ]]; then name_debians_mpich; fi
+  for library in "${MPI4PY_LIBMPI:-}" libmpi.so libmpi.so.40 libmpi.so.12; do
     if [[ -n $library ]]; then export MPI4PY_LIBMPI=$library; else unset MPI4PY_LIBMPI; fi
     if [[ $(mpi_family) == "$family"* ]]; then return 0; fi
   done
   unset MPI4PY_LIBMPI
   die "mpi4py loads no $family library for $mpirun: name it in MPI4PY_LIBMPI"
+}
+
+# Debian calls MPICH's library libmpich.so.12; mpi4py's wheel asks for the ABI's name, libmpi.so.12.
+name_debians_mpich() {
+  local library folder=$venv/debian-mpich
+  library=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | awk '$1 == "libmpich.so.12" && !found++ { print $NF }')
+  if [[ -n $library ]]; then
+    mkdir -p "$folder"
+    ln -sf "$library" "$folder/libmpi.so.12"
+    export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  fi
 }
 
 ensure_overlay() { # ensure_overlay folder
