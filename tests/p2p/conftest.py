@@ -21,15 +21,23 @@ sys.path.insert(0, str(HERE))
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours: a promise that the MPI library does not make")
+    config.addinivalue_line("markers", "broken_in(*names): a promise that these MPI libraries break")
     config.addinivalue_line("markers", "large: moves gigabytes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is promised by us alone where the MPI library is under test."""
+    """Where the MPI library is under test, leave out what it does not promise or keep."""
     if os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi":
-        left_out = [item for item in items if item.get_closest_marker("ours")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        from subject import library
+
+        vendor = library.get_vendor()[0]
+
+        def kept(item):
+            broken = any(vendor in mark.args for mark in item.iter_markers("broken_in"))
+            return not (broken or item.get_closest_marker("ours"))
+
+        config.hook.pytest_deselected(items=[item for item in items if not kept(item)])
+        items[:] = [item for item in items if kept(item)]
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def test_partitions_made_ready_out_of_order_arrive_whole_each_time(comm, partiti
     assert send == MPI.REQUEST_NULL
 
 
+@pytest.mark.broken_in("Open MPI")  # hangs
 @pytest.mark.parametrize(("sending", "receiving"), [(8, 2), (2, 8), (3, 5), (1, 12), (12, 1)])
 @pytest.mark.parametrize("factor", [1, 2000])
 def test_both_sides_may_have_different_partition_counts(comm, sending, receiving, factor):
@@ -72,6 +73,7 @@ def test_parrived_tells_of_each_partition_and_not_before_it_is_ready(comm):
             send.Pready(part)
         quiet_barrier()
         assert not receive.Parrived(1)
+        quiet_barrier()
         send.Pready(1)
         for part in range(4):
             wait_until(lambda part=part: receive.Parrived(part))
@@ -115,6 +117,7 @@ def test_ranges_and_lists_make_many_partitions_ready(comm):
     receive.Free()
 
 
+@pytest.mark.broken_in("Open MPI")  # hangs
 def test_two_partitioned_messages_of_one_tag_match_in_order_of_their_init(comm):
     dest, source = ring_of(comm)
     out = [np.full(TOTAL, value) for value in (1, 2)]
@@ -167,6 +170,7 @@ def test_a_partition_number_out_of_range_is_an_argument_error(comm):
     receive.Free()
 
 
+@pytest.mark.broken_in("MPICH")  # a segmentation fault
 def test_to_process_null_partitions_complete(comm):
     send = comm.Psend_init(np.zeros(4), 2, MPI.PROC_NULL, 1)
     receive = comm.Precv_init(np.zeros(4), 2, MPI.PROC_NULL, 1)
