@@ -1,0 +1,78 @@
+// Chunks of a shared copy are claimed once each, by whoever comes, and only in their own life.
+#include "transport/copy_job.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace mooncake_mpi {
+namespace {
+
+TEST(CopyJob, HandsOutEveryChunkOnceAndThenNone) {
+  CopyJob job;
+  job.open(1);
+  for (uint32_t chunk = 0; chunk < 10; ++chunk)
+    EXPECT_EQ(job.claim(1, 10), chunk);
+  EXPECT_EQ(job.claim(1, 10), CopyJob::kNone);
+  for (int i = 0; i < 9; ++i)
+    EXPECT_FALSE(job.finish_chunk(10));
+  EXPECT_TRUE(job.finish_chunk(10));
+}
+
+TEST(CopyJob, ALateClaimForAnEarlierLifeGetsNothing) {
+  CopyJob job;
+  job.open(7);
+  EXPECT_EQ(job.claim(7, 4), 0u);
+  job.open(8);
+  EXPECT_EQ(job.claim(7, 4), CopyJob::kNone);
+  EXPECT_EQ(job.claim(9, 4), CopyJob::kNone);
+  EXPECT_EQ(job.claim(8, 4), 0u);
+}
+
+TEST(CopyJob, AJobThatWasNeverOpenedGivesNothing) {
+  CopyJob job;
+  EXPECT_EQ(job.claim(1, 4), CopyJob::kNone);
+}
+
+// Two threads copy each message together, life after life: every chunk is copied exactly once, and
+// the one that finishes the last chunk knows it.
+TEST(CopyJob, TwoThreadsShareEveryLifeWithoutGapOrOverlap) {
+  constexpr uint32_t kLives = 2000;
+  constexpr uint32_t kChunks = 37;
+  CopyJob job;
+  std::vector<std::atomic<int>> copied(kChunks);
+  std::atomic<uint32_t> announced{0};
+  std::atomic<int> last{0};
+
+  const auto copy_all = [&](uint32_t life) {
+    for (uint32_t chunk; (chunk = job.claim(life, kChunks)) != CopyJob::kNone;) {
+      copied[chunk].fetch_add(1, std::memory_order_relaxed);
+      if (job.finish_chunk(kChunks)) last.fetch_add(1);
+    }
+  };
+  std::thread sender([&] {
+    for (uint32_t life = 1; life <= kLives;) {
+      life = announced.load(std::memory_order_acquire);
+      if (life != 0) copy_all(life);  // often late: the receiver may be lives ahead by then
+      if (life == kLives) break;
+      std::this_thread::yield();
+    }
+  });
+  for (uint32_t life = 1; life <= kLives; ++life) {
+    job.open(life);
+    announced.store(life, std::memory_order_release);
+    if (life % 3 == 0) std::this_thread::yield();
+    copy_all(life);
+    while (job.done.load(std::memory_order_acquire) != kChunks)
+      std::this_thread::yield();
+    for (auto& count : copied)
+      ASSERT_EQ(count.exchange(0), 1) << "life " << life;
+  }
+  sender.join();
+  EXPECT_EQ(last.load(), static_cast<int>(kLives));
+}
+
+}  // namespace
+}  // namespace mooncake_mpi

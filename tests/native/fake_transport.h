@@ -1,0 +1,151 @@
+// A lane without shared memory or system calls: packets wait in queues between the processes of a
+// FakeNetwork, which are objects of one test. Its limits are the test's to choose.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "transport/transport.h"
+
+namespace mooncake_mpi::testing {
+
+struct FakeLimits {
+  size_t packets = 8;                // that a channel holds until its reader polls
+  size_t payload_bytes = 16 * 1024;  // of a packet
+  bool reads_peer = true;            // or every large message is streamed
+  size_t jobs = 2;                   // copies that both sides share, per channel
+  bool writes_peer = true;           // or a sender that helps fails at it
+};
+
+// What flows from one process to another.
+struct FakePipe {
+  struct Packet {
+    wire::Header header;
+    std::vector<std::byte> payload;
+  };
+  std::deque<Packet> packets;
+  uint64_t credit_returned = 0;
+  std::deque<CopyJob> jobs;
+  std::vector<bool> job_in_use;
+};
+
+class FakeNetwork {
+ public:
+  explicit FakeNetwork(FakeLimits limits = {}) : limits_(limits) {}
+
+  const FakeLimits& limits() const { return limits_; }
+
+  FakePipe& pipe(const ProcessId& from, const ProcessId& to) {
+    FakePipe& pipe = pipes_[{from, to}];
+    while (pipe.jobs.size() < limits_.jobs) {
+      pipe.jobs.emplace_back();
+      pipe.job_in_use.push_back(false);
+    }
+    return pipe;
+  }
+
+  // Calls visit(process, pipe) for everyone who has a pipe to `to`.
+  template <class Visit>
+  void for_each_into(const ProcessId& to, Visit&& visit) {
+    for (auto& [ends, pipe] : pipes_) {
+      if (ends.second == to) visit(ends.first, pipe);
+    }
+  }
+
+ private:
+  FakeLimits limits_;
+  std::map<std::pair<ProcessId, ProcessId>, FakePipe> pipes_;
+};
+
+class FakeChannel final : public Channel {
+ public:
+  FakeChannel(const FakeLimits& limits, FakePipe& out, FakePipe& in)
+      : limits_(limits), out_(out), in_(in) {}
+
+  bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override {
+    if (out_.packets.size() >= limits_.packets) return false;
+    if (prefix.size() > kMaxPrefixBytes || prefix.size() + payload.size() > max_payload_bytes()) {
+      std::abort();  // a promise of the interface is broken
+    }
+    FakePipe::Packet packet{header, {prefix.begin(), prefix.end()}};
+    packet.payload.insert(packet.payload.end(), payload.begin(), payload.end());
+    out_.packets.push_back(std::move(packet));
+    return true;
+  }
+
+  size_t max_payload_bytes() const noexcept override { return limits_.payload_bytes; }
+  void return_credit(uint32_t bytes) noexcept override { in_.credit_returned += bytes; }
+  uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
+  bool can_read_peer() const noexcept override { return limits_.reads_peer; }
+
+  Error read_peer(void* local, uint64_t remote, size_t bytes) noexcept override {
+    std::memcpy(local, reinterpret_cast<const void*>(remote), bytes);
+    return Error::kNone;
+  }
+  Error write_peer(const void* local, uint64_t remote, size_t bytes) noexcept override {
+    if (!limits_.writes_peer) return Error::kBuffer;
+    std::memcpy(reinterpret_cast<void*>(remote), local, bytes);
+    return Error::kNone;
+  }
+
+  uint32_t acquire_job() noexcept override {
+    const auto free = std::find(in_.job_in_use.begin(), in_.job_in_use.end(), false);
+    if (free == in_.job_in_use.end()) return kNoJob;
+    *free = true;
+    return static_cast<uint32_t>(free - in_.job_in_use.begin());
+  }
+  void release_job(uint32_t job) noexcept override { in_.job_in_use[job] = false; }
+  CopyJob* own_job(uint32_t job) noexcept override {
+    return job < in_.jobs.size() ? &in_.jobs[job] : nullptr;
+  }
+  CopyJob* peer_job(uint32_t job) noexcept override {
+    return job < out_.jobs.size() ? &out_.jobs[job] : nullptr;
+  }
+
+ private:
+  const FakeLimits& limits_;
+  FakePipe& out_;
+  FakePipe& in_;
+};
+
+class FakeTransport final : public Transport {
+ public:
+  FakeTransport(FakeNetwork& network, const ProcessId& process)
+      : network_(network), process_(process) {}
+
+  std::string_view name() const noexcept override { return "fake"; }
+  void describe(wire::Address&) const override {}
+  std::string unreachable_reason(const wire::Address&) const override { return {}; }
+
+  Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer&) override {
+    return std::unique_ptr<Channel>(
+        std::make_unique<FakeChannel>(network_.limits(), network_.pipe(process_, address.uid),
+                                      network_.pipe(address.uid, process_)));
+  }
+
+  unsigned poll(PacketSink& sink) override {
+    unsigned count = 0;
+    network_.for_each_into(process_, [&](const ProcessId& from, FakePipe& pipe) {
+      if (pipe.packets.empty()) return;
+      Peer* peer = sink.on_connect(from);
+      for (size_t left = pipe.packets.size(); peer != nullptr && left > 0; --left) {
+        const FakePipe::Packet packet = std::move(pipe.packets.front());
+        pipe.packets.pop_front();
+        sink.on_packet(*peer, packet.header, packet.payload);
+        ++count;
+      }
+    });
+    return count;
+  }
+
+ private:
+  FakeNetwork& network_;
+  ProcessId process_;
+};
+
+}  // namespace mooncake_mpi::testing

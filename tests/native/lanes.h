@@ -1,0 +1,26 @@
+// The lanes that every promise of the protocol is tested over.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "party.h"
+
+namespace mooncake_mpi::testing {
+
+inline const Lane kLanes[] = {
+    {"Shm", Lane::Kind::kShm},
+    {"ShmWithoutCma", Lane::Kind::kShmWithoutCma},
+    {"Fake", Lane::Kind::kFake},
+    {"FakeStream", Lane::Kind::kFake, {.reads_peer = false}},
+    {"FakeWithoutJobs", Lane::Kind::kFake, {.jobs = 0}},
+    {"FakeWriteFails", Lane::Kind::kFake, {.writes_peer = false}},
+    {"FakeNarrow", Lane::Kind::kFake, {.packets = 1, .reads_peer = false}},
+};
+
+class OverEveryLane : public ::testing::TestWithParam<Lane> {};
+
+inline std::string lane_name(const ::testing::TestParamInfo<Lane>& test) {
+  return test.param.name;
+}
+
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,261 @@
+#include "party.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+namespace mooncake_mpi::testing {
+namespace {
+
+template <class T>
+T take(Result<T> result) {
+  if (!result) {
+    ADD_FAILURE() << result.failure().message;
+    std::abort();
+  }
+  return std::move(result).value();
+}
+
+class EngineParty final : public Party {
+ public:
+  EngineParty(const Lane& lane, const ProtocolLimits& limits, int rank, int size) {
+    EngineConfig config;
+    config.limits = limits;
+    std::unique_ptr<linux_driver::ProcessMemory> memory;
+    if (lane.kind == Lane::Kind::kShmWithoutCma) {
+      memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
+    }
+    engine_ = take(Engine::create(config, std::move(memory)));
+    context_ = take(engine_->create_context(rank, size));
+  }
+
+  wire::Address address() const { return engine_->address(*context_); }
+  void activate(const std::vector<wire::Address>& members) {
+    take(engine_->activate(*context_, members));
+  }
+
+  Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
+    return *take(engine_->send(*context_, kChannel, dest, tag, buffer, mode));
+  }
+  bool try_send_now(int dest, int tag, const Buffer& buffer) override {
+    return engine_->try_send_now(*context_, kChannel, dest, tag, buffer);
+  }
+  Operation& receive(int source, int tag, const Buffer& buffer) override {
+    return *engine_->receive(*context_, kChannel, source, tag, buffer);
+  }
+  Operation& receive_any_size(int source, int tag) override {
+    return *engine_->receive_any_size(*context_, kChannel, source, tag);
+  }
+  UnexpectedMessage* improbe(int source, int tag) override {
+    Engine::Envelope envelope;
+    UnexpectedMessage* message = nullptr;
+    engine_->iprobe(*context_, source, tag, envelope, &message);
+    return message;
+  }
+  Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
+    return *engine_->receive_matched(*context_, message, &buffer);
+  }
+  bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }
+  void release(Operation& operation) override { engine_->release(operation); }
+  unsigned progress() override { return engine_->progress(); }
+  void inspect(const std::function<void(Protocol&)>& visit) override { engine_->inspect(visit); }
+
+ private:
+  static constexpr MatchChannel kChannel = MatchChannel::kMessages;
+  std::unique_ptr<Engine> engine_;
+  Context* context_ = nullptr;
+};
+
+// Everything a Protocol needs to run over a lane: a transport, and a sink that knows the peers.
+class FakeParty final : public Party, private PacketSink {
+ public:
+  FakeParty(FakeNetwork& network, const ProtocolLimits& limits, int rank, int size)
+      : protocol_(limits), context_(*protocol_.contexts().create()) {
+    context_.rank = rank;
+    context_.size = size;
+    address_.uid[0] = static_cast<std::byte>(rank + 1);
+    address_.pid = rank + 1;
+    address_.context = context_.number;
+    transport_ = std::make_unique<FakeTransport>(network, address_.uid);
+  }
+
+  wire::Address address() const { return address_; }
+  void activate(const std::vector<wire::Address>& members) {
+    for (const wire::Address& member : members) {
+      peers_.push_back(std::make_unique<Peer>(member));
+      Peer& peer = *peers_.back();
+      peer.channel = take(transport_->connect(member, peer));
+      context_.members.push_back({&peer, member.context});
+    }
+  }
+
+  Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
+    Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
+    operation.peer = context_.members[static_cast<size_t>(dest)].peer;
+    operation.buffer = buffer;
+    operation.header = header(dest, tag, buffer);
+    protocol_.start_send(operation, mode == SendMode::kSynchronous);
+    return operation;
+  }
+  bool try_send_now(int dest, int tag, const Buffer& buffer) override {
+    return protocol_.try_send_now(*context_.members[static_cast<size_t>(dest)].peer,
+                                  header(dest, tag, buffer), buffer);
+  }
+  Operation& receive(int source, int tag, const Buffer& buffer) override {
+    Operation& operation = new_receive(source, tag, buffer);
+    protocol_.start_receive(operation, kChannel);
+    return operation;
+  }
+  Operation& receive_any_size(int source, int tag) override {
+    Operation& operation = new_receive(source, tag, {});
+    operation.allocate_on_match = true;
+    protocol_.start_receive(operation, kChannel);
+    return operation;
+  }
+  UnexpectedMessage* improbe(int source, int tag) override {
+    progress();
+    return static_cast<UnexpectedMessage*>(context_.matcher(kChannel).take(source, tag));
+  }
+  Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
+    Operation& operation = new_receive(message.source, message.tag, buffer);
+    protocol_.start_matched_receive(operation, message);
+    return operation;
+  }
+  bool cancel(Operation& operation) override { return protocol_.cancel(operation, kChannel); }
+  void release(Operation& operation) override { protocol_.release(operation); }
+  unsigned progress() override { return transport_->poll(*this) + protocol_.advance(); }
+  void inspect(const std::function<void(Protocol&)>& visit) override { visit(protocol_); }
+
+ private:
+  static constexpr MatchChannel kChannel = MatchChannel::kMessages;
+
+  void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
+    protocol_.on_packet(from, header, payload);
+  }
+  Peer* on_connect(const ProcessId& process) override {
+    for (const auto& peer : peers_) {
+      if (peer->address.uid == process) return peer.get();
+    }
+    return nullptr;
+  }
+  wire::Header header(int dest, int tag, const Buffer& buffer) const {
+    const uint32_t number = context_.members[static_cast<size_t>(dest)].number;
+    return wire::message_header(wire::Kind::kEager, ContextTable::with_channel(number, kChannel),
+                                context_.rank, tag, 0, buffer.bytes);
+  }
+  Operation& new_receive(int source, int tag, const Buffer& buffer) {
+    Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
+    operation.context = &context_;
+    operation.source = source;
+    operation.tag = tag;
+    operation.buffer = buffer;
+    return operation;
+  }
+
+  Protocol protocol_;
+  Context& context_;
+  wire::Address address_;
+  std::unique_ptr<FakeTransport> transport_;
+  std::vector<std::unique_ptr<Peer>> peers_;
+};
+
+// What an address goes through on its way over MPI.
+wire::Address over_the_wire(const wire::Address& address) {
+  const auto decoded = wire::decode_address(wire::encode(address));
+  EXPECT_TRUE(decoded.address.has_value()) << decoded.reason;
+  return decoded.address.value_or(address);
+}
+
+template <class Concrete>
+void connect(const std::vector<std::unique_ptr<Party>>& parties) {
+  std::vector<wire::Address> members;
+  for (const auto& party : parties) {
+    members.push_back(over_the_wire(static_cast<Concrete&>(*party).address()));
+  }
+  for (const auto& party : parties)
+    static_cast<Concrete&>(*party).activate(members);
+}
+
+std::vector<std::byte> pattern(uint32_t seed, size_t bytes) {
+  std::vector<std::byte> memory(bytes);
+  uint64_t state = (uint64_t{seed} + 1) * 0x9e3779b97f4a7c15u;
+  for (size_t i = 0; i < bytes; ++i) {
+    if (i % 8 == 0) state = state * 6364136223846793005u + 1442695040888963407u;
+    memory[i] = static_cast<std::byte>(state >> (8 * (i % 8)));
+  }
+  return memory;
+}
+
+constexpr std::byte kUntouched{0xa5};
+
+}  // namespace
+
+void PrintTo(const Lane& lane, std::ostream* out) {
+  *out << lane.name;
+}
+
+Job::Job(const Lane& lane, int size, const ProtocolLimits& limits) : network_(lane.fake) {
+  const bool fake = lane.kind == Lane::Kind::kFake;
+  for (int rank = 0; rank < size; ++rank) {
+    if (fake) {
+      parties_.push_back(std::make_unique<FakeParty>(network_, limits, rank, size));
+    } else {
+      parties_.push_back(std::make_unique<EngineParty>(lane, limits, rank, size));
+    }
+  }
+  fake ? connect<FakeParty>(parties_) : connect<EngineParty>(parties_);
+}
+
+Job::~Job() = default;
+
+bool Job::run_until(const std::function<bool()>& done) {
+  // Parties that share one thread never wait for each other, so a few idle rounds prove a hang.
+  for (int idle = 0; idle < 5; ++idle) {
+    if (done()) return true;
+    for (const auto& party : parties_) {
+      if (party->progress() != 0) idle = -1;
+    }
+  }
+  return done();
+}
+
+bool Job::finish(const std::vector<Operation*>& operations) {
+  return run_until([&] {
+    for (const Operation* operation : operations) {
+      if (!operation->done) return false;
+    }
+    return true;
+  });
+}
+
+bool Job::finish(std::initializer_list<Operation*> operations) {
+  return finish(std::vector<Operation*>(operations));
+}
+
+void Job::settle() {
+  run_until([] { return false; });
+}
+
+GuardedBuffer::GuardedBuffer(size_t bytes) : size_(bytes), memory_(bytes + kGuard, kUntouched) {}
+
+Buffer GuardedBuffer::buffer() {
+  return {memory_.data(), size_};
+}
+
+void GuardedBuffer::expect(uint32_t seed, size_t bytes) const {
+  // The pattern of a longer message begins with that of a shorter one.
+  const std::vector<std::byte> expected = pattern(seed, bytes);
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), memory_.begin()))
+      << "message " << seed << " of " << bytes << " bytes is damaged";
+  const bool untouched = std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(bytes),
+                                     memory_.end(), [](std::byte b) { return b == kUntouched; });
+  EXPECT_TRUE(untouched) << "bytes behind the message were written";
+}
+
+MessageBytes::MessageBytes(uint32_t seed, size_t bytes) : memory_(pattern(seed, bytes)) {}
+
+Buffer MessageBytes::buffer() {
+  return {memory_.data(), memory_.size()};
+}
+
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,103 @@
+// The processes of a job, as objects of one test: each sends, receives and makes progress when the
+// test says so. Over the engine's lanes a party is an Engine; over the fake lane it is a Protocol
+// and a FakeTransport, which shows what a new lane has to bring along.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "fake_transport.h"
+
+namespace mooncake_mpi::testing {
+
+class Party {
+ public:
+  virtual ~Party() = default;
+  virtual Operation& send(int dest, int tag, const Buffer& buffer,
+                          SendMode mode = SendMode::kStandard) = 0;
+  virtual bool try_send_now(int dest, int tag, const Buffer& buffer) = 0;
+  virtual Operation& receive(int source, int tag, const Buffer& buffer) = 0;
+  virtual Operation& receive_any_size(int source, int tag) = 0;
+  virtual UnexpectedMessage* improbe(int source, int tag) = 0;
+  virtual Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) = 0;
+  virtual bool cancel(Operation& operation) = 0;
+  virtual void release(Operation& operation) = 0;
+  virtual unsigned progress() = 0;
+  virtual void inspect(const std::function<void(Protocol&)>& visit) = 0;
+
+  ProtocolCounters counters() {
+    ProtocolCounters counters;
+    inspect([&](Protocol& protocol) { counters = protocol.counters(); });
+    return counters;
+  }
+  size_t unexpected_bytes() {
+    size_t bytes = 0;
+    inspect([&](Protocol& protocol) { bytes = protocol.unexpected().held_bytes(); });
+    return bytes;
+  }
+};
+
+// How the parties of a test reach each other.
+struct Lane {
+  enum class Kind { kShm, kShmWithoutCma, kFake };
+  const char* name;
+  Kind kind = Kind::kShm;
+  FakeLimits fake = {};
+};
+
+void PrintTo(const Lane& lane, std::ostream* out);
+
+class Job {
+ public:
+  Job(const Lane& lane, int size, const ProtocolLimits& limits = {});
+  ~Job();
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  int size() const { return static_cast<int>(parties_.size()); }
+  Party& operator[](int rank) { return *parties_[static_cast<size_t>(rank)]; }
+
+  // Everybody makes progress until `done`; false when nothing more happens and it is not.
+  bool run_until(const std::function<bool()>& done);
+  // Until these operations are done.
+  bool finish(std::initializer_list<Operation*> operations);
+  bool finish(const std::vector<Operation*>& operations);
+  // Until nobody finds anything to do.
+  void settle();
+
+ private:
+  FakeNetwork network_;
+  std::vector<std::unique_ptr<Party>> parties_;
+};
+
+// A receive buffer with bytes behind it that must stay as they are.
+class GuardedBuffer {
+ public:
+  explicit GuardedBuffer(size_t bytes);
+  Buffer buffer();
+  Bytes bytes() const { return Bytes(memory_).first(size_); }
+  // Holds the first bytes of the message `seed`, and nothing was written behind them.
+  void expect(uint32_t seed, size_t bytes) const;
+
+ private:
+  static constexpr size_t kGuard = 64;
+  size_t size_;
+  std::vector<std::byte> memory_;
+};
+
+// The message `seed`: bytes that no other message or offset has.
+class MessageBytes {
+ public:
+  MessageBytes(uint32_t seed, size_t bytes);
+  Buffer buffer();
+  Bytes bytes() const { return memory_; }
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
+}  // namespace mooncake_mpi::testing
