@@ -33,10 +33,10 @@ def library_name(version_text: str) -> str:
 
 def make_peers(against: str) -> list[Peer]:
     """Ours first, then the MPI library unless ``against`` is ``"none"``; collective."""
-    from mooncake_mpi.requests import Request
     from mpi4py import MPI
 
     import mooncake_mpi
+    from mooncake_mpi.requests import Request
 
     ours = mooncake_mpi.Intracomm(MPI.COMM_WORLD)
     peers = [Peer(OURS, ours, Request.Waitall)]
