@@ -27,12 +27,12 @@ BiasedMutex::BiasedMutex() noexcept : biasable_(register_private_barrier()) {}
 
 // Invariant: whoever holds mutex_ with contested_ set and inside_ clear (seen after the barrier)
 // holds the lock. contested_ is set by a visitor and stays set for good once the bias is revoked.
-void BiasedMutex::lock_slow() noexcept {
+void BiasedMutex::lock_slow(bool counts) noexcept {
   mutex_.lock();
   const void* owner = owner_.load(std::memory_order_relaxed);
-  if (biasable_ && owner == nullptr) {
+  if (biasable_ && owner == nullptr && counts) {
     owner_.store(this_thread(), std::memory_order_relaxed);
-  } else if (biasable_ && owner != this_thread()) {
+  } else if (biasable_ && owner != nullptr && owner != this_thread()) {
     contested_.store(true, std::memory_order_relaxed);
     private_barrier();
     for (int spins = 0; inside_.load(std::memory_order_acquire); ++spins) {
@@ -42,7 +42,7 @@ void BiasedMutex::lock_slow() noexcept {
         usleep(50);  // the owner may be copying a large fragment, or be descheduled
       }
     }
-    if (++visits_ >= kRevokeAfter) {
+    if (counts && ++visits_ >= kRevokeAfter) {
       biasable_ = false;
       owner_.store(nullptr, std::memory_order_relaxed);
     }

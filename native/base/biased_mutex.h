@@ -27,8 +27,11 @@ class BiasedMutex {
       if (!contested_.load(std::memory_order_acquire)) [[likely]] return;
       inside_.store(false, std::memory_order_release);
     }
-    lock_slow();
+    lock_slow(true);
   }
+
+  // For a thread that comes now and then and should not cost the owner its bias.
+  void lock_as_visitor() noexcept { lock_slow(false); }
 
   void unlock() noexcept {
     if (slow_holder_) {
@@ -46,7 +49,7 @@ class BiasedMutex {
     return &marker;
   }
 
-  void lock_slow() noexcept;
+  void lock_slow(bool counts) noexcept;
   void unlock_slow() noexcept;
 
   std::atomic<const void*> owner_{nullptr};

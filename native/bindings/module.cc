@@ -44,6 +44,7 @@ void finalize() {
   if (state.engine == nullptr) return;
   PyThreadState* thread = PyEval_SaveThread();
   state.engine->flush(5'000'000'000u);
+  state.engine->stop_progress_thread();
   PyEval_RestoreThread(thread);
   // Other threads may still be inside a call and the peers' rings are mapped: the engine itself
   // stays until the process ends.

@@ -220,6 +220,7 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
   request.state = State::kActive;
   request.operation = operation;
   request.channel = channel;
+  if (operation != nullptr) runtime().engine->continue_in_background(*operation);
   request.any_size = any_size;
   if (operation == nullptr) {
     request.completion = completion;

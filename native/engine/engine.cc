@@ -16,6 +16,9 @@ std::uint64_t key_of(const ProcessId& process) {
   return key;
 }
 
+// Shorter transfers are over before a thread could be woken for them.
+constexpr std::uint64_t kBackgroundBytes = 256 * 1024;
+
 int usable_cores() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -238,8 +241,16 @@ void Engine::release(Operation& operation) {
   protocol_.release(operation);
 }
 
-unsigned Engine::progress() {
-  std::lock_guard lock(mutex_);
+void Engine::continue_in_background(Operation& operation) {
+  if (!config_.progress_thread || operation.buffer.bytes < kBackgroundBytes) return;
+  {
+    std::lock_guard lock(mutex_);
+    protocol_.mark_background(operation);
+  }
+  if (protocol_.background_count() != 0) progress_thread_.awake();
+}
+
+unsigned Engine::poll() {
   unsigned count = shm_ != nullptr ? shm_->poll(*this) : 0;
   count += self_->poll(*this);
   return count + protocol_.advance();

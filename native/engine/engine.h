@@ -10,6 +10,7 @@
 #include "base/biased_mutex.h"
 #include "drivers/linux/membarrier.h"
 #include "engine/config.h"
+#include "engine/progress_thread.h"
 #include "engine/waiter.h"
 #include "protocol/protocol.h"
 #include "transport/self/self_transport.h"
@@ -65,11 +66,16 @@ class Engine final : private PacketSink {
   // One poll; true and the envelope if a message waits. With `message` it is taken from the queue.
   bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
               UnexpectedMessage** message = nullptr);
+  // The caller will not wait at once: a large transfer goes on in the background meanwhile.
+  void continue_in_background(Operation& operation);
   bool cancel(Operation& operation, MatchChannel channel);
   void release(Operation& operation);
 
   // --- progress ---
-  unsigned progress();
+  unsigned progress() {
+    std::lock_guard lock(mutex_);
+    return poll();
+  }
   // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
   template <class Done>
   bool spin(Done&& done, int turns) {
@@ -82,6 +88,7 @@ class Engine final : private PacketSink {
   }
   template <class Done>
   WaitResult wait(Done&& done, std::uint64_t timeout_ns) {
+    const Waiting waiting(*this);
     return wait_for(
         *doorbell_, barrier_, policy_, timeout_ns, done, [this] { return progress(); },
         [this](bool sleeping) {
@@ -91,6 +98,8 @@ class Engine final : private PacketSink {
   }
   // Sends what is queued; gives up after `timeout_ns`. Called before MPI is finalised.
   bool flush(std::uint64_t timeout_ns);
+  // Ends the progress thread; it starts again when it is needed.
+  void stop_progress_thread() { progress_thread_.stop(); }
 
   // --- for info and doctor ---
   template <class Visit>
@@ -104,6 +113,25 @@ class Engine final : private PacketSink {
   bool oversubscribed() const noexcept { return oversubscribed_; }
 
  private:
+  friend class ProgressThread;
+
+  // A thread that waits does the progress thread's work; when it leaves, that one takes over.
+  class Waiting {
+   public:
+    explicit Waiting(Engine& engine) noexcept : engine_(engine) {
+      engine_.waiters_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    ~Waiting() {
+      engine_.waiters_.fetch_sub(1, std::memory_order_seq_cst);
+      if (engine_.protocol_.background_count() != 0) engine_.progress_thread_.awake();
+    }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+   private:
+    Engine& engine_;
+  };
+
   Engine(const EngineConfig& config, const ProcessId& process);
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
@@ -111,6 +139,7 @@ class Engine final : private PacketSink {
   }
   Peer* on_connect(const ProcessId& process) override;
   Result<bool> connect(Peer& peer);
+  unsigned poll();
   void choose_policy();
 
   static wire::Header header(const Context& context, const Context::Member& member,
@@ -134,6 +163,8 @@ class Engine final : private PacketSink {
   Doorbell* doorbell_ = &own_doorbell_;
   WaitPolicy policy_{};
   bool oversubscribed_ = false;
+  std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
+  ProgressThread progress_thread_{*this};
 };
 
 }  // namespace mooncake_mpi

@@ -47,6 +47,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   Kind kind = Kind::kSend;
   Stage stage = Stage::kIdle;
   bool allocate_on_match = false;
+  bool background = false;  // the progress thread looks after it while nobody waits
   std::uint32_t index = 0;       // in the pool, fixed
   std::uint32_t generation = 0;  // of this life
   Completion completion;

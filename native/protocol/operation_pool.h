@@ -28,6 +28,7 @@ class OperationPool {
     operation.stage = Operation::Stage::kIdle;
     operation.owned = false;
     operation.allocate_on_match = false;
+    operation.background = false;
     operation.owned_buffer.reset();
     operation.on_complete = nullptr;
     operation.peer = nullptr;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -60,6 +61,16 @@ class Protocol {
   void complete(Operation& operation, Error error);
   // A handle outside the engine lets go of the operation.
   void release(Operation& operation);
+
+  // Operations that go on while their owner computes; the count may be read without the lock.
+  void mark_background(Operation& operation) noexcept {
+    if (operation.stage == Operation::Stage::kDone || operation.background) return;
+    operation.background = true;
+    background_.fetch_add(1, std::memory_order_relaxed);
+  }
+  std::uint32_t background_count() const noexcept {
+    return background_.load(std::memory_order_relaxed);
+  }
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload);
   // Sends what waited for room and copies a chunk of each transfer; 0 when there was nothing to do.
@@ -126,6 +137,7 @@ class Protocol {
   IntrusiveList<Operation, WorkTag> work_;  // transfers with something to copy
   std::vector<Peer*> peers_with_outbox_;
   std::uint32_t next_job_generation_ = 1;
+  std::atomic<std::uint32_t> background_{0};
 };
 
 // What an unmatched eager message costs its receiver besides its bytes.

@@ -120,6 +120,7 @@ void Protocol::complete(Operation& operation, Error error) {
   }
   if (operation.completion.error == Error::kNone) operation.completion.error = error;
   operation.stage = Stage::kDone;
+  if (operation.background) background_.fetch_sub(1, std::memory_order_relaxed);
   if (operation.on_complete != nullptr) operation.on_complete(operation, operation.on_complete_argument);
   if (!operation.owned) {
     operations_.release(operation);

@@ -15,23 +15,30 @@ namespace mooncake_mpi {
 // nobody sleeps. If the sleeper could not register for barriers it says so (`ringers_fence`).
 struct alignas(64) Doorbell {
   std::atomic<std::uint32_t> sleepers{0};
+  // A progress thread that sleeps wants to hear of transfers, not of every small message.
+  std::atomic<std::uint32_t> transfer_sleepers{0};
   std::atomic<std::uint32_t> ringers_fence{0};
   alignas(64) std::atomic<std::uint32_t> rung{0};
 
-  std::uint32_t announce() noexcept {
+  std::uint32_t announce(bool transfers_only = false) noexcept {
     std::uint32_t ticket = rung.load(std::memory_order_acquire);
-    sleepers.fetch_add(1, std::memory_order_seq_cst);
+    (transfers_only ? transfer_sleepers : sleepers).fetch_add(1, std::memory_order_seq_cst);
     return ticket;
   }
-  void retire() noexcept { sleepers.fetch_sub(1, std::memory_order_release); }
+  void retire(bool transfers_only = false) noexcept {
+    (transfers_only ? transfer_sleepers : sleepers).fetch_sub(1, std::memory_order_release);
+  }
 
-  void ring() noexcept {
+  void ring(bool transfer = false) noexcept {
     if (ringers_fence.load(std::memory_order_relaxed) != 0) [[unlikely]] {
       std::atomic_thread_fence(std::memory_order_seq_cst);
     } else {
       std::atomic_signal_fence(std::memory_order_seq_cst);
     }
-    if (sleepers.load(std::memory_order_relaxed) != 0) [[unlikely]] wake();
+    if (sleepers.load(std::memory_order_relaxed) != 0 ||
+        (transfer && transfer_sleepers.load(std::memory_order_relaxed) != 0)) [[unlikely]] {
+      wake();
+    }
   }
 
   void wake() noexcept {

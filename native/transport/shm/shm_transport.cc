@@ -122,7 +122,7 @@ ShmChannel::~ShmChannel() {
 
 bool ShmChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
   if (!producer_.try_push(header, prefix, payload)) return false;
-  ring();
+  slot_.header().doorbell.ring(header.kind > wire::Kind::kEagerSync);
   return true;
 }
 

@@ -75,7 +75,7 @@ class ShmChannel final : public Channel {
   void release_job(std::uint32_t job) noexcept override;
   CopyJob* own_job(std::uint32_t job) noexcept override;
   CopyJob* peer_job(std::uint32_t job) noexcept override;
-  void ring() noexcept override { slot_.header().doorbell.ring(); }
+  void ring() noexcept override { slot_.header().doorbell.ring(true); }
   void want_room(bool wanted) noexcept override;
 
  private:
