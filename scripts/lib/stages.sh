@@ -58,6 +58,13 @@ stage_lint() {
   return $checks_failed
 }
 
+# Minutes of work, so it is not among the stages of a plain run.
+stage_tidy() {
+  step "configure for clang-tidy" build_native native -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  git ls-files 'native/*.cc' ':!native/bindings' |
+    xargs -P "$(nproc)" -n 1 "$venv/bin/clang-tidy" -p build/native --quiet --warnings-as-errors='*'
+}
+
 stage_docs() {
   step "sphinx-build -W docs" "$venv/bin/sphinx-build" -W --keep-going -q -b html docs build/docs
 }
