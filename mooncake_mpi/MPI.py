@@ -1,3 +1,4 @@
+# ruff: noqa: N999 - the name of the module that it stands for
 """``mpi4py.MPI`` with its point-to-point messages carried by this engine.
 
 ``from mooncake_mpi import MPI`` in place of ``from mpi4py import MPI`` changes nothing else: every
@@ -9,38 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpi4py import MPI as _library
+from mpi4py import MPI as _library  # noqa: N811
 from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi import _native
-from mooncake_mpi.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm
-from mooncake_mpi.requests import (
-    MESSAGE_NO_PROC,
-    MESSAGE_NULL,
-    REQUEST_NULL,
-    Message,
-    Prequest,
-    Request,
-)
+from mooncake_mpi.intracomm import Intracomm
 
 if TYPE_CHECKING:
     COMM_SELF: Intracomm
     COMM_WORLD: Intracomm
 
-_REPLACED = (
-    Cartcomm,
-    Distgraphcomm,
-    Graphcomm,
-    Intracomm,
-    MESSAGE_NO_PROC,
-    MESSAGE_NULL,
-    REQUEST_NULL,
-    Message,
-    Prequest,
-    Request,
-)
-
-_OWN_NAMES = frozenset(globals()) | {"COMM_SELF", "COMM_WORLD"}
 _FLUSH_MS = 100
 
 

@@ -95,17 +95,13 @@ class Message:
         """Receive the message as an object."""
         if self._no_proc:
             return self._nothing().wait(status)
-        communicator = self._communicator
-        assert communicator is not None
-        return objects.receive_message(communicator, self._take(), status)
+        return objects.receive_message(self._take(), status)
 
     def irecv(self) -> Request:
         """Start receiving the message as an object."""
         if self._no_proc:
             return self._nothing()
-        communicator = self._communicator
-        assert communicator is not None
-        return objects.post_message(communicator, self._take())
+        return objects.post_message(self._take())
 
     def _take(self) -> _native.MatchedMessage:
         matched, self._matched = self._matched, None

@@ -1,8 +1,8 @@
 """Python objects as messages: the lower-case methods of a communicator.
 
 Objects and buffers share one matching space, as in MPI: a pickle stream may be received with
-``Recv``, and a stream that was sent with ``Send`` by ``recv``. Pickling follows ``MPI.pickle``.
-Large buffers that the pickler hands out (protocol 5) are not copied: :mod:`mooncake_mpi.frames`.
+``Recv``, and a stream that was sent with ``Send`` by ``recv``. Pickling follows ``MPI.pickle``;
+buffers that the pickler hands out (protocol 5) are not pickled: :mod:`mooncake_mpi.frames`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.object_requests import ObjectReceive, ObjectSend
-from mooncake_mpi.pickling import BUFFERED, STANDARD, SYNCHRONOUS, Incoming, post
-from mooncake_mpi.requests import CompositeRequest
+from mooncake_mpi.pickling import dump, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mooncake_mpi.requests import Message, Request
+    from mooncake_mpi.messages import Message
+    from mooncake_mpi.requests import Request
+
+STANDARD, SYNCHRONOUS, READY, BUFFERED = range(4)
 
 
 class ObjectMethods:
     """The point-to-point methods for Python objects, with mpi4py's signatures.
 
-    Mixed into the communicators; ``_communicator`` is their native side, and the upper-case probes
-    are theirs.
+    Mixed into the communicators; their native side and the upper-case probes are theirs.
     """
 
     __slots__ = ()
 
     if TYPE_CHECKING:
-        _communicator: _native.Communicator
+        _checked_communicator: Callable[[], _native.Communicator]
         Probe: Callable[[int, int, MPI.Status | None], Literal[True]]
         Iprobe: Callable[[int, int, MPI.Status | None], bool]
         Mprobe: Callable[[int, int, MPI.Status | None], Message]
@@ -42,27 +42,27 @@ class ObjectMethods:
 
     def send(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when it may be changed again."""
-        _send(self._communicator, obj, dest, tag, STANDARD)
+        _send(self._checked_communicator(), obj, dest, tag, STANDARD)
 
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when its receive has started."""
-        _send(self._communicator, obj, dest, tag, SYNCHRONOUS)
+        _send(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
 
     def bsend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send a copy of an object; returns at once."""
-        _send(self._communicator, obj, dest, tag, BUFFERED)
+        _send(self._checked_communicator(), obj, dest, tag, BUFFERED)
 
     def isend(self, obj: Any, dest: int, tag: int = 0) -> Request:
-        """Start sending an object, which must not change until the request is complete."""
-        return _isend(self._communicator, obj, dest, tag, STANDARD)
+        """Start sending an object, which may be changed at once."""
+        return _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
 
     def issend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete when its receive has started."""
-        return _isend(self._communicator, obj, dest, tag, SYNCHRONOUS)
+        return _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
 
     def ibsend(self, obj: Any, dest: int, tag: int = 0) -> Request:
-        """Start sending a copy of an object."""
-        return _isend(self._communicator, obj, dest, tag, BUFFERED)
+        """Start sending an object; the request is complete at once."""
+        return _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
 
     def recv(
         self,
@@ -72,7 +72,7 @@ class ObjectMethods:
         status: MPI.Status | None = None,
     ) -> Any:
         """Receive an object; ``buf`` is deprecated, as with mpi4py."""
-        return _recv(self._communicator, buf, source, tag, status)
+        return _recv(self._checked_communicator(), buf, source, tag, status)
 
     def irecv(
         self, buf: Any = None, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
@@ -81,15 +81,12 @@ class ObjectMethods:
 
         With ``buf``, a writable buffer or a number of bytes, a longer message is an error.
         """
-        communicator = self._communicator
+        communicator = self._checked_communicator()
         if buf is None or source == MPI.PROC_NULL:
-            message = _native.post_recv_any_size(communicator, source, tag)
-            return CompositeRequest(ObjectReceive(communicator, message))
-        memory = _memory(buf)
-        message = _native.post_recv(
-            communicator, memory.address, memory.nbytes, memory, source, tag
-        )
-        return CompositeRequest(ObjectReceive(communicator, message, memory))
+            request = _native.post_recv_any_size(communicator, source, tag)
+            request._finish = load
+            return request
+        return _post_into(communicator, buf, source, tag)
 
     def sendrecv(
         self,
@@ -102,11 +99,10 @@ class ObjectMethods:
         status: MPI.Status | None = None,
     ) -> Any:
         """Send an object and receive another, without the danger of a deadlock."""
-        communicator = self._communicator
-        parts = post(communicator, sendobj, dest, sendtag, STANDARD)
+        communicator = self._checked_communicator()
+        request = _isend(communicator, sendobj, dest, sendtag, STANDARD)
         received = _recv(communicator, recvbuf, source, recvtag, status)
-        for part in parts:
-            part.Wait()
+        request.Wait()
         return received
 
     def probe(
@@ -146,29 +142,28 @@ class ObjectMethods:
         return self.Improbe(source, tag, status)
 
 
-def receive_message(
-    communicator: _native.Communicator, message: Any, status: MPI.Status | None
-) -> Any:
-    """Receive the object of a matched native message."""
-    part = _native.message_recv_any_size(message)
-    part.Wait(status)
-    return _load(communicator, part._result)
+def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
+    """Receive the object of a matched message."""
+    request = post_message(message)
+    request.Wait(status)
+    return request._result
 
 
-def post_message(communicator: _native.Communicator, message: Any) -> Request:
-    """Start receiving the object of a matched native message."""
-    part = _native.message_recv_any_size(message)
-    return CompositeRequest(ObjectReceive(communicator, part))
+def post_message(message: _native.MatchedMessage) -> Request:
+    """Start receiving the object of a matched message."""
+    request = _native.message_recv_any_size(message)
+    request._finish = load
+    return request
 
 
 def _send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> None:
-    for part in post(communicator, obj, dest, tag, mode):
-        part.Wait()
+    message = b"" if dest == MPI.PROC_NULL else dump(obj)
+    _native.send_bytes(communicator, message, dest, tag, mode)
 
 
 def _isend(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> Request:
-    parts = post(communicator, obj, dest, tag, mode)
-    return parts[0] if len(parts) == 1 else CompositeRequest(ObjectSend(parts))
+    message = b"" if dest == MPI.PROC_NULL else dump(obj)
+    return _native.isend_bytes(communicator, message, dest, tag, mode)
 
 
 def _recv(
@@ -180,27 +175,27 @@ def _recv(
 ) -> Any:
     if buf is None:
         message = _native.recv_any_size(communicator, source, tag, status)
-        return None if message is None else _load(communicator, message)
+        return None if message is None else load(message)
     warn("the 'buf' argument is deprecated", UserWarning, stacklevel=3)
     if source == MPI.PROC_NULL:
-        _native.post_recv(communicator, 0, 0, None, source, tag).Wait(status)
+        _native.recv_any_size(communicator, source, tag, status)
         return None
-    memory = _memory(buf)
-    status = MPI.Status() if status is None else status
-    part = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
-    part.Wait(status)
-    return _load(communicator, memory[: status.count])
+    request = _post_into(communicator, buf, source, tag)
+    request.Wait(status)
+    return request._result
 
 
-def _load(communicator: _native.Communicator, message: Any) -> Any:
-    incoming = Incoming(communicator, message)
-    for part in incoming.parts:
-        part.Wait()
-    return incoming.load()
+def _post_into(communicator: _native.Communicator, buf: Any, source: int, tag: int) -> Request:
+    """Start receiving an object into what the caller gave: a buffer or a number of bytes."""
+    if _is_integral(buf):
+        memory = MPI.buffer.allocate(index(buf))
+    else:
+        memory = MPI.buffer.frombuffer(buf)
+    request = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
+    # A copy: the object must not change with the caller's buffer.
+    request._finish = lambda nbytes: load(memory[: min(nbytes, memory.nbytes)].tobytes())
+    return request
 
 
-def _memory(buf: Any) -> MPI.buffer:
-    """The memory that the caller gave for an object's message: a buffer or a number of bytes."""
-    if hasattr(buf, "__index__") and not hasattr(buf, "__len__"):
-        return MPI.buffer.allocate(index(buf))
-    return MPI.buffer.frombuffer(buf)
+def _is_integral(value: Any) -> bool:
+    return hasattr(value, "__index__") and not hasattr(value, "__len__")

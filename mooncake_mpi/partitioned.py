@@ -8,26 +8,113 @@ a message that only these two requests know the tag of.
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native
+from mooncake_mpi import _native, request_sets
 from mooncake_mpi.bufferspec import parse
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.partitions import PartitionedReceive, PartitionedSend
-from mooncake_mpi.requests import CompositePrequest
+from mooncake_mpi.requests import CompositeMethods, Prequest
+from mooncake_mpi.statuses import fill_empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_WAIT_SLICE_MS = 50
+_IDLE_SLICE_MS = 1
 
-class PartitionedRequest(CompositePrequest):
+
+def psend_init(
+    communicator: _native.Communicator, buf: Any, partitions: int, dest: int, tag: int
+) -> PartitionedRequest:
+    """Create a request for a send in ``partitions`` equal parts; a count is that of one part.
+
+    Raises:
+        MPI.Exception: ``ERR_RANK``, ``ERR_TAG`` or ``ERR_ARG``; and what a buffer specification
+            raises.
+    """
+    _check(communicator, partitions, tag)
+    elements = None if dest == MPI.PROC_NULL else parse(buf, False, partitions)  # noqa: FBT003
+    return PartitionedRequest(PartitionedSend(communicator, elements, partitions, dest, tag))
+
+
+def precv_init(
+    communicator: _native.Communicator, buf: Any, partitions: int, source: int, tag: int
+) -> PartitionedRequest:
+    """Create a request for a receive in ``partitions`` equal parts; a count is that of one part.
+
+    Raises:
+        MPI.Exception: as :func:`psend_init`, and ``ERR_RANK`` or ``ERR_TAG`` for a wildcard, which
+            MPI does not allow here.
+    """
+    if source == MPI.ANY_SOURCE:
+        raise_error("ERR_RANK", "invalid rank: a partitioned receive takes no ANY_SOURCE")
+    if tag == MPI.ANY_TAG:
+        raise_error("ERR_TAG", "invalid tag: a partitioned receive takes no ANY_TAG")
+    _check(communicator, partitions, tag)
+    elements = None if source == MPI.PROC_NULL else parse(buf, True, partitions)  # noqa: FBT003
+    return PartitionedRequest(PartitionedReceive(communicator, elements, partitions, source, tag))
+
+
+def _check(communicator: _native.Communicator, partitions: int, tag: int) -> None:
+    if index(partitions) < 0:
+        raise_error("ERR_ARG", f"invalid argument: partitions={partitions} is negative")
+    _native.isend_bytes(communicator, b"", MPI.PROC_NULL, tag)  # refuses a bad tag
+
+
+class PartitionedRequest(CompositeMethods, Prequest):
     """A persistent request whose message is sent or received in partitions."""
 
-    __slots__ = ()
+    __slots__ = ("_driver",)
 
-    _operation: PartitionedSend | PartitionedReceive
+    _driver: PartitionedSend | PartitionedReceive | None
+
+    def __new__(cls, driver: PartitionedSend | PartitionedReceive) -> PartitionedRequest:
+        """An inactive request."""
+        del driver
+        return _native.Request.__new__(cls)
+
+    def __init__(self, driver: PartitionedSend | PartitionedReceive) -> None:
+        self._driver = driver
+
+    @property
+    def _state(self) -> str:
+        if self._driver is None:
+            return "null"
+        return "active" if self._driver.active else "inactive"
+
+    def _poll(self) -> bool:
+        return self._driver is None or not self._driver.active or self._driver._poll()
+
+    def _end(self, status: MPI.Status | None) -> None:
+        driver = self._driver
+        if driver is not None and driver.active:
+            driver._complete(status)
+        elif status is not None:
+            fill_empty(status)
+
+    def Start(self) -> None:
+        """Begin a message.
+
+        Raises:
+            MPI.Exception: ``ERR_REQUEST``, it is under way already.
+        """
+        self._live_driver().start()
+
+    def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
+        """Wait until the message is complete; other threads may go on making partitions ready."""
+        while not self._poll():
+            pending = self._pending()
+            request_sets.wait_for(pending, _WAIT_SLICE_MS if pending else _IDLE_SLICE_MS)
+        self._end(status)
+        return True
+
+    def Free(self) -> None:
+        """Let go of the request; parts under way complete by themselves."""
+        self._live_driver()
+        super().Free()
 
     def Pready(self, partition: int) -> None:
         """Mark a partition of a started send as ready to be sent.
@@ -55,69 +142,18 @@ class PartitionedRequest(CompositePrequest):
         Raises:
             MPI.Exception: ``ERR_REQUEST``, not a receive; ``ERR_ARG``, no such partition.
         """
-        operation = self._operation if self else None
-        if not isinstance(operation, PartitionedReceive):
+        driver = self._live_driver()
+        if not isinstance(driver, PartitionedReceive):
             raise_error("ERR_REQUEST", "invalid request: it is not a partitioned receive")
-        return operation.arrived(index(partition))
+        return driver.arrived(index(partition))
 
     def _send(self) -> PartitionedSend:
-        operation = self._operation if self else None
-        if not isinstance(operation, PartitionedSend):
+        driver = self._live_driver()
+        if not isinstance(driver, PartitionedSend):
             raise_error("ERR_REQUEST", "invalid request: it is not a partitioned send")
-        return operation
+        return driver
 
-
-class PartitionedMethods:
-    """The methods of a communicator that make partitioned requests, with mpi4py's signatures."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-        _communicator: _native.Communicator
-
-    def Psend_init(
-        self,
-        buf: Any,
-        partitions: int,
-        dest: int,
-        tag: int = 0,
-        info: MPI.Info = MPI.INFO_NULL,
-    ) -> PartitionedRequest:
-        """Create a request for a send in ``partitions`` equal parts; a count is that of one."""
-        del info
-        communicator = self._communicator
-        _check_partitions(partitions)
-        _native.isend_bytes(communicator, b"", MPI.PROC_NULL, tag)  # checks the tag
-        elements = None if dest == MPI.PROC_NULL else parse(buf, False, partitions)  # noqa: FBT003
-        return PartitionedRequest(PartitionedSend(communicator, elements, partitions, dest, tag))
-
-    def Precv_init(
-        self,
-        buf: Any,
-        partitions: int,
-        source: int = MPI.ANY_SOURCE,
-        tag: int = MPI.ANY_TAG,
-        info: MPI.Info = MPI.INFO_NULL,
-    ) -> PartitionedRequest:
-        """Create a request for a receive in ``partitions`` equal parts.
-
-        Raises:
-            MPI.Exception: ``ERR_RANK`` or ``ERR_TAG`` for a wildcard, which MPI does not allow.
-        """
-        del info
-        communicator = self._communicator
-        _check_partitions(partitions)
-        if source == MPI.ANY_SOURCE:
-            raise_error("ERR_RANK", "invalid rank: a partitioned receive takes no ANY_SOURCE")
-        if tag == MPI.ANY_TAG:
-            raise_error("ERR_TAG", "invalid tag: a partitioned receive takes no ANY_TAG")
-        _native.isend_bytes(communicator, b"", MPI.PROC_NULL, tag)  # checks the tag
-        elements = None if source == MPI.PROC_NULL else parse(buf, True, partitions)  # noqa: FBT003
-        return PartitionedRequest(
-            PartitionedReceive(communicator, elements, partitions, source, tag)
-        )
-
-
-def _check_partitions(partitions: int) -> None:
-    if index(partitions) < 0:
-        raise_error("ERR_ARG", f"invalid argument: partitions={partitions} is negative")
+    def _live_driver(self) -> PartitionedSend | PartitionedReceive:
+        if self._driver is None:
+            raise_error("ERR_REQUEST", "invalid request: it is null")
+        return self._driver

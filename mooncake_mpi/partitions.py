@@ -1,4 +1,11 @@
-"""The two ends of a partitioned message, driven by :mod:`mooncake_mpi.partitioned`."""
+"""The two ends of a partitioned message, driven by :mod:`mooncake_mpi.partitioned`.
+
+The receiver can post the receives of the partitions only once it knows how the sender cuts the
+message, and it learns that only when it looks. A sender that waits for it meanwhile, while the
+receiver waits in another call, would wait for ever: so until the receiver has replied that it
+knows, the engine keeps a copy of the partitions (buffered mode); from then on they are sent from
+where they lie.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.attachments import DATA_CHANNEL, SETUP_CHANNEL, new_tags
 from mooncake_mpi.bufferspec import Elements, Placed, place
 from mooncake_mpi.errors import Error, make_error, raise_error
 from mooncake_mpi.packing import PackedBuffer
+from mooncake_mpi.side_channels import (
+    DATA_CHANNEL,
+    SETUP_CHANNEL,
+    data_tag,
+    new_numbers,
+    reply_tag,
+)
 from mooncake_mpi.statuses import fill_status
 
 if TYPE_CHECKING:
@@ -26,16 +39,22 @@ class Setup(NamedTuple):
     """How the sender cuts the message: its first message to the receiver."""
 
     partitions: int
-    first_tag: int
+    first_number: int
     nbytes: int
 
 
 _SETUP = Struct("<QIQ")
 _NOTHING = Placed(0, 0, None, None)
 
+STANDARD, BUFFERED = 0, 3
+
 
 class _End:
-    """One end of a partitioned message: its buffer, cut into equal partitions."""
+    """One end of a partitioned message: its buffer, cut into equal partitions.
+
+    Attributes:
+        active: whether a message is under way.
+    """
 
     def __init__(
         self,
@@ -56,7 +75,7 @@ class _End:
         self._address, self._nbytes, self._keepalive, _ = placed
         self._packed = self._keepalive if isinstance(self._keepalive, PackedBuffer) else None
         self._parts: list[Request | None] = []
-        self._active = False
+        self.active = False
         # Several threads may contribute partitions, and ask for them, at once.
         self._lock = RLock()
 
@@ -65,10 +84,15 @@ class _End:
         """Length of one partition."""
         return self._nbytes // self._partitions if self._partitions else 0
 
-    def _start(self) -> None:
-        if self._active:
+    def start(self) -> None:
+        """Begin a message.
+
+        Raises:
+            MPI.Exception: ``ERR_REQUEST``, one is under way.
+        """
+        if self.active:
             raise_error("ERR_REQUEST", "invalid request: it was started and is not complete")
-        self._active = True
+        self.active = True
 
     def _check(self, partition: int) -> None:
         if not 0 <= partition < self._partitions:
@@ -116,14 +140,17 @@ class PartitionedSend(_End):
     ) -> None:
         super().__init__(communicator, elements, partitions, tag, writable=False)
         self._dest = dest
-        self._first_tag = new_tags(partitions)
-        setup = _SETUP.pack(partitions, self._first_tag, self._nbytes)
-        self._setup = _native.isend_bytes(communicator, setup, dest, tag, 0, SETUP_CHANNEL)
+        first = self._first_number = new_numbers(max(1, partitions))
+        setup = _SETUP.pack(partitions, first, self._nbytes)
+        self._setup = _native.isend_bytes(communicator, setup, dest, tag, STANDARD, SETUP_CHANNEL)
+        self._reply = _native.post_recv(
+            communicator, 0, 0, None, dest, reply_tag(first), DATA_CHANNEL
+        )
         self._ready: set[int] = set()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Begin a message; no partition is ready."""
-        super()._start()
+        super().start()
         self._ready.clear()
         self._parts = [None] * self._partitions
 
@@ -135,7 +162,7 @@ class PartitionedSend(_End):
                 is ready already.
         """
         with self._lock:
-            if not self._active:
+            if not self.active:
                 raise_error("ERR_REQUEST", "invalid request: it was not started")
             for partition in partitions:
                 self._check(partition)
@@ -155,8 +182,8 @@ class PartitionedSend(_End):
             nbytes,
             self._keepalive,
             self._dest,
-            self._first_tag + partition,
-            0,
+            data_tag(self._first_number + partition),
+            STANDARD if self._reply.Test() else BUFFERED,
             DATA_CHANNEL,
         )
 
@@ -169,7 +196,7 @@ class PartitionedSend(_End):
 
     def _complete(self, status: MPI.Status | None) -> None:
         """End the message; the request may be started again."""
-        self._active = False
+        self.active = False
         if status is not None:
             rank = self._communicator.rank
             fill_status(status, rank, self._tag, MPI.SUCCESS, self._nbytes, cancelled=False)
@@ -206,9 +233,9 @@ class PartitionedReceive(_End):
         self._posted = False
         self._error: Error | None = None
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Begin a message; its parts are posted as soon as the sender's cut is known."""
-        super()._start()
+        super().start()
         self._unpacked.clear()
         self._posted = False
         self._advance()
@@ -223,6 +250,10 @@ class PartitionedReceive(_End):
             self._setup = Setup(0, 0, 0)
             if self._source != MPI.PROC_NULL:
                 self._setup = Setup(*_SETUP.unpack(self._setup_memory))
+            number = self._setup.first_number
+            _native.isend_bytes(
+                self._communicator, b"", self._source, reply_tag(number), STANDARD, DATA_CHANNEL
+            )
         self._posted = True
         self._post(self._setup)
         return True
@@ -244,7 +275,7 @@ class PartitionedReceive(_End):
                 nbytes,
                 self._keepalive,
                 self._source,
-                setup.first_tag + part,
+                data_tag(setup.first_number + part),
                 DATA_CHANNEL,
             )
             for part in range(setup.partitions)
@@ -258,7 +289,7 @@ class PartitionedReceive(_End):
         """
         with self._lock:
             self._check(partition)
-            if not self._active:
+            if not self.active:
                 return True
             if not self._advance():
                 _native.progress()
@@ -307,7 +338,7 @@ class PartitionedReceive(_End):
         Raises:
             MPI.Exception: ``ERR_TRUNCATE``, the sender's message is longer than the buffer.
         """
-        self._active = False
+        self.active = False
         if status is not None:
             nbytes = 0 if self._setup is None else self._setup.nbytes
             source, tag = self._source, self._tag
