@@ -6,6 +6,7 @@ macro(mooncake_mpi_require_compiler)
   include(CheckLanguage)
   check_language(CXX)
   if(NOT CMAKE_CXX_COMPILER)
+    unset(CMAKE_CXX_COMPILER CACHE) # so that the next attempt looks again
     message(FATAL_ERROR "no C++ compiler: apt-get install g++, or dnf install gcc-c++")
   endif()
   enable_language(CXX)
@@ -56,7 +57,10 @@ macro(mooncake_mpi_require_python)
   if(NOT Python_Interpreter_FOUND)
     message(FATAL_ERROR "no Python >= 3.10: apt-get install python3, or dnf install python3")
   endif()
-  if(NOT Python_Development.Module_FOUND)
+  # The build front end may have named the folder without looking into it.
+  find_file(MOONCAKE_MPI_PYTHON_H Python.h PATHS ${Python_INCLUDE_DIRS} NO_CACHE
+    NO_DEFAULT_PATH)
+  if(NOT Python_Development.Module_FOUND OR NOT MOONCAKE_MPI_PYTHON_H)
     message(FATAL_ERROR
       "no Python.h for ${Python_EXECUTABLE}: apt-get install python3-dev, or dnf install python3-devel")
   endif()
