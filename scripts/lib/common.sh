@@ -6,6 +6,9 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 log_folder=$root/build/logs
 
+# Plain text where nobody looks at a terminal.
+[[ -t 1 ]] || export NO_COLOR=1 TERM=dumb
+
 say() { printf '== %s\n' "$*"; }
 
 # One line that says what is wrong, then a non-zero end.
