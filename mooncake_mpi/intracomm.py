@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
 
 
-class Intracomm(ObjectMethods, MPI.Intracomm):
+class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Intracomm`` with point-to-point messages through the engine.
 
     Creating one is collective over ``comm``; wrapping the same communicator again gives the same
@@ -39,11 +39,20 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
 
     # One slot, at a place that the native methods know.
     __slots__ = ("_communicator",)
+    _topology: int | None = None
+    if TYPE_CHECKING:
+        _communicator: _native.Communicator | None
 
     def __new__(cls, comm: MPI.Comm | None = None) -> Intracomm:
+        """Wrap ``comm``, collectively."""
         if comm is not None and comm != MPI.COMM_NULL and comm.Is_inter():
             raise make_error("ERR_COMM", "an intercommunicator cannot be wrapped")
-        return _attach(super().__new__(cls, cast("Any", comm)))
+        if comm is not None and cls._topology is not None and comm != MPI.COMM_NULL:
+            topology = comm.Get_topology()
+            if topology != cls._topology:
+                raise TypeError(f"expecting a communicator of the topology of {cls.__name__}")
+        # Not super(): of a class with two mpi4py bases the interpreter takes the first one's only.
+        return _attach(MPI.Intracomm.__new__(cls, cast("Any", comm)))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
@@ -53,13 +62,22 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
 
     if TYPE_CHECKING:
         # Put on the class by the native module: no Python frame between the caller and the engine.
-        def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
-        def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
-        def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
-        def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request: ...  # type: ignore[override]
+        def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking send."""
+
+        def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking synchronous send."""
+
+        def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking ready send."""
+
+        def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking buffered send."""
+
         def Irecv(  # type: ignore[override]
             self, buf: Any, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
-        ) -> Request: ...
+        ) -> Request:
+            """Non-blocking receive."""
 
     def Sendrecv_replace(
         self,
@@ -116,7 +134,7 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
         partitions: int,
         dest: int,
         tag: int = 0,
-        info: MPI.Info = MPI.INFO_NULL,
+        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
     ) -> Prequest:
         """A persistent send in ``partitions`` parts (MPI 4.1, section 4.2)."""
         from mooncake_mpi.partitioned import psend_init
@@ -129,7 +147,7 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
         partitions: int,
         source: int = MPI.ANY_SOURCE,
         tag: int = MPI.ANY_TAG,
-        info: MPI.Info = MPI.INFO_NULL,
+        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
     ) -> Prequest:
         """A persistent receive in ``partitions`` parts (MPI 4.1, section 4.2)."""
         from mooncake_mpi.partitioned import precv_init
@@ -191,9 +209,7 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
         return _accelerate(super().Split(color, key))
 
-    def Split_type(
-        self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL
-    ) -> Any:
+    def Split_type(self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL) -> Any:
         """Communicators of processes of one kind, such as those of one node."""
         return _accelerate(super().Split_type(split_type, key, info))
 
@@ -223,26 +239,29 @@ class Intracomm(ObjectMethods, MPI.Intracomm):
         return self._communicator
 
 
-class Cartcomm(Intracomm, MPI.Cartcomm):
+class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Cartcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    _topology = MPI.CART
 
     def Sub(self, remain_dims: Sequence[bool]) -> Any:
         """Communicators of the remaining dimensions."""
         return _accelerate(super().Sub(remain_dims))
 
 
-class Graphcomm(Intracomm, MPI.Graphcomm):
+class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Graphcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    _topology = MPI.GRAPH
 
 
-class Distgraphcomm(Intracomm, MPI.Distgraphcomm):
+class Distgraphcomm(Intracomm, MPI.Distgraphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Distgraphcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    _topology = MPI.DIST_GRAPH
 
 
 Accelerated = Intracomm
@@ -256,7 +275,7 @@ _REPLACEMENTS: dict[type, type[Intracomm]] = {
 
 
 class _Duplication:
-    """The driver of ``Idup``: the library's duplication, and the exchange of addresses beside it."""
+    """The driver of ``Idup``: the duplication, and the exchange of addresses beside it."""
 
     __slots__ = ("_comm", "_communicator", "_entries", "_requests")
 
@@ -265,9 +284,7 @@ class _Duplication:
         self._communicator, entry = runtime.new_communicator(parent)
         self._entries = bytearray(len(entry) * parent.Get_size())
         # On the parent, whose group is the same: the duplicate cannot be used yet.
-        exchange = MPI.Intracomm.Iallgather(
-            parent, [entry, MPI.BYTE], [self._entries, MPI.BYTE]
-        )
+        exchange = MPI.Intracomm.Iallgather(parent, [entry, MPI.BYTE], [self._entries, MPI.BYTE])
         self._requests = [request, exchange]
 
     def _poll(self) -> bool:
@@ -277,7 +294,7 @@ class _Duplication:
     def _pending(self) -> Sequence[MPI.Request]:
         return self._requests
 
-    def _complete(self, status: MPI.Status | None) -> None:
+    def _complete(self, _status: MPI.Status | None) -> None:
         self._comm._communicator = runtime.activate(self._comm, self._communicator, self._entries)
 
     def _cancel(self) -> None:
@@ -296,7 +313,7 @@ def _accelerate(comm: Any) -> Any:
         return _attach(comm)
     for library, ours in _REPLACEMENTS.items():
         if type(comm) is library:
-            return ours(comm)
+            return cast("Any", ours)(comm)
     return comm
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
 
@@ -21,12 +21,11 @@ class Message:
     ``bool(message)`` is false once it was received.
     """
 
-    __slots__ = ("_communicator", "_matched", "_no_proc")
+    __slots__ = ("_matched", "_no_proc")
 
     def __init__(self, message: Message | None = None) -> None:
-        self._communicator = None if message is None else message._communicator
-        self._matched = None if message is None else message._matched
-        self._no_proc = message is not None and message._no_proc
+        self._matched: _native.MatchedMessage | None = message._matched if message else None
+        self._no_proc: bool = message._no_proc if message else False
 
     def __bool__(self) -> bool:
         return self._no_proc or (self._matched is not None and not self._matched.received)
@@ -59,9 +58,7 @@ class Message:
         status: MPI.Status | None = None,
     ) -> Message:
         """Wait for a message of ``comm`` and take it."""
-        message = take(comm, source, tag, status, blocking=True)
-        assert message is not None
-        return message
+        return cast("Message", take(comm, source, tag, status, blocking=True))
 
     @classmethod
     def Iprobe(
@@ -99,9 +96,7 @@ class Message:
 
     def irecv(self) -> Request:
         """Start receiving the message as an object."""
-        if self._no_proc:
-            return self._nothing()
-        return objects.post_message(self._take())
+        return self._nothing() if self._no_proc else objects.post_message(self._take())
 
     def _take(self) -> _native.MatchedMessage:
         matched, self._matched = self._matched, None
@@ -110,8 +105,8 @@ class Message:
         return matched
 
     def _nothing(self) -> Request:
-        self._no_proc = self is MESSAGE_NO_PROC
-        assert self._communicator is not None or self is MESSAGE_NO_PROC
+        if self is not MESSAGE_NO_PROC:
+            self._no_proc = False
         return _native.completed_request(MPI.PROC_NULL)
 
 
@@ -121,18 +116,19 @@ def take(
     """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
     communicator = comm._checked_communicator()
     message = Message()
-    message._communicator = communicator
     if source == MPI.PROC_NULL:
         message._no_proc = True
         if status is not None:
-            fill_status(status, source, MPI.ANY_TAG, MPI.SUCCESS, 0, False)
+            fill_status(status, source, MPI.ANY_TAG, MPI.SUCCESS, 0, cancelled=False)
         return message
     probe = _native.mprobe if blocking else _native.improbe
     message._matched = matched = probe(communicator, source, tag)
     if matched is None:
         return None
     if status is not None:
-        fill_status(status, matched.source, matched.tag, MPI.SUCCESS, matched.nbytes, False)
+        fill_status(
+            status, matched.source, matched.tag, MPI.SUCCESS, matched.nbytes, cancelled=False
+        )
     return message
 
 

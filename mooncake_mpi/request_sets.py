@@ -8,7 +8,7 @@ also give the objects of ``irecv`` requests.
 from __future__ import annotations
 
 from time import sleep
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mpi4py import MPI
 
@@ -30,7 +30,7 @@ def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
     """Wait until one of ``requests`` may be complete, for at most ``timeout_ms``."""
     natives = _leaves(requests)
     if natives is not None:
-        _native.wait_for_requests(natives, False, timeout_ms)
+        _native.wait_for_requests(natives, all=False, timeout_ms=timeout_ms)
         return
     # The library's requests complete only when the library is called: look at both in turn.
     for _ in range(_POLLS_BEFORE_SLEEP):
@@ -58,9 +58,7 @@ def test_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple
     return index, True, _end(requests[index], status)
 
 
-def get_status_any(
-    requests: Sequence[AnyRequest], status: MPI.Status | None
-) -> tuple[int, bool]:
+def get_status_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, bool]:
     """Index and flag of the first request that is complete, which stays."""
     index, flag = _first_ready(requests)
     if status is not None and flag:
@@ -80,7 +78,7 @@ def wait_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None) 
     requests = _checked(requests)
     natives = _leaves(requests)
     if natives is not None:
-        while not _native.wait_for_requests(natives, True, _SLICE_MS):
+        while not _native.wait_for_requests(natives, all=True, timeout_ms=_SLICE_MS):
             pass
     else:
         for request in requests:
@@ -195,7 +193,7 @@ def _ready_indices(requests: Sequence[AnyRequest]) -> list[int] | None:
 
 
 def _end(request: AnyRequest, status: MPI.Status | None) -> Any:
-    return request.wait(status)
+    return cast("Any", request).wait(status)
 
 
 def _end_all(

@@ -232,8 +232,9 @@ class CompositeMethods:
 
     __slots__ = ()
 
-    _driver: Driver | None
-    _result: Any
+    if TYPE_CHECKING:
+        _driver: Driver | None
+        _result: Any
 
     @property
     def _state(self) -> str:
@@ -277,10 +278,10 @@ class CompositeMethods:
 
     def Free(self) -> None:
         """Let go of the request; its parts complete by themselves."""
-        self._driver = None
+        self._driver = None  # type: ignore[misc]
 
     def _end(self, status: MPI.Status | None) -> None:
-        driver, self._driver = self._driver, None
+        driver, self._driver = self._driver, None  # type: ignore[misc]
         if driver is not None:
             self._result = driver._complete(status)
         elif status is not None:
@@ -292,7 +293,8 @@ class CompositeRequest(CompositeMethods, Request):
 
     __slots__ = ("_driver",)
 
-    def __new__(cls, driver: Driver | None = None) -> CompositeRequest:
+    def __new__(cls, _driver: Driver | None = None) -> CompositeRequest:
+        """A request like any other to the interpreter; the driver is set by ``__init__``."""
         return _native.Request.__new__(cls)
 
     def __init__(self, driver: Driver | None = None) -> None:

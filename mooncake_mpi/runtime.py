@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import atexit
-from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native, bufferspec, config, errors, requests, statuses
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LARGEST_TAG = 2**31 - 1
 
@@ -28,8 +24,8 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
         Error: a process could not take part; every process of ``comm`` raises it.
     """
     _start()
-    known: _native.Communicator | None = comm.Get_attr(_keyval)
-    if known is not None:
+    known = comm.Get_attr(_keyval)
+    if isinstance(known, _native.Communicator):
         return known
     communicator, entry = new_communicator(comm)
     entries = bytearray(len(entry) * comm.Get_size())
@@ -89,14 +85,15 @@ def _start() -> None:
     )
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
-    MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), True)
+    MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)
     atexit.register(flush)
     _started = True
 
 
-def _on_delete(comm: MPI.Comm, keyval: int, communicator: _native.Communicator) -> None:
+def _on_delete(_comm: MPI.Comm, _keyval: int, communicator: _native.Communicator) -> None:
     communicator.close()
 
 
 # MPI deletes the attributes of COMM_SELF first of all when it is finalised (MPI 4.1, 11.2.4).
-_on_finalize: Callable[[MPI.Comm, int, bool], None] = lambda comm, keyval, value: flush()  # noqa: E731
+def _on_finalize(_comm: MPI.Comm, _keyval: int, _value: str) -> None:
+    flush()

@@ -24,7 +24,8 @@ class BiasedMutex {
     if (owner_.load(std::memory_order_relaxed) == this_thread()) {
       inside_.store(true, std::memory_order_relaxed);
       std::atomic_signal_fence(std::memory_order_seq_cst);
-      if (!contested_.load(std::memory_order_acquire)) [[likely]] return;
+      if (!contested_.load(std::memory_order_acquire)) [[likely]]
+        return;
       inside_.store(false, std::memory_order_release);
     }
     lock_slow(true);

@@ -30,19 +30,32 @@ inline constexpr std::size_t kErrors = static_cast<std::size_t>(Error::kOther) +
 
 constexpr std::string_view error_name(Error error) {
   switch (error) {
-    case Error::kNone: return "SUCCESS";
-    case Error::kBuffer: return "ERR_BUFFER";
-    case Error::kCommunicator: return "ERR_COMM";
-    case Error::kRank: return "ERR_RANK";
-    case Error::kTag: return "ERR_TAG";
-    case Error::kTruncate: return "ERR_TRUNCATE";
-    case Error::kRequest: return "ERR_REQUEST";
-    case Error::kPending: return "ERR_PENDING";
-    case Error::kNoMemory: return "ERR_NO_MEM";
-    case Error::kUnreachable: return "ERR_OTHER";
-    case Error::kProcessFailed: return "ERR_PROC_FAILED";
-    case Error::kRevoked: return "ERR_REVOKED";
-    case Error::kOther: return "ERR_OTHER";
+    case Error::kNone:
+      return "SUCCESS";
+    case Error::kBuffer:
+      return "ERR_BUFFER";
+    case Error::kCommunicator:
+      return "ERR_COMM";
+    case Error::kRank:
+      return "ERR_RANK";
+    case Error::kTag:
+      return "ERR_TAG";
+    case Error::kTruncate:
+      return "ERR_TRUNCATE";
+    case Error::kRequest:
+      return "ERR_REQUEST";
+    case Error::kPending:
+      return "ERR_PENDING";
+    case Error::kNoMemory:
+      return "ERR_NO_MEM";
+    case Error::kUnreachable:
+      return "ERR_OTHER";
+    case Error::kProcessFailed:
+      return "ERR_PROC_FAILED";
+    case Error::kRevoked:
+      return "ERR_REVOKED";
+    case Error::kOther:
+      return "ERR_OTHER";
   }
   return "ERR_INTERN";
 }

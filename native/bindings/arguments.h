@@ -20,11 +20,12 @@ struct Signature {
   bool parse(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, Values& values) const {
     values.fill(nullptr);
     if (static_cast<std::size_t>(nargs) > kCount) {
-      PyErr_Format(PyExc_TypeError, "%s() takes at most %zu positional arguments (%zd given)", method,
-                   kCount, nargs);
+      PyErr_Format(PyExc_TypeError, "%s() takes at most %zu positional arguments (%zd given)",
+                   method, kCount, nargs);
       return false;
     }
-    for (Py_ssize_t i = 0; i < nargs; ++i) values[static_cast<std::size_t>(i)] = args[i];
+    for (Py_ssize_t i = 0; i < nargs; ++i)
+      values[static_cast<std::size_t>(i)] = args[i];
     if (kwnames != nullptr && !parse_keywords(args + nargs, kwnames, values)) return false;
     for (std::size_t i = 0; i < required; ++i) {
       if (values[i] == nullptr) {
@@ -42,7 +43,8 @@ struct Signature {
     for (Py_ssize_t k = 0; k < count; ++k) {
       PyObject* name = PyTuple_GetItem(kwnames, k);
       std::size_t index = 0;
-      while (index < kCount && PyUnicode_CompareWithASCIIString(name, names[index]) != 0) ++index;
+      while (index < kCount && PyUnicode_CompareWithASCIIString(name, names[index]) != 0)
+        ++index;
       if (index == kCount) {
         PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", method, name);
         return false;

@@ -18,7 +18,9 @@ bool known_format(const char* format) noexcept {
 
 }  // namespace
 
-BufferView::BufferView(BufferView&& other) noexcept { *this = std::move(other); }
+BufferView::BufferView(BufferView&& other) noexcept {
+  *this = std::move(other);
+}
 
 BufferView& BufferView::operator=(BufferView&& other) noexcept {
   std::swap(buffer_, other.buffer_);
@@ -48,14 +50,15 @@ bool BufferView::acquire(PyObject* object, bool writable, int rank) {
 }
 
 bool BufferView::resolve(PyObject* object, bool writable, int rank) {
-  PyObject* resolved = PyObject_CallFunction(runtime().hooks.resolve, "Oii", object,
-                                             writable ? 1 : 0, rank);
+  PyObject* resolved =
+      PyObject_CallFunction(runtime().hooks.resolve, "Oii", object, writable ? 1 : 0, rank);
   if (resolved == nullptr) return false;
   unsigned long long address = 0;
   unsigned long long bytes = 0;
   PyObject* keepalive = nullptr;
   PyObject* finish = nullptr;
-  const bool parsed = PyArg_ParseTuple(resolved, "KKOO", &address, &bytes, &keepalive, &finish) != 0;
+  const bool parsed =
+      PyArg_ParseTuple(resolved, "KKOO", &address, &bytes, &keepalive, &finish) != 0;
   if (parsed) {
     buffer_ = {reinterpret_cast<std::byte*>(address), bytes};
     keepalive_ = Py_NewRef(keepalive);

@@ -17,7 +17,8 @@ Py_ssize_t slot_offset = 0;
 
 bool raise_value(const char* name, const char* what, const char* argument, int value, int limit) {
   char message[160];
-  std::snprintf(message, sizeof message, "%s: %s=%d is not in [0, %d]", what, argument, value, limit);
+  std::snprintf(message, sizeof message, "%s: %s=%d is not in [0, %d]", what, argument, value,
+                limit);
   raise_error(name, message);
   return false;
 }
@@ -54,35 +55,42 @@ void Communicator::activate(Bytes entries) {
 
 void Communicator::close() {
   active_ = false;
-  if (context_ != nullptr && runtime().engine != nullptr) runtime().engine->close_context(*context_);
+  if (context_ != nullptr && runtime().engine != nullptr)
+    runtime().engine->close_context(*context_);
   context_ = nullptr;
 }
 
-void set_communicator_slot(Py_ssize_t offset) noexcept { slot_offset = offset; }
+void set_communicator_slot(Py_ssize_t offset) noexcept {
+  slot_offset = offset;
+}
 
 Communicator* communicator_of(PyObject* self) {
   PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
   if (slot != nullptr && slot != Py_None) [[likely]] {
     Communicator* communicator = nb::inst_ptr<Communicator>(slot);
-    if (communicator->usable()) [[likely]] return communicator;
+    if (communicator->usable()) [[likely]]
+      return communicator;
   }
   raise_error("ERR_COMM", "invalid communicator: it is null or was freed");
   return nullptr;
 }
 
 bool check_dest(const Communicator& communicator, int dest, const char* argument) {
-  if (dest >= 0 && dest < communicator.size()) [[likely]] return true;
+  if (dest >= 0 && dest < communicator.size()) [[likely]]
+    return true;
   if (dest == runtime().constants.proc_null) return true;
   return raise_value("ERR_RANK", "invalid rank", argument, dest, communicator.size() - 1);
 }
 
 bool check_send_tag(const Communicator& communicator, int tag, const char* argument) {
-  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]] return true;
+  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]]
+    return true;
   return raise_value("ERR_TAG", "invalid tag", argument, tag, communicator.tag_ub());
 }
 
 bool check_source(const Communicator& communicator, int& source, const char* argument) {
-  if (source >= 0 && source < communicator.size()) [[likely]] return true;
+  if (source >= 0 && source < communicator.size()) [[likely]]
+    return true;
   if (source == runtime().constants.proc_null) return true;
   if (source == runtime().constants.any_source) {
     source = kAnySource;
@@ -92,7 +100,8 @@ bool check_source(const Communicator& communicator, int& source, const char* arg
 }
 
 bool check_receive_tag(const Communicator& communicator, int& tag, const char* argument) {
-  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]] return true;
+  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]]
+    return true;
   if (tag == runtime().constants.any_tag) {
     tag = kAnyTag;
     return true;

@@ -34,10 +34,12 @@ bool waiting(const RequestObject& request) noexcept {
 class Holder {
  public:
   explicit Holder(const std::vector<RequestObject*>& requests) : requests_(requests) {
-    for (RequestObject* request : requests_) Py_INCREF(reinterpret_cast<PyObject*>(request));
+    for (RequestObject* request : requests_)
+      Py_INCREF(reinterpret_cast<PyObject*>(request));
   }
   ~Holder() {
-    for (RequestObject* request : requests_) Py_DECREF(reinterpret_cast<PyObject*>(request));
+    for (RequestObject* request : requests_)
+      Py_DECREF(reinterpret_cast<PyObject*>(request));
   }
   Holder(const Holder&) = delete;
   Holder& operator=(const Holder&) = delete;
@@ -60,7 +62,8 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
   Holder holder(requests);
   std::size_t next = 0;
   auto all_done = [&] {
-    while (next < requests.size() && !waiting(*requests[next])) ++next;
+    while (next < requests.size() && !waiting(*requests[next]))
+      ++next;
     return next == requests.size();
   };
   if (!wait_until(all_done)) return nullptr;

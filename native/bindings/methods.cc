@@ -28,8 +28,9 @@ PyMethodDef definitions[] = {
     define("Bsend", comm_bsend,
            "Bsend($self, buf, dest, tag=0)\n--\n\n"
            "Blocking buffered send (MPI-4.1 3.4): the engine keeps a copy of the message."),
-    define("Isend", comm_isend,
-           "Isend($self, buf, dest, tag=0)\n--\n\nNon-blocking standard-mode send (MPI-4.1 3.7.2)."),
+    define(
+        "Isend", comm_isend,
+        "Isend($self, buf, dest, tag=0)\n--\n\nNon-blocking standard-mode send (MPI-4.1 3.7.2)."),
     define("Issend", comm_issend,
            "Issend($self, buf, dest, tag=0)\n--\n\nNon-blocking synchronous send (MPI-4.1 3.7.2)."),
     define("Irsend", comm_irsend,
@@ -72,8 +73,8 @@ bool install_methods(PyTypeObject* type, Py_ssize_t slot_offset) {
   for (PyMethodDef& definition : definitions) {
     PyObject* descriptor = PyDescr_NewMethod(type, &definition);
     if (descriptor == nullptr) return false;
-    const int rc = PyObject_SetAttrString(reinterpret_cast<PyObject*>(type), definition.ml_name,
-                                          descriptor);
+    const int rc =
+        PyObject_SetAttrString(reinterpret_cast<PyObject*>(type), definition.ml_name, descriptor);
     Py_DECREF(descriptor);
     if (rc != 0) return false;
   }

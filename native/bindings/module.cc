@@ -2,11 +2,12 @@
 #include <nanobind/stl/string.h>
 
 #include "bindings/communicator.h"
+#include "bindings/inspection.h"
+#include "bindings/methods.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/primitives.h"
 #include "bindings/request.h"
 #include "bindings/runtime.h"
-#include "bindings/methods.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -20,9 +21,7 @@ void start(nb::dict config) {
   auto number = [&](const char* key, std::uint64_t fallback) {
     return config.contains(key) ? nb::cast<std::uint64_t>(config[key]) : fallback;
   };
-  auto flag = [&](const char* key) {
-    return !config.contains(key) || nb::cast<bool>(config[key]);
-  };
+  auto flag = [&](const char* key) { return !config.contains(key) || nb::cast<bool>(config[key]); };
   engine_config.limits.eager_bytes = number("eager_limit_bytes", engine_config.limits.eager_bytes);
   engine_config.limits.unexpected_bytes =
       number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
@@ -86,7 +85,8 @@ NB_MODULE(_native, m) {
       .def(
           "activate",
           [](Communicator& self, nb::bytes entries) {
-            self.activate(Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()));
+            self.activate(
+                Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()));
           },
           "entries"_a, "Take the addresses of all ranks, concatenated in rank order.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
@@ -96,10 +96,16 @@ NB_MODULE(_native, m) {
   m.attr("Request") = nb::steal(create_request_type());
   m.attr("OwnedBuffer") = nb::steal(create_owned_buffer_type());
 
-  m.def("start", &start, "config"_a, "Start the engine of this process; again does nothing.");
+  m.def("start", &start, nb::sig("def start(config: dict[str, Any]) -> None"), "config"_a,
+        "Start the engine of this process; again does nothing.");
   m.def("finalize", &finalize, "Send what is queued, before MPI is finalized.");
-  m.def("set_hooks", &set_hooks, "resolve"_a, "fill_status"_a, "raise_error"_a, "wait_all"_a,
-        "request_type"_a, "persistent_type"_a, "Set the package's callables and request classes.");
+  m.def("set_hooks", &set_hooks,
+        nb::sig("def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
+                "raise_error: Callable[[str, str], Any], wait_all: Callable[..., Any], "
+                "request_type: type, "
+                "persistent_type: type) -> None"),
+        "resolve"_a, "fill_status"_a, "raise_error"_a, "wait_all"_a, "request_type"_a,
+        "persistent_type"_a, "Set the package's callables and request classes.");
   m.def(
       "set_constants",
       [](int proc_null, int any_source, int any_tag, nb::dict error_classes) {
@@ -112,6 +118,8 @@ NB_MODULE(_native, m) {
           constants.error_classes[i] = nb::cast<int>(error_classes[name]);
         }
       },
+      nb::sig("def set_constants(proc_null: int, any_source: int, any_tag: int, "
+              "error_classes: dict[str, int]) -> None"),
       "proc_null"_a, "any_source"_a, "any_tag"_a, "error_classes"_a,
       "Set the MPI library's values, and its error classes by name.");
   m.def(
@@ -123,10 +131,12 @@ NB_MODULE(_native, m) {
         }
         return names;
       },
+      nb::sig("def error_names() -> list[str]"),
       "The names of the error classes that the engine reports.");
   m.def("install", &install, "type"_a, "slot_offset"_a,
         "Put the native methods on a communicator class.");
   define_primitives(m);
+  define_inspection(m);
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -7,8 +7,7 @@ namespace mooncake_mpi::bindings {
 namespace {
 
 struct OwnedBuffer {
-  PyObject_HEAD
-  std::unique_ptr<std::byte[]> memory;
+  PyObject_HEAD std::unique_ptr<std::byte[]> memory;
   Py_ssize_t bytes;
 };
 
@@ -29,7 +28,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   return PyBuffer_FillInfo(view, self, address, buffer->bytes, 0, flags);
 }
 
-Py_ssize_t length(PyObject* self) { return reinterpret_cast<OwnedBuffer*>(self)->bytes; }
+Py_ssize_t length(PyObject* self) {
+  return reinterpret_cast<OwnedBuffer*>(self)->bytes;
+}
 
 }  // namespace
 
@@ -47,8 +48,8 @@ PyObject* create_owned_buffer_type() {
 }
 
 PyObject* new_owned_buffer(std::unique_ptr<std::byte[]> memory, std::size_t bytes) {
-  auto* object = reinterpret_cast<OwnedBuffer*>(
-      PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0));
+  auto* object =
+      reinterpret_cast<OwnedBuffer*>(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0));
   if (object == nullptr) return nullptr;
   new (&object->memory) std::unique_ptr<std::byte[]>(std::move(memory));
   object->bytes = static_cast<Py_ssize_t>(bytes);

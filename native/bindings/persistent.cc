@@ -22,10 +22,9 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
   if (communicator == nullptr) return nullptr;
   BufferView view;
   if (!view.acquire(values[0], !send, plan.rank)) return nullptr;
-  const bool valid = send ? check_dest(*communicator, plan.rank) &&
-                                check_send_tag(*communicator, plan.tag)
-                          : check_source(*communicator, plan.rank) &&
-                                check_receive_tag(*communicator, plan.tag);
+  const bool valid =
+      send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
+           : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
   return valid ? new_persistent_request(std::move(view), plan) : nullptr;
 }
 

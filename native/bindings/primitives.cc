@@ -104,8 +104,8 @@ nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std:
   if (source == runtime().constants.proc_null) {
     return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
   }
-  Operation* operation = runtime().engine->receive(communicator.context(), match_channel, source, tag,
-                                                   view.buffer());
+  Operation* operation =
+      runtime().engine->receive(communicator.context(), match_channel, source, tag, view.buffer());
   return steal_or_throw(new_request(operation, {}, std::move(view), match_channel));
 }
 
@@ -168,6 +168,14 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
                                  envelope.bytes});
 }
 
+nb::object improbe(Communicator& communicator, int source, int tag) {
+  return probe_matched(communicator, source, tag, false);
+}
+
+nb::object mprobe(Communicator& communicator, int source, int tag) {
+  return probe_matched(communicator, source, tag, true);
+}
+
 nb::object message_recv(MatchedMessage& matched, nb::object buf) {
   BufferView view;
   require(view.acquire(buf.ptr(), true, matched.source));
@@ -177,75 +185,33 @@ nb::object message_recv(MatchedMessage& matched, nb::object buf) {
 }
 
 nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
-  Operation* operation = runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+  Operation* operation =
+      runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
   BufferView view;
   return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
 }
 
 nb::object message_post_recv_any_size(MatchedMessage& matched) {
-  Operation* operation = runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
-  return steal_or_throw(
-      new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
+  Operation* operation =
+      runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+  return steal_or_throw(new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
 }
 
-// --- looking inside ---
-
-nb::dict stats() {
-  nb::dict result;
-  if (runtime().engine == nullptr) return result;
-  runtime().engine->inspect([&](Protocol& protocol) {
-    const ProtocolCounters& counters = protocol.counters();
-    result["eager_sent"] = counters.eager_sent;
-    result["rendezvous_sent"] = counters.rendezvous_sent;
-    result["unexpected_received"] = counters.unexpected_received;
-    result["chunks_read"] = counters.chunks_read;
-    result["chunks_written"] = counters.chunks_written;
-    result["fragments_sent"] = counters.fragments_sent;
-    result["packets_rejected"] = counters.packets_rejected;
-    result["operations"] = protocol.operations().live();
-    result["unexpected_bytes"] = protocol.unexpected().held_bytes();
-    result["eager_limit_bytes"] = protocol.limits().eager_bytes;
-    result["unexpected_limit_bytes"] = protocol.limits().unexpected_bytes;
-  });
-  return result;
+nb::object completed_request(int) {
+  return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
 }
 
-const char* stage_name(Operation::Stage stage) {
-  switch (stage) {
-    case Operation::Stage::kIdle: return "idle";
-    case Operation::Stage::kQueued: return "queued";
-    case Operation::Stage::kPosted: return "posted";
-    case Operation::Stage::kAnnounced: return "announced";
-    case Operation::Stage::kCopying: return "copying";
-    case Operation::Stage::kStreaming: return "streaming";
-    case Operation::Stage::kDone: return "done";
-  }
-  return "unknown";
+nb::object wait_requests(nb::object requests, bool all, int timeout_ms) {
+  return steal_or_throw(wait_for_requests(requests.ptr(), all, timeout_ms));
 }
 
-nb::list pending() {
-  nb::list result;
-  if (runtime().engine == nullptr) return result;
-  runtime().engine->inspect([&](Protocol& protocol) {
-    protocol.operations().for_each_live([&](const Operation& operation) {
-      if (operation.stage == Operation::Stage::kDone) return;
-      const bool send = operation.kind == Operation::Kind::kSend;
-      nb::dict entry;
-      entry["kind"] = send ? "send" : "receive";
-      entry["stage"] = stage_name(operation.stage);
-      entry["context"] = send ? operation.header.context : operation.context->number;
-      entry["pid"] = operation.peer != nullptr ? nb::cast(operation.peer->address.pid) : nb::none();
-      entry["source"] = send             ? operation.header.source
-                        : operation.source == kAnySource ? runtime().constants.any_source
-                                                         : operation.source;
-      entry["tag"] = send                      ? operation.header.tag
-                     : operation.tag == kAnyTag ? runtime().constants.any_tag
-                                                : operation.tag;
-      entry["nbytes"] = operation.buffer.bytes;
-      result.append(entry);
-    });
-  });
-  return result;
+bool flush(int timeout_ms) {
+  if (runtime().engine == nullptr) return true;
+  PyThreadState* thread = PyEval_SaveThread();
+  const bool done = runtime().engine->flush(static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
+  PyEval_RestoreThread(thread);
+  require(PyErr_CheckSignals() == 0);
+  return done;
 }
 
 }  // namespace
@@ -257,50 +223,75 @@ void define_primitives(nb::module_& m) {
       .def_ro("nbytes", &MatchedMessage::bytes)
       .def_prop_ro("received", [](const MatchedMessage& self) { return self.message == nullptr; });
 
-  m.def("post_send", &post_send_at, "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(),
-        "dest"_a, "tag"_a, "mode"_a = 0, "channel"_a = 0,
-        "Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: "
-        "0 messages, 1 attachments, 2 partitions.");
-  m.def("isend_bytes", &isend_bytes, "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0,
-        "channel"_a = 0, "Non-blocking send of a contiguous buffer.");
-  m.def("send_bytes", &send_bytes, "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0,
+  m.def(
+      "post_send", &post_send_at,
+      nb::sig(
+          "def post_send(communicator: Communicator, address: int, nbytes: int, keepalive: Any, "
+          "dest: int, tag: int, mode: int = 0, channel: int = 0) -> mooncake_mpi.requests.Request"),
+      "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(), "dest"_a, "tag"_a,
+      "mode"_a = 0, "channel"_a = 0,
+      "Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: "
+      "0 messages, 1 attachments, 2 partitions.");
+  m.def("isend_bytes", &isend_bytes,
+        nb::sig("def isend_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: "
+                "int = 0, channel: int = 0) -> mooncake_mpi.requests.Request"),
+        "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0, "channel"_a = 0,
+        "Non-blocking send of a contiguous buffer.");
+  m.def("send_bytes", &send_bytes,
+        nb::sig("def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: "
+                "int = 0) -> None"),
+        "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0,
         "Blocking send of a contiguous buffer.");
-  m.def("post_recv", &post_recv_at, "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(),
-        "source"_a, "tag"_a, "channel"_a = 0, "Receive at most `nbytes` to `address`.");
-  m.def("post_recv_any_size", &post_recv_any_size, "communicator"_a, "source"_a, "tag"_a,
-        "channel"_a = 0,
+  m.def("post_recv", &post_recv_at,
+        nb::sig("def post_recv(communicator: Communicator, address: int, nbytes: int, keepalive: "
+                "Any, source: int, tag: int, channel: int = 0) -> mooncake_mpi.requests.Request"),
+        "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(), "source"_a, "tag"_a,
+        "channel"_a = 0, "Receive at most `nbytes` to `address`.");
+  m.def("post_recv_any_size", &post_recv_any_size,
+        nb::sig("def post_recv_any_size(communicator: Communicator, source: int, tag: int, "
+                "channel: int = 0) -> mooncake_mpi.requests.Request"),
+        "communicator"_a, "source"_a, "tag"_a, "channel"_a = 0,
         "Receive a message of any size into memory of the engine: the result is an OwnedBuffer.");
-  m.def("recv_any_size", &recv_any_size, "communicator"_a, "source"_a, "tag"_a,
-        "status"_a = nb::none(), "Blocking form; None from PROC_NULL.");
-  m.def("improbe", [](Communicator& c, int source, int tag) { return probe_matched(c, source, tag, false); },
+  m.def("recv_any_size", &recv_any_size,
+        nb::sig("def recv_any_size(communicator: Communicator, source: int, tag: int, status: "
+                "Status | None = None) -> OwnedBuffer | None"),
+        "communicator"_a, "source"_a, "tag"_a, "status"_a = nb::none(),
+        "Blocking form; None from PROC_NULL.");
+  m.def("improbe", &improbe,
+        nb::sig("def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage "
+                "| None"),
         "communicator"_a, "source"_a, "tag"_a, "Take a waiting message out of the queue, or None.");
-  m.def("mprobe", [](Communicator& c, int source, int tag) { return probe_matched(c, source, tag, true); },
+  m.def("mprobe", &mprobe,
+        nb::sig("def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage"),
         "communicator"_a, "source"_a, "tag"_a, "Wait for a message and take it out of the queue.");
-  m.def("message_recv", &message_recv, "message"_a, "buf"_a, "Receive a matched message: a request.");
-  m.def("message_recv_any_size", &message_recv_any_size, "message"_a, "status"_a = nb::none(),
-        "Blocking form of message_post_recv_any_size: the memory.");
-  m.def("message_post_recv_any_size", &message_post_recv_any_size, "message"_a,
-        "Receive a matched message into memory of the engine: a request.");
-  m.def("completed_request",
-        [](int) {
-          return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
-        },
+  m.def("message_recv", &message_recv,
+        nb::sig(
+            "def message_recv(message: MatchedMessage, buf: Any) -> mooncake_mpi.requests.Request"),
+        "message"_a, "buf"_a, "Receive a matched message: a request.");
+  m.def("message_recv_any_size", &message_recv_any_size,
+        nb::sig("def message_recv_any_size(message: MatchedMessage, status: Status | None = None) "
+                "-> OwnedBuffer"),
+        "message"_a, "status"_a = nb::none(),
+        "Receive a matched message into memory of the engine.");
+  m.def("message_post_recv_any_size", &message_post_recv_any_size,
+        nb::sig("def message_post_recv_any_size(message: MatchedMessage) -> "
+                "mooncake_mpi.requests.Request"),
+        "message"_a, "Non-blocking form of message_recv_any_size.");
+  m.def("completed_request", &completed_request,
+        nb::sig("def completed_request(source: int) -> "
+                "mooncake_mpi.requests.Request"),
         "source"_a, "A request that is complete: an operation with PROC_NULL.");
-  m.def("wait_for_requests",
-        [](nb::object requests, bool all, int timeout_ms) {
-          return steal_or_throw(wait_for_requests(requests.ptr(), all, timeout_ms));
-        },
-        "requests"_a, "all"_a, "timeout_ms"_a,
-        "Wait until one (or all) of the engine's requests is complete; the requests are not ended.");
-  m.def("progress", [] { return runtime().engine->progress(); }, "Poll once; work done.");
-  m.def("stats", &stats, "Counters of this process's engine.");
-  m.def("pending", &pending, "The operations under way.");
-  m.def("lane_of",
-        [](Communicator& c, int rank) { return runtime().engine->lane_of(c.context(), rank); },
-        "communicator"_a, "rank"_a, "The lane that reaches a rank, or why there is none.");
-  m.def("cross_memory_with",
-        [](Communicator& c, int rank) { return runtime().engine->cross_memory_with(c.context(), rank); },
-        "communicator"_a, "rank"_a, "Whether that rank's memory can be read directly.");
+  m.def(
+      "wait_for_requests", &wait_requests,
+      nb::sig(
+          "def wait_for_requests(requests: Sequence[Request], all: bool, timeout_ms: int) -> bool"),
+      "requests"_a, "all"_a, "timeout_ms"_a,
+      "Wait until one (or all) of the engine's requests is complete; the requests are not ended.");
+  m.def("flush", &flush, "timeout_ms"_a,
+        "Wait until every buffered message was sent; False if it took longer.");
+  m.def(
+      "progress", [] { return runtime().engine != nullptr ? runtime().engine->progress() : 0u; },
+      "Poll once; work done.");
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -122,7 +122,8 @@ PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   return new_request(&operation, {}, std::move(call.view));
 }
 
-PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+                        PyObject* kwnames) {
   Signature<7>::Values values;
   if (!kSendrecv.parse(args, nargs, kwnames, values)) return nullptr;
   ReceiveCall receive;

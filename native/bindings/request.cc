@@ -17,7 +17,9 @@ using State = RequestObject::State;
 
 PyObject* request_type = nullptr;
 
-RequestObject& as_request(PyObject* self) noexcept { return *reinterpret_cast<RequestObject*>(self); }
+RequestObject& as_request(PyObject* self) noexcept {
+  return *reinterpret_cast<RequestObject*>(self);
+}
 
 PyObject* allocate(PyTypeObject* type) {
   PyObject* self = PyType_GenericAlloc(type, 0);
@@ -30,7 +32,9 @@ PyObject* allocate(PyTypeObject* type) {
   return self;
 }
 
-PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) { return allocate(type); }
+PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) {
+  return allocate(type);
+}
 
 // An active request may be dropped by its owner: the operation goes on, and its buffer with it.
 void let_go(RequestObject& request) noexcept {
@@ -56,7 +60,9 @@ void dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-int is_true(PyObject* self) { return as_request(self).state != State::kNull ? 1 : 0; }
+int is_true(PyObject* self) {
+  return as_request(self).state != State::kNull ? 1 : 0;
+}
 
 constexpr Signature<1> kWait{"Wait", {"status"}, 0};
 constexpr Signature<1> kTest{"Test", {"status"}, 0};
@@ -106,7 +112,8 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
 
 PyObject* cancel(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
-  if (request.state == State::kNull) return raise_error("ERR_REQUEST", "invalid request: it is null");
+  if (request.state == State::kNull)
+    return raise_error("ERR_REQUEST", "invalid request: it is null");
   if (request.operation != nullptr && !is_complete(request)) {
     runtime().engine->cancel(*request.operation, request.channel);
   }
@@ -115,7 +122,8 @@ PyObject* cancel(PyObject* self, PyObject*) {
 
 PyObject* free_request(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
-  if (request.state == State::kNull) return raise_error("ERR_REQUEST", "invalid request: it is null");
+  if (request.state == State::kNull)
+    return raise_error("ERR_REQUEST", "invalid request: it is null");
   let_go(request);
   request.view.release();
   request.state = State::kNull;
@@ -132,14 +140,19 @@ PyObject* poll(PyObject* self, PyObject*) {
 
 PyObject* get_state(PyObject* self, void*) {
   switch (as_request(self).state) {
-    case State::kNull: return PyUnicode_FromString("null");
-    case State::kActive: return PyUnicode_FromString("active");
-    case State::kInactive: return PyUnicode_FromString("inactive");
+    case State::kNull:
+      return PyUnicode_FromString("null");
+    case State::kActive:
+      return PyUnicode_FromString("active");
+    case State::kInactive:
+      return PyUnicode_FromString("inactive");
   }
   Py_RETURN_NONE;
 }
 
-PyObject* get_object(PyObject* object) { return Py_NewRef(object != nullptr ? object : Py_None); }
+PyObject* get_object(PyObject* object) {
+  return Py_NewRef(object != nullptr ? object : Py_None);
+}
 
 int set_object(PyObject*& slot, PyObject* value) {
   PyObject* old = slot;
@@ -148,11 +161,15 @@ int set_object(PyObject*& slot, PyObject* value) {
   return 0;
 }
 
-PyObject* get_finish(PyObject* self, void*) { return get_object(as_request(self).finish); }
+PyObject* get_finish(PyObject* self, void*) {
+  return get_object(as_request(self).finish);
+}
 int set_finish(PyObject* self, PyObject* value, void*) {
   return set_object(as_request(self).finish, value);
 }
-PyObject* get_result(PyObject* self, void*) { return get_object(as_request(self).result); }
+PyObject* get_result(PyObject* self, void*) {
+  return get_object(as_request(self).result);
+}
 int set_result(PyObject* self, PyObject* value, void*) {
   return set_object(as_request(self).result, value);
 }
@@ -171,9 +188,11 @@ PyObject* create_request_type() {
       {"Wait", method(wait), kFast,
        "Wait($self, status=None)\n--\n\nWait for the operation to complete; returns True."},
       {"Test", method(test), kFast,
-       "Test($self, status=None)\n--\n\nWhether the operation is complete; ends the request if so."},
+       "Test($self, status=None)\n--\n\nWhether the operation is complete; ends the request if "
+       "so."},
       {"Get_status", method(get_status), kFast,
-       "Get_status($self, status=None)\n--\n\nWhether the operation is complete; the request stays."},
+       "Get_status($self, status=None)\n--\n\nWhether the operation is complete; the request "
+       "stays."},
       {"Cancel", cancel, METH_NOARGS,
        "Cancel($self)\n--\n\nCancel a receive that has not matched; otherwise nothing happens."},
       {"Free", free_request, METH_NOARGS,

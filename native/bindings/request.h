@@ -20,17 +20,16 @@ struct PersistentPlan {
 // The Python type `Request`. A raw type: a request is made for every non-blocking call, and this
 // costs a third of what a wrapped C++ class would.
 struct RequestObject {
-  PyObject_HEAD
-  enum class State : std::uint8_t { kNull, kActive, kInactive };
+  PyObject_HEAD enum class State : std::uint8_t { kNull, kActive, kInactive };
 
   State state;
   bool persistent;
-  bool any_size;       // the result is an OwnedBuffer
+  bool any_size;  // the result is an OwnedBuffer
   MatchChannel channel;
-  Operation* operation;   // nullptr while active: completed at once, see `completion`
+  Operation* operation;  // nullptr while active: completed at once, see `completion`
   Completion completion;
   BufferView view;
-  PyObject* finish;    // callable(bytes received or OwnedBuffer) -> result
+  PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result
   PyObject* result;
   PersistentPlan plan;
 };

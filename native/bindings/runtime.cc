@@ -5,7 +5,8 @@
 namespace mooncake_mpi::bindings {
 
 Runtime& runtime() noexcept {
-  static auto* instance = new Runtime;  // outlives the interpreter: nothing may be released after it
+  static auto* instance =
+      new Runtime;  // outlives the interpreter: nothing may be released after it
   return *instance;
 }
 
@@ -42,8 +43,7 @@ bool fill_status(PyObject* status, const Completion& completion) {
   PyObject* result = PyObject_CallFunction(
       runtime().hooks.fill_status, "OiiiKi", status, completion.source, completion.tag,
       runtime().constants.error_classes[static_cast<std::size_t>(completion.error)],
-      static_cast<unsigned long long>(completion.bytes),
-      completion.cancelled ? 1 : 0);
+      static_cast<unsigned long long>(completion.bytes), completion.cancelled ? 1 : 0);
   Py_XDECREF(result);
   return result != nullptr;
 }

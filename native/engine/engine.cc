@@ -29,8 +29,8 @@ int usable_cores() {
 Engine::Engine(const EngineConfig& config, const ProcessId& process)
     : config_(config), process_(process), protocol_(config.limits) {}
 
-Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
-                                               std::unique_ptr<linux_driver::ProcessMemory> memory) {
+Result<std::unique_ptr<Engine>> Engine::create(
+    const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory) {
   const wire::Address address = identify_process();
   std::unique_ptr<Engine> engine(new Engine(config, address.uid));
   engine->own_address_ = address;
@@ -48,7 +48,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     engine->lanes_.push_back(engine->shm_.get());
     engine->doorbell_ = &engine->shm_->doorbell();
   }
-  for (Transport* lane : engine->lanes_) lane->describe(engine->own_address_);
+  for (Transport* lane : engine->lanes_)
+    lane->describe(engine->own_address_);
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
   engine->choose_policy();
@@ -61,7 +62,8 @@ Engine::~Engine() = default;
 void Engine::choose_policy() {
   int processes = 0;
   for (const auto& [key, peers] : peers_) {
-    for (const auto& peer : peers) processes += peer->address.host == own_address_.host ? 1 : 0;
+    for (const auto& peer : peers)
+      processes += peer->address.host == own_address_.host ? 1 : 0;
   }
   oversubscribed_ = processes > usable_cores();
   policy_.spin_ns = oversubscribed_ ? 1'000 : config_.spin_ns;

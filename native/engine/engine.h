@@ -45,8 +45,10 @@ class Engine final : private PacketSink {
     const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
     if (buffer.bytes > config_.limits.eager_bytes) return false;
     std::lock_guard lock(mutex_);
-    if (member.peer->channel == nullptr) [[unlikely]] return false;
-    return protocol_.try_send_now(*member.peer, header(context, member, channel, tag, buffer), buffer);
+    if (member.peer->channel == nullptr) [[unlikely]]
+      return false;
+    return protocol_.try_send_now(*member.peer, header(context, member, channel, tag, buffer),
+                                  buffer);
   }
   Result<Operation*> send(Context& context, MatchChannel channel, std::int32_t dest,
                           std::int32_t tag, const Buffer& buffer, SendMode mode);
@@ -143,10 +145,11 @@ class Engine final : private PacketSink {
   void choose_policy();
 
   static wire::Header header(const Context& context, const Context::Member& member,
-                             MatchChannel channel, std::int32_t tag, const Buffer& buffer) noexcept {
+                             MatchChannel channel, std::int32_t tag,
+                             const Buffer& buffer) noexcept {
     return wire::message_header(wire::Kind::kEager,
-                                ContextTable::with_channel(member.number, channel), context.rank, tag,
-                                0, buffer.bytes);
+                                ContextTable::with_channel(member.number, channel), context.rank,
+                                tag, 0, buffer.bytes);
   }
 
   EngineConfig config_;

@@ -27,7 +27,8 @@ std::uint64_t inode(const char* path) {
 
 // FNV-1a with two starting points: an identity, not a defence.
 std::uint64_t hash(const std::string& text, std::uint64_t start) {
-  for (char c : text) start = (start ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  for (char c : text)
+    start = (start ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   return start;
 }
 
@@ -47,7 +48,8 @@ std::uint64_t start_time() {
   if (name_end == std::string::npos) return 0;
   std::istringstream fields(line.substr(name_end + 1));
   std::string field;
-  for (int i = 0; i < 20; ++i) fields >> field;  // field 22 of the whole line
+  for (int i = 0; i < 20; ++i)
+    fields >> field;  // field 22 of the whole line
   return std::strtoull(field.c_str(), nullptr, 10);
 }
 

@@ -66,7 +66,8 @@ void ProgressThread::run() {
         last_needed = now_ns();
         continue;
       }
-      while (parked_.load() != 0) linux_driver::futex_wait(parked_, 1, 1'000'000'000u);
+      while (parked_.load() != 0)
+        linux_driver::futex_wait(parked_, 1, 1'000'000'000u);
       last_needed = now_ns();
     }
   }
@@ -86,7 +87,8 @@ void ProgressThread::work() {
       continue;
     }
     if (now_ns() - idle_since < kIdlePollNs) {
-      for (int i = 0; i < 100; ++i) cpu_relax();
+      for (int i = 0; i < 100; ++i)
+        cpu_relax();
       continue;
     }
     const std::uint32_t ticket = engine_.doorbell_->announce(true);

@@ -24,7 +24,8 @@ class ProgressThread {
 
   // There is work in the background. Starts the thread at the first call; a load when it is awake.
   void awake() {
-    if (parked_.load(std::memory_order_seq_cst) != 0) [[unlikely]] unpark();
+    if (parked_.load(std::memory_order_seq_cst) != 0) [[unlikely]]
+      unpark();
   }
   void stop();
 
@@ -35,7 +36,7 @@ class ProgressThread {
   bool needed() const noexcept;
 
   Engine& engine_;
-  std::mutex mutex_;    // guards thread_
+  std::mutex mutex_;  // guards thread_
   std::thread thread_;
   std::atomic<std::uint32_t> parked_{1};
   std::atomic<bool> stopping_{false};

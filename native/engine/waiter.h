@@ -46,7 +46,8 @@ WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barri
       barrier.issue();
       const bool work_came = progress() != 0 || done();
       int rc = 0;
-      if (!work_came) rc = linux_driver::futex_wait(doorbell.rung, ticket, timeout_ns - (now - start));
+      if (!work_came)
+        rc = linux_driver::futex_wait(doorbell.rung, ticket, timeout_ns - (now - start));
       doorbell.retire();
       before_sleep(false);
       if (progress() != 0 || work_came) idle_since = now_ns();

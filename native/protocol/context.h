@@ -27,19 +27,21 @@ struct Context {
   std::uint32_t number = 0;
   std::int32_t rank = 0;
   std::int32_t size = 0;
-  bool closing = false;  // freed by its owner, kept while receives are posted
+  bool closing = false;         // freed by its owner, kept while receives are posted
   std::vector<Member> members;  // by rank; empty until activated
   std::array<std::unique_ptr<Matcher>, kMatchChannels> matchers;
 
   std::size_t posted_count() const {
     std::size_t count = 0;
-    for (const auto& matcher : matchers) count += matcher != nullptr ? matcher->posted_count() : 0;
+    for (const auto& matcher : matchers)
+      count += matcher != nullptr ? matcher->posted_count() : 0;
     return count;
   }
 
   Matcher& matcher(MatchChannel channel) {
     auto& matcher = matchers[static_cast<std::size_t>(channel)];
-    if (matcher == nullptr) [[unlikely]] matcher = std::make_unique<Matcher>();
+    if (matcher == nullptr) [[unlikely]]
+      matcher = std::make_unique<Matcher>();
     return *matcher;
   }
 };

@@ -29,16 +29,17 @@ struct WorkTag {};
 struct OutboxTag {};
 
 // One send or receive under way. Pooled and used again; `generation` tells its lives apart, so that
-// an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's lock.
+// an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's
+// lock.
 struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   enum class Kind : std::uint8_t { kSend, kReceive };
   enum class Stage : std::uint8_t {
-    kIdle,      // in the pool
-    kQueued,    // send: waits for room in the channel
-    kPosted,    // receive: in the matcher
-    kAnnounced, // send: RTS or synchronous eager is out, the peer answers
-    kCopying,   // this process copies chunks (receive) or helps to (send)
-    kStreaming, // fragments are under way
+    kIdle,       // in the pool
+    kQueued,     // send: waits for room in the channel
+    kPosted,     // receive: in the matcher
+    kAnnounced,  // send: RTS or synchronous eager is out, the peer answers
+    kCopying,    // this process copies chunks (receive) or helps to (send)
+    kStreaming,  // fragments are under way
     kDone,
   };
 
@@ -47,16 +48,16 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   Kind kind = Kind::kSend;
   Stage stage = Stage::kIdle;
   bool allocate_on_match = false;
-  bool background = false;  // the progress thread looks after it while nobody waits
+  bool background = false;       // the progress thread looks after it while nobody waits
   std::uint32_t index = 0;       // in the pool, fixed
   std::uint32_t generation = 0;  // of this life
   Completion completion;
 
-  Peer* peer = nullptr;        // send: destination; receive: who matched, or whom an exact receive names
+  Peer* peer = nullptr;  // send: destination; receive: who matched, or whom an exact receive names
   Context* context = nullptr;  // receive
   Buffer buffer;
   std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive
-  wire::Header header;                        // send: as it goes out; receive: of the message that matched
+  wire::Header header;  // send: as it goes out; receive: of the message that matched
 
   // Rendezvous.
   std::uint64_t remote_id = 0;

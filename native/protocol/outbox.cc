@@ -32,8 +32,8 @@ unsigned Protocol::flush(Peer& peer) {
       // announce() may complete and recycle the operation, so the entry goes first.
       Operation& operation = *entry.operation;
       if (!announce(operation)) break;
-    } else if (!peer.channel->try_send(entry.header, Bytes(entry.payload.data(), entry.payload_bytes),
-                                       {})) {
+    } else if (!peer.channel->try_send(entry.header,
+                                       Bytes(entry.payload.data(), entry.payload_bytes), {})) {
       break;
     }
     peer.outbox.pop_front();
@@ -59,7 +59,8 @@ void Protocol::want_room(bool wanted) {
 unsigned Protocol::advance() {
   unsigned progress = 0;
   if (!peers_with_outbox_.empty()) [[unlikely]] {
-    for (Peer* peer : peers_with_outbox_) progress += flush(*peer);
+    for (Peer* peer : peers_with_outbox_)
+      progress += flush(*peer);
     std::erase_if(peers_with_outbox_, [](Peer* peer) {
       if (peer->outbox.empty()) peer->in_outbox_list = false;
       return peer->outbox.empty();

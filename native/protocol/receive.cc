@@ -18,13 +18,21 @@ void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) 
   switch (header.kind) {
     case wire::Kind::kEager:
     case wire::Kind::kEagerSync:
-    case wire::Kind::kRts: return on_message(from, header, payload);
-    case wire::Kind::kCts: return on_cts(from, header, payload);
-    case wire::Kind::kData: return on_data(from, header, payload);
-    case wire::Kind::kFin: return on_fin(from, header, payload);
-    case wire::Kind::kAck: return on_ack(from, header, payload);
-    case wire::Kind::kChunkFailed: return on_chunk_failed(from, header, payload);
-    case wire::Kind::kCredit: ++counters_.packets_rejected; return;  // this lane keeps a counter
+    case wire::Kind::kRts:
+      return on_message(from, header, payload);
+    case wire::Kind::kCts:
+      return on_cts(from, header, payload);
+    case wire::Kind::kData:
+      return on_data(from, header, payload);
+    case wire::Kind::kFin:
+      return on_fin(from, header, payload);
+    case wire::Kind::kAck:
+      return on_ack(from, header, payload);
+    case wire::Kind::kChunkFailed:
+      return on_chunk_failed(from, header, payload);
+    case wire::Kind::kCredit:
+      ++counters_.packets_rejected;
+      return;  // this lane keeps a counter
   }
 }
 

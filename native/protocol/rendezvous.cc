@@ -106,8 +106,8 @@ unsigned Protocol::advance_copy(Operation& receive) {
 void Protocol::finish_copy(Operation& receive) {
   Peer& from = *receive.peer;
   if (receive.job != Channel::kNoJob) from.channel->release_job(receive.job);
-  const bool copied = receive.completion.error == Error::kNone ||
-                      receive.completion.error == Error::kTruncate;
+  const bool copied =
+      receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate;
   send_control(from, wire::Fin{receive.remote_id, copied ? 0u : 1u, 0});
   complete(receive, Error::kNone);
 }

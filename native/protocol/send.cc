@@ -17,8 +17,8 @@ bool Protocol::credit_left(Peer& peer, std::uint64_t bytes) noexcept {
 }
 
 bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer) {
-  if (buffer.bytes > limits_.eager_bytes || !peer.outbox.empty() ||
-      peer.failure != Error::kNone || !credit_left(peer, buffer.bytes)) {
+  if (buffer.bytes > limits_.eager_bytes || !peer.outbox.empty() || peer.failure != Error::kNone ||
+      !credit_left(peer, buffer.bytes)) {
     return false;
   }
   wire::Header eager = header;
@@ -74,11 +74,13 @@ bool Protocol::announce(Operation& send) {
   return true;
 }
 
-// The send that a peer's answer names; answers come from another process, so nothing is taken on trust.
+// The send that a peer's answer names; answers come from another process, so nothing is taken on
+// trust.
 Operation* Protocol::find_send(Peer& from, std::uint64_t id) {
   Operation* send = operations_.find(id);
-  const bool fits = send != nullptr && send->kind == Operation::Kind::kSend && send->peer == &from &&
-                    send->stage != Stage::kQueued && send->stage != Stage::kDone;
+  const bool fits = send != nullptr && send->kind == Operation::Kind::kSend &&
+                    send->peer == &from && send->stage != Stage::kQueued &&
+                    send->stage != Stage::kDone;
   if (!fits) ++counters_.packets_rejected;
   return fits ? send : nullptr;
 }
@@ -121,7 +123,8 @@ void Protocol::complete(Operation& operation, Error error) {
   if (operation.completion.error == Error::kNone) operation.completion.error = error;
   operation.stage = Stage::kDone;
   if (operation.background) background_.fetch_sub(1, std::memory_order_relaxed);
-  if (operation.on_complete != nullptr) operation.on_complete(operation, operation.on_complete_argument);
+  if (operation.on_complete != nullptr)
+    operation.on_complete(operation, operation.on_complete_argument);
   if (!operation.owned) {
     operations_.release(operation);
     return;

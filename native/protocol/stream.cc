@@ -18,8 +18,8 @@ unsigned Protocol::advance_stream(Operation& send) {
     const std::uint64_t bytes = std::min(room, send.transfer_bytes - send.transferred_bytes);
     std::byte data[sizeof(wire::Data)];
     wire::encode(wire::Data{send.remote_id, send.transferred_bytes}, data);
-    wire::Header header = wire::control_header(
-        wire::Kind::kData, 0, 0, static_cast<std::uint32_t>(sizeof data + bytes));
+    wire::Header header = wire::control_header(wire::Kind::kData, 0, 0,
+                                               static_cast<std::uint32_t>(sizeof data + bytes));
     if (!channel.try_send(header, Bytes(data, sizeof data),
                           Bytes(send.buffer.address + send.transferred_bytes, bytes))) {
       break;

@@ -33,7 +33,8 @@ class UnexpectedPool {
   UnexpectedPool(const UnexpectedPool&) = delete;
   UnexpectedPool& operator=(const UnexpectedPool&) = delete;
   ~UnexpectedPool() {
-    for (UnexpectedMessage* message : free_) destroy(message);
+    for (UnexpectedMessage* message : free_)
+      destroy(message);
   }
 
   UnexpectedMessage& acquire(std::size_t bytes) {

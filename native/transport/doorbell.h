@@ -10,9 +10,9 @@ namespace mooncake_mpi {
 // What a process sleeps on when it has nothing to do; in memory that its peers map.
 //
 // Sleeper: announce(); a global barrier; look once more for work; futex on the value that
-// announce() returned; retire(). Ringer: publish the work, then ring(). The sleeper's barrier stands
-// in for the store-load fence that the ringer would need, so that ring() costs one load while
-// nobody sleeps. If the sleeper could not register for barriers it says so (`ringers_fence`).
+// announce() returned; retire(). Ringer: publish the work, then ring(). The sleeper's barrier
+// stands in for the store-load fence that the ringer would need, so that ring() costs one load
+// while nobody sleeps. If the sleeper could not register for barriers it says so (`ringers_fence`).
 struct alignas(64) Doorbell {
   std::atomic<std::uint32_t> sleepers{0};
   // A progress thread that sleeps wants to hear of transfers, not of every small message.

@@ -83,7 +83,9 @@ class Transport {
   virtual unsigned poll(PacketSink& sink) = 0;
 };
 
-inline Error Channel::read_peer(void*, std::uint64_t, std::size_t) noexcept { return Error::kOther; }
+inline Error Channel::read_peer(void*, std::uint64_t, std::size_t) noexcept {
+  return Error::kOther;
+}
 inline Error Channel::write_peer(const void*, std::uint64_t, std::size_t) noexcept {
   return Error::kOther;
 }

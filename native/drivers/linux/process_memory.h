@@ -25,7 +25,8 @@ class SystemProcessMemory final : public ProcessMemory {
   int write(pid_t pid, const void* local, std::uint64_t remote, std::size_t bytes) override;
 };
 
-// Refuses everything with `error`: what a seccomp filter or Yama does, or the user by configuration.
+// Refuses everything with `error`: what a seccomp filter or Yama does, or the user by
+// configuration.
 class RefusedProcessMemory final : public ProcessMemory {
  public:
   explicit RefusedProcessMemory(int error) noexcept : error_(error) {}

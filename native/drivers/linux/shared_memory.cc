@@ -14,7 +14,8 @@ namespace {
 
 Failure system_failure(std::string what) {
   int code = errno;
-  Error error = code == ENOMEM || code == EMFILE || code == ENFILE ? Error::kNoMemory : Error::kOther;
+  Error error =
+      code == ENOMEM || code == EMFILE || code == ENFILE ? Error::kNoMemory : Error::kOther;
   return {error, std::move(what) + ": " + std::strerror(code)};
 }
 
@@ -46,7 +47,8 @@ Result<SharedMemory> SharedMemory::create(const char* label, std::size_t bytes) 
 Result<SharedMemory> SharedMemory::open_peer(pid_t pid, int descriptor) {
   std::string path = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(descriptor);
   int mine = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (mine < 0) return system_failure("cannot open the shared memory of process " + std::to_string(pid));
+  if (mine < 0)
+    return system_failure("cannot open the shared memory of process " + std::to_string(pid));
   return SharedMemory(mine);
 }
 

@@ -20,7 +20,9 @@ class SelfChannel final : public Channel {
   }
 
   std::size_t max_payload_bytes() const noexcept override { return 32 * 1024; }
-  void return_credit(std::uint32_t bytes) noexcept override { transport_.credit_returned_ += bytes; }
+  void return_credit(std::uint32_t bytes) noexcept override {
+    transport_.credit_returned_ += bytes;
+  }
   std::uint64_t returned_credit() const noexcept override { return transport_.credit_returned_; }
   bool can_read_peer() const noexcept override { return true; }
 

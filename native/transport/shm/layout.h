@@ -58,15 +58,20 @@ struct SlotHeader {
   CopyJob jobs[kJobs];
 };
 
-constexpr std::size_t round_to_page(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+constexpr std::size_t round_to_page(std::size_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
+}
 
 inline constexpr std::size_t kSegmentHeaderBytes = round_to_page(sizeof(SegmentHeader));
 inline constexpr std::size_t kDescriptorsOffset = round_to_page(sizeof(SlotHeader));
-inline constexpr std::size_t kPayloadOffset = kDescriptorsOffset + kDescriptors * sizeof(Descriptor);
+inline constexpr std::size_t kPayloadOffset =
+    kDescriptorsOffset + kDescriptors * sizeof(Descriptor);
 inline constexpr std::size_t kSlotBytes = kPayloadOffset + kPayloadBytes;
 inline constexpr std::size_t kSegmentBytes = kSegmentHeaderBytes + kMaxSlots * kSlotBytes;
 
-constexpr std::size_t slot_offset(std::uint32_t slot) { return kSegmentHeaderBytes + slot * kSlotBytes; }
+constexpr std::size_t slot_offset(std::uint32_t slot) {
+  return kSegmentHeaderBytes + slot * kSlotBytes;
+}
 
 // Typed views of a mapped slot.
 struct SlotView {

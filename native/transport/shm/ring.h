@@ -99,7 +99,8 @@ class RingConsumer {
 
   // True when the producer slept for want of room and must be rung.
   bool publish_if_due() noexcept {
-    if (next_ - published_ < kPublishEvery && payload_next_ - payload_published_ < kPayloadBytes / 4 &&
+    if (next_ - published_ < kPublishEvery &&
+        payload_next_ - payload_published_ < kPayloadBytes / 4 &&
         credit_ - credit_published_ < kCreditBatch) {
       return false;
     }

@@ -16,7 +16,9 @@ class OwnSegment {
   SegmentHeader& header() const noexcept {
     return *reinterpret_cast<SegmentHeader*>(mapping_.data());
   }
-  SlotView slot(std::uint32_t index) const noexcept { return {mapping_.data() + slot_offset(index)}; }
+  SlotView slot(std::uint32_t index) const noexcept {
+    return {mapping_.data() + slot_offset(index)};
+  }
   int descriptor() const noexcept { return memory_.descriptor(); }
 
  private:

@@ -60,7 +60,8 @@ Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& addr
 void ShmTransport::accept(PacketSink& sink) {
   const std::uint32_t claimed =
       std::min(segment_.header().slots_claimed.load(std::memory_order_acquire), kMaxSlots);
-  while (slots_seen_ < claimed) unaccepted_.push_back(slots_seen_++);
+  while (slots_seen_ < claimed)
+    unaccepted_.push_back(slots_seen_++);
   std::erase_if(unaccepted_, [&](std::uint32_t index) {
     SlotView slot = segment_.slot(index);
     if (slot.header().ready.load(std::memory_order_acquire) == 0) return false;
@@ -138,12 +139,12 @@ std::uint64_t ShmChannel::returned_credit() const noexcept {
 
 Error ShmChannel::read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept {
   return transport_.process_memory_->read(pid_, local, remote, bytes) == 0 ? Error::kNone
-                                                                          : Error::kBuffer;
+                                                                           : Error::kBuffer;
 }
 
 Error ShmChannel::write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept {
   return transport_.process_memory_->write(pid_, local, remote, bytes) == 0 ? Error::kNone
-                                                                           : Error::kBuffer;
+                                                                            : Error::kBuffer;
 }
 
 std::uint32_t ShmChannel::acquire_job() noexcept {
@@ -154,7 +155,9 @@ std::uint32_t ShmChannel::acquire_job() noexcept {
   return static_cast<std::uint32_t>(job);
 }
 
-void ShmChannel::release_job(std::uint32_t job) noexcept { incoming_->jobs_in_use &= ~(1u << job); }
+void ShmChannel::release_job(std::uint32_t job) noexcept {
+  incoming_->jobs_in_use &= ~(1u << job);
+}
 
 CopyJob* ShmChannel::own_job(std::uint32_t job) noexcept {
   return incoming_ != nullptr && job < kJobs ? &incoming_->ring.job(job) : nullptr;

@@ -1,0 +1,183 @@
+"""The point-to-point engine of mooncake_mpi."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from mpi4py.MPI import Status
+
+import mooncake_mpi.requests
+
+class Communicator:
+    """A communicator's matching space in the engine."""
+
+    def __init__(self, rank: int, size: int, tag_ub: int) -> None:
+        """Allocate this process's context of a communicator of `size` ranks."""
+
+    @property
+    def entry(self) -> bytes:
+        """
+        This process's address, of the same length in every process: allgather it.
+        """
+
+    def activate(self, entries: bytes) -> None:
+        """Take the addresses of all ranks, concatenated in rank order."""
+
+    def close(self) -> None:
+        """The communicator was freed: later calls raise ERR_COMM."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+class Request:
+    """A non-blocking operation of the engine."""
+
+    _finish: Callable[[Any], Any] | None
+    _result: Any
+
+    def __bool__(self) -> bool: ...
+    @property
+    def _state(self) -> str: ...
+    def _start(self) -> None: ...
+    def _poll(self) -> bool: ...
+    def Wait(self, status: Status | None = None) -> Literal[True]: ...
+    def Test(self, status: Status | None = None) -> bool: ...
+    def Get_status(self, status: Status | None = None) -> bool: ...
+    def Cancel(self) -> None: ...
+    def Free(self) -> None: ...
+    @classmethod
+    def Waitall(
+        cls, requests: Sequence[Any], statuses: list[Status] | None = None
+    ) -> Literal[True]: ...
+
+class OwnedBuffer:
+    """Memory that the engine allocated for a received message."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def start(config: dict[str, Any]) -> None:
+    """Start the engine of this process; again does nothing."""
+
+def finalize() -> None:
+    """Send what is queued, before MPI is finalized."""
+
+def set_hooks(
+    resolve: Callable[..., Any],
+    fill_status: Callable[..., None],
+    raise_error: Callable[[str, str], Any],
+    wait_all: Callable[..., Any],
+    request_type: type,
+    persistent_type: type,
+) -> None:
+    """Set the package's callables and request classes."""
+
+def set_constants(
+    proc_null: int, any_source: int, any_tag: int, error_classes: dict[str, int]
+) -> None:
+    """Set the MPI library's values, and its error classes by name."""
+
+def error_names() -> list[str]:
+    """The names of the error classes that the engine reports."""
+
+def install(type: type, slot_offset: int) -> None:
+    """Put the native methods on a communicator class."""
+
+class MatchedMessage:
+    """A message taken by a matched probe."""
+
+    @property
+    def source(self) -> int: ...
+    @property
+    def tag(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def received(self) -> bool: ...
+
+def post_send(
+    communicator: Communicator,
+    address: int,
+    nbytes: int,
+    keepalive: Any,
+    dest: int,
+    tag: int,
+    mode: int = 0,
+    channel: int = 0,
+) -> mooncake_mpi.requests.Request:
+    """
+    Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: 0 messages, 1 attachments, 2 partitions.
+    """
+
+def isend_bytes(
+    communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0, channel: int = 0
+) -> mooncake_mpi.requests.Request:
+    """Non-blocking send of a contiguous buffer."""
+
+def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0) -> None:
+    """Blocking send of a contiguous buffer."""
+
+def post_recv(
+    communicator: Communicator,
+    address: int,
+    nbytes: int,
+    keepalive: Any,
+    source: int,
+    tag: int,
+    channel: int = 0,
+) -> mooncake_mpi.requests.Request:
+    """Receive at most `nbytes` to `address`."""
+
+def post_recv_any_size(
+    communicator: Communicator, source: int, tag: int, channel: int = 0
+) -> mooncake_mpi.requests.Request:
+    """
+    Receive a message of any size into memory of the engine: the result is an OwnedBuffer.
+    """
+
+def recv_any_size(
+    communicator: Communicator, source: int, tag: int, status: Status | None = None
+) -> OwnedBuffer | None:
+    """Blocking form; None from PROC_NULL."""
+
+def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage | None:
+    """Take a waiting message out of the queue, or None."""
+
+def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage:
+    """Wait for a message and take it out of the queue."""
+
+def message_recv(message: MatchedMessage, buf: Any) -> mooncake_mpi.requests.Request:
+    """Receive a matched message: a request."""
+
+def message_recv_any_size(message: MatchedMessage, status: Status | None = None) -> OwnedBuffer:
+    """Receive a matched message into memory of the engine."""
+
+def message_post_recv_any_size(message: MatchedMessage) -> mooncake_mpi.requests.Request:
+    """Non-blocking form of message_recv_any_size."""
+
+def completed_request(source: int) -> mooncake_mpi.requests.Request:
+    """A request that is complete: an operation with PROC_NULL."""
+
+def wait_for_requests(requests: Sequence[Request], all: bool, timeout_ms: int) -> bool:
+    """
+    Wait until one (or all) of the engine's requests is complete; the requests are not ended.
+    """
+
+def flush(timeout_ms: int) -> bool:
+    """Wait until every buffered message was sent; False if it took longer."""
+
+def progress() -> int:
+    """Poll once; work done."""
+
+def stats() -> dict[str, int]:
+    """Counters of this process's engine."""
+
+def pending() -> list[dict[str, Any]]:
+    """The operations under way."""
+
+def lane_of(communicator: Communicator, rank: int) -> str:
+    """The lane that reaches a rank, or why there is none."""
+
+def cross_memory_with(communicator: Communicator, rank: int) -> bool:
+    """Whether that rank's memory can be read directly."""
