@@ -1,5 +1,4 @@
-# ruff: noqa: N999 - the name of the module that it stands for
-"""``mpi4py.MPI`` with its point-to-point messages carried by this engine.
+"""The names of ``mpi4py.MPI``, with point-to-point messages carried by this engine.
 
 ``from mooncake_mpi import MPI`` in place of ``from mpi4py import MPI`` changes nothing else: every
 name of mpi4py's module is here, private ones too, and all but those defined or imported by name
@@ -10,20 +9,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpi4py import MPI as _library  # noqa: N811
+from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi import _native
-from mooncake_mpi.intracomm import Intracomm
+from mooncake_mpi.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm
+from mooncake_mpi.messages import (  # type: ignore[assignment]
+    MESSAGE_NO_PROC,
+    MESSAGE_NULL,
+    Message,
+)
+from mooncake_mpi.requests import REQUEST_NULL, Prequest, Request  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    COMM_SELF: Intracomm
-    COMM_WORLD: Intracomm
+    COMM_SELF: Intracomm  # type: ignore[no-redef]
+    COMM_WORLD: Intracomm  # type: ignore[no-redef]
+
+# Programs look for the MPI library through the extension module's file.
+__file__ = _library.__file__
 
 _FLUSH_MS = 100
+_WORLDS = ("COMM_SELF", "COMM_WORLD")
 
 
-def Detach_buffer() -> Any:
+def Detach_buffer() -> Any:  # type: ignore[no-redef]
     """Wait until every buffered message was sent, and take the attached buffer back.
 
     The engine keeps buffered messages in memory of its own; a buffer is attached for programs, and
@@ -33,7 +42,7 @@ def Detach_buffer() -> Any:
     return _library.Detach_buffer()
 
 
-def Flush_buffer() -> None:
+def Flush_buffer() -> None:  # type: ignore[no-redef]
     """Wait until every buffered message was sent."""
     _flush()
     _library.Flush_buffer()
@@ -44,26 +53,52 @@ def _flush() -> None:
         pass  # signals are looked at in between
 
 
-def _add_private_names() -> None:
+def _sizeof(arg: Any) -> int:
+    """Size in bytes of an MPI handle; those of the engine's objects are numbers of as many."""
+    kind = arg if isinstance(arg, type) else type(arg)
+    if issubclass(kind, Request):
+        return _library._sizeof(_library.Request)
+    return _library._sizeof(_library.Message if issubclass(kind, Message) else arg)
+
+
+def _addressof(arg: Any) -> int:
+    """Address of an MPI handle; for an object of the engine, of the object."""
+    return id(arg) if isinstance(arg, (Request, Message)) else _library._addressof(arg)
+
+
+def _handleof(arg: Any) -> int:
+    """An MPI handle as a number."""
+    if isinstance(arg, (Request, Message)):
+        return arg.handle
+    return _library._handleof(arg)
+
+
+def _mirror() -> None:
+    """Take over private names, and make the world communicators if MPI is initialised."""
+    names = globals()
     for name, value in vars(_library).items():
         if name == "__pyx_capi__" or (name.startswith("_") and not name.endswith("__")):
-            globals().setdefault(name, value)
-    for name in ("COMM_SELF", "COMM_WORLD"):
-        globals().pop(name, None)
+            names.setdefault(name, value)
+    for name in _WORLDS:
+        del names[name]  # made by __getattr__
+    if _is_running():
+        names.update({name: __getattr__(name) for name in _WORLDS})
 
 
-_add_private_names()
+def _is_running() -> bool:
+    return _library.Is_initialized() and not _library.Is_finalized()
 
 
 def __getattr__(name: str) -> Any:
-    """The world communicators, made when first asked for, and names that mpi4py adds later."""
-    communicator = getattr(_library, name)
-    if name not in {"COMM_SELF", "COMM_WORLD"}:
-        return communicator
-    if not _library.Is_initialized() or _library.Is_finalized():
-        return communicator
-    return globals().setdefault(name, Intracomm(communicator))
+    """The world communicators, once MPI is initialised, and names that mpi4py adds later."""
+    value = getattr(_library, name)
+    if name in _WORLDS and _is_running():
+        return globals().setdefault(name, Intracomm(value))
+    return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *dir(_library)})
+
+
+_mirror()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from math import prod
 from typing import Any
+from warnings import warn
 
 from mooncake_mpi.dlpack import is_contiguous
 
@@ -43,6 +44,7 @@ def export(obj: Any, writable: bool) -> tuple[int, int, str]:
     typestr = _typed(interface["typestr"], str, "typestr")
     shape = _typed(interface["shape"], tuple, "shape")
     strides = interface.get("strides")
+    descr = interface.get("descr")
     itemsize = int(typestr[2:])
     if interface.get("mask") is not None:
         raise _error("masked arrays are not supported: pass the filled array")
@@ -54,6 +56,8 @@ def export(obj: Any, writable: bool) -> tuple[int, int, str]:
         raise _error("the receive buffer is read-only")
     if _ORDERS.get(typestr[0]) != sys.byteorder:
         raise _error(f"typestr {typestr!r} has a byte order that is not this machine's")
+    if descr is not None and _typed(descr, list, "descr") != [("", typestr)]:
+        warn("__cuda_array_interface__: ignoring 'descr' key", RuntimeWarning, stacklevel=2)
     return int(address or 0), prod(shape) * itemsize, _FORMATS.get(typestr[1:], "B")
 
 

@@ -144,14 +144,12 @@ class ObjectMethods:
 
 def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
     """Receive the object of a matched message."""
-    request = post_message(message)
-    request.Wait(status)
-    return request._result
+    return load(_native.message_recv_any_size(message, status))
 
 
 def post_message(message: _native.MatchedMessage) -> Request:
     """Start receiving the object of a matched message."""
-    request = _native.message_recv_any_size(message)
+    request = _native.message_post_recv_any_size(message)
     request._finish = load
     return request
 

@@ -249,7 +249,7 @@ class PartitionedReceive(_End):
                 return False
             self._setup = Setup(0, 0, 0)
             if self._source != MPI.PROC_NULL:
-                self._setup = Setup(*_SETUP.unpack(self._setup_memory))
+                self._setup = Setup(*_SETUP.unpack(self._setup_memory.tobytes()))
             number = self._setup.first_number
             _native.isend_bytes(
                 self._communicator, b"", self._source, reply_tag(number), STANDARD, DATA_CHANNEL
