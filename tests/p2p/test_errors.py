@@ -121,7 +121,7 @@ def test_a_bad_call_raises_as_mpi4py_does_and_the_next_call_works(comm, name):
 def test_a_bad_partitioned_call_raises_and_the_next_call_works(comm):
     for call, error_class in (
         (lambda: comm.Psend_init(bytearray(4), 2, comm.size), MPI.ERR_RANK),
-        (lambda: comm.Precv_init(bytearray(4), 2, comm.size), MPI.ERR_RANK),
+        (lambda: comm.Precv_init(bytearray(4), 2, comm.size, 0), MPI.ERR_RANK),
         (lambda: comm.Psend_init(bytearray(4), -1, 0), MPI.ERR_ARG),
         (lambda: comm.Psend_init(bytearray(4), 2, 0, -5), MPI.ERR_TAG),
     ):

@@ -95,6 +95,7 @@ def test_testany_and_testsome_find_what_has_come(comm):
     wait_until(lambda: outcomes.append(MPI.Request.Testany(receives)) or outcomes[-1][1])
     assert outcomes[-1] == (2, True)
     send.Wait()
+    quiet_barrier()
     sends = [comm.Isend(pattern(64, tag), dest, tag) for tag in (0, 1, 3)]
     seen = []
     wait_until(lambda: seen.extend(MPI.Request.Testsome(receives)) or len(seen) == 3)
