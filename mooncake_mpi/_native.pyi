@@ -30,6 +30,8 @@ class Communicator:
     @property
     def size(self) -> int: ...
 
+ENTRY_BYTES: int = 128
+
 class Request:
     """A non-blocking operation of the engine."""
 

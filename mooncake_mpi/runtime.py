@@ -23,13 +23,21 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
     Raises:
         Error: a process could not take part; every process of ``comm`` raises it.
     """
-    _start()
-    known = comm.Get_attr(_keyval)
+    known = comm.Get_attr(_keyval) if _started else None
     if isinstance(known, _native.Communicator):
         return known
-    communicator, entry = new_communicator(comm)
+    # A process that cannot take part says so with an empty address: nobody is left waiting for it.
+    communicator: _native.Communicator | None = None
+    entry = bytes(_native.ENTRY_BYTES)
+    failure: Exception | None = None
+    try:
+        communicator, entry = new_communicator(comm)
+    except (RuntimeError, ValueError) as error:
+        failure = error
     entries = bytearray(len(entry) * comm.Get_size())
     MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
+    if communicator is None:
+        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {failure}") from failure
     return activate(comm, communicator, entries)
 
 

@@ -3,6 +3,8 @@
 
 #include <nanobind/stl/string.h>
 
+#include <vector>
+
 #include "bindings/communicator.h"
 #include "bindings/runtime.h"
 
@@ -12,23 +14,33 @@ using namespace nb::literals;
 namespace mooncake_mpi::bindings {
 namespace {
 
+// Python objects are made only after the engine's lock was given back: making one may collect
+// garbage, and a request that is collected takes the lock.
+
 nb::dict stats() {
   nb::dict result;
   if (runtime().engine == nullptr) return result;
+  ProtocolCounters counters;
+  ProtocolLimits limits;
+  std::size_t operations = 0;
+  std::size_t unexpected_bytes = 0;
   runtime().engine->inspect([&](Protocol& protocol) {
-    const ProtocolCounters& counters = protocol.counters();
-    result["eager_sent"] = counters.eager_sent;
-    result["rendezvous_sent"] = counters.rendezvous_sent;
-    result["unexpected_received"] = counters.unexpected_received;
-    result["chunks_read"] = counters.chunks_read;
-    result["chunks_written"] = counters.chunks_written;
-    result["fragments_sent"] = counters.fragments_sent;
-    result["packets_rejected"] = counters.packets_rejected;
-    result["operations"] = protocol.operations().live();
-    result["unexpected_bytes"] = protocol.unexpected().held_bytes();
-    result["eager_limit_bytes"] = protocol.limits().eager_bytes;
-    result["unexpected_limit_bytes"] = protocol.limits().unexpected_bytes;
+    counters = protocol.counters();
+    limits = protocol.limits();
+    operations = protocol.operations().live();
+    unexpected_bytes = protocol.unexpected().held_bytes();
   });
+  result["eager_sent"] = counters.eager_sent;
+  result["rendezvous_sent"] = counters.rendezvous_sent;
+  result["unexpected_received"] = counters.unexpected_received;
+  result["chunks_read"] = counters.chunks_read;
+  result["chunks_written"] = counters.chunks_written;
+  result["fragments_sent"] = counters.fragments_sent;
+  result["packets_rejected"] = counters.packets_rejected;
+  result["operations"] = operations;
+  result["unexpected_bytes"] = unexpected_bytes;
+  result["eager_limit_bytes"] = limits.eager_bytes;
+  result["unexpected_limit_bytes"] = limits.unexpected_bytes;
   return result;
 }
 
@@ -52,28 +64,50 @@ const char* stage_name(Operation::Stage stage) {
   return "unknown";
 }
 
-nb::list pending() {
-  nb::list result;
-  if (runtime().engine == nullptr) return result;
+struct Pending {
+  bool send;
+  Operation::Stage stage;
+  std::uint32_t context;
+  std::int32_t pid;
+  std::int32_t source;
+  std::int32_t tag;
+  std::uint64_t bytes;
+};
+
+std::vector<Pending> collect_pending() {
+  const Constants& constants = runtime().constants;
+  std::vector<Pending> found;
   runtime().engine->inspect([&](Protocol& protocol) {
     protocol.operations().for_each_live([&](const Operation& operation) {
       if (operation.stage == Operation::Stage::kDone) return;
       const bool send = operation.kind == Operation::Kind::kSend;
-      nb::dict entry;
-      entry["kind"] = send ? "send" : "receive";
-      entry["stage"] = stage_name(operation.stage);
-      entry["context"] = send ? operation.header.context : operation.context->number;
-      entry["pid"] = operation.peer != nullptr ? nb::cast(operation.peer->address.pid) : nb::none();
-      entry["source"] = send                             ? operation.header.source
-                        : operation.source == kAnySource ? runtime().constants.any_source
-                                                         : operation.source;
-      entry["tag"] = send                       ? operation.header.tag
-                     : operation.tag == kAnyTag ? runtime().constants.any_tag
-                                                : operation.tag;
-      entry["nbytes"] = operation.buffer.bytes;
-      result.append(entry);
+      std::int32_t source = send ? operation.header.source : operation.source;
+      std::int32_t tag = send ? operation.header.tag : operation.tag;
+      if (source == kAnySource) source = constants.any_source;
+      if (tag == kAnyTag) tag = constants.any_tag;
+      found.push_back({send, operation.stage,
+                       send ? operation.header.context : operation.context->number,
+                       operation.peer != nullptr ? operation.peer->address.pid : 0, source, tag,
+                       operation.buffer.bytes});
     });
   });
+  return found;
+}
+
+nb::list pending() {
+  nb::list result;
+  if (runtime().engine == nullptr) return result;
+  for (const Pending& operation : collect_pending()) {
+    nb::dict entry;
+    entry["kind"] = operation.send ? "send" : "receive";
+    entry["stage"] = stage_name(operation.stage);
+    entry["context"] = operation.context;
+    entry["pid"] = operation.pid != 0 ? nb::cast(operation.pid) : nb::none();
+    entry["source"] = operation.source;
+    entry["tag"] = operation.tag;
+    entry["nbytes"] = operation.bytes;
+    result.append(entry);
+  }
   return result;
 }
 

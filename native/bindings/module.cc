@@ -93,6 +93,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("rank", &Communicator::rank)
       .def_prop_ro("size", &Communicator::size);
 
+  m.attr("ENTRY_BYTES") = wire::kAddressBytes;
   m.attr("Request") = nb::steal(create_request_type());
   m.attr("OwnedBuffer") = nb::steal(create_owned_buffer_type());
 

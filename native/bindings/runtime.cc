@@ -11,6 +11,7 @@ Runtime& runtime() noexcept {
 }
 
 void Runtime::abandon(Operation& operation, BufferView&& view) {
+  sweep_abandoned();
   abandoned.push_back({&operation, std::move(view)});
 }
 
