@@ -87,9 +87,9 @@ TEST_P(FlowControl, WithoutAnyCreditEveryMessageStillArrives) {
 
 TEST_P(FlowControl, ProcessesThatFloodEachOtherBeforeTheyReceiveDoNotDeadlock) {
   constexpr int kRanks = 3;
-  constexpr int kCount = 700;
+  constexpr int kCount = 600;
   Job job(GetParam(), kRanks, limits());
-  MessageBytes small(1, 64), medium(2, 3000), large(3, 50'000);
+  MessageBytes small(1, 64), medium(2, 3000), large(3, 40'000);
   MessageBytes* const kinds[] = {&small, &medium, &large};
   std::vector<Operation*> operations;
   for (int i = 0; i < kCount; ++i) {
