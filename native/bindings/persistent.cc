@@ -52,7 +52,7 @@ PyObject* start_persistent(PyObject* self, PyObject*) {
     request.operation = runtime().engine->receive(communicator->context(), MatchChannel::kMessages,
                                                   plan.rank, plan.tag, request.view.buffer());
   }
-  if (request.operation != nullptr) runtime().engine->continue_in_background(*request.operation);
+  if (request.operation != nullptr) runtime().engine->leave(request.operation);
   request.state = RequestObject::State::kActive;
   Py_RETURN_NONE;
 }

@@ -239,7 +239,7 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
   request.state = State::kActive;
   request.operation = operation;
   request.channel = channel;
-  if (operation != nullptr) runtime().engine->continue_in_background(*operation);
+  if (operation != nullptr) runtime().engine->leave(operation);
   request.any_size = any_size;
   if (operation == nullptr) {
     request.completion = completion;

@@ -81,6 +81,7 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
   operation = sent.value();
   if (mode == SendMode::kBuffered) {  // the engine has its copy: complete for the caller
     engine.release(*operation);
+    engine.leave(nullptr);
     operation = nullptr;
   }
   return true;

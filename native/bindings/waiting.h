@@ -12,9 +12,11 @@ namespace mooncake_mpi::bindings {
 template <class Done>
 bool wait_until(Done&& done) {
   Engine& engine = *runtime().engine;
-  if (done()) return true;
   constexpr int kTurnsWithGil = 64;
-  if (engine.spin(done, engine.oversubscribed() ? 4 : kTurnsWithGil)) return true;
+  if (done() || engine.spin(done, engine.oversubscribed() ? 4 : kTurnsWithGil)) {
+    engine.leave(nullptr);
+    return true;
+  }
   constexpr std::uint64_t kSignalCheckNs = 50'000'000;
   for (;;) {
     PyThreadState* thread = PyEval_SaveThread();

@@ -16,9 +16,6 @@ std::uint64_t key_of(const ProcessId& process) {
   return key;
 }
 
-// Shorter transfers are over before a thread could be woken for them.
-constexpr std::uint64_t kBackgroundBytes = 256 * 1024;
-
 int usable_cores() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -140,7 +137,8 @@ Result<bool> Engine::connect(Peer& peer) {
       reason = channel.failure().message;
     }
     if (lane == self_.get()) continue;
-    reasons += (reasons.empty() ? "" : "; ") + std::string(lane->name()) + ": " + reason;
+    if (!reasons.empty()) reasons += "; ";
+    reasons.append(lane->name()).append(": ").append(reason);
   }
   if (reasons.empty()) reasons = "no lane to other processes is enabled";
   return Failure{Error::kUnreachable, "no lane reaches process " +
@@ -243,13 +241,9 @@ void Engine::release(Operation& operation) {
   protocol_.release(operation);
 }
 
-void Engine::continue_in_background(Operation& operation) {
-  if (!config_.progress_thread || operation.buffer.bytes < kBackgroundBytes) return;
-  {
-    std::lock_guard lock(mutex_);
-    protocol_.mark_background(operation);
-  }
-  if (protocol_.background_count() != 0) progress_thread_.awake();
+void Engine::mark(Operation& operation) {
+  std::lock_guard lock(mutex_);
+  protocol_.mark_background(operation);
 }
 
 unsigned Engine::poll() {

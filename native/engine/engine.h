@@ -68,14 +68,19 @@ class Engine final : private PacketSink {
   // One poll; true and the envelope if a message waits. With `message` it is taken from the queue.
   bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
               UnexpectedMessage** message = nullptr);
-  // The caller will not wait at once: a large transfer goes on in the background meanwhile.
-  void continue_in_background(Operation& operation);
+  // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished
+  // stays in the progress thread's care, a large transfer from now on.
+  void leave(Operation* operation) {
+    if (operation != nullptr && operation->buffer.bytes >= kBackgroundBytes) mark(*operation);
+    if (protocol_.unfinished() && config_.progress_thread) progress_thread_.awake();
+  }
   bool cancel(Operation& operation, MatchChannel channel);
   void release(Operation& operation);
 
   // --- progress ---
   unsigned progress() {
     std::lock_guard lock(mutex_);
+    polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     return poll();
   }
   // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
@@ -117,6 +122,9 @@ class Engine final : private PacketSink {
  private:
   friend class ProgressThread;
 
+  // Shorter transfers are over before a thread could be woken for them.
+  static constexpr std::uint64_t kBackgroundBytes = 256 * 1024;
+
   // A thread that waits does the progress thread's work; when it leaves, that one takes over.
   class Waiting {
    public:
@@ -125,7 +133,7 @@ class Engine final : private PacketSink {
     }
     ~Waiting() {
       engine_.waiters_.fetch_sub(1, std::memory_order_seq_cst);
-      if (engine_.protocol_.background_count() != 0) engine_.progress_thread_.awake();
+      engine_.leave(nullptr);
     }
     Waiting(const Waiting&) = delete;
     Waiting& operator=(const Waiting&) = delete;
@@ -142,6 +150,7 @@ class Engine final : private PacketSink {
   Peer* on_connect(const ProcessId& process) override;
   Result<bool> connect(Peer& peer);
   unsigned poll();
+  void mark(Operation& operation);
   void choose_policy();
 
   static wire::Header header(const Context& context, const Context::Member& member,
@@ -166,6 +175,7 @@ class Engine final : private PacketSink {
   Doorbell* doorbell_ = &own_doorbell_;
   WaitPolicy policy_{};
   bool oversubscribed_ = false;
+  std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};
 };

@@ -10,9 +10,10 @@
 namespace mooncake_mpi {
 namespace {
 
-constexpr std::uint64_t kDrowsyNs = 50'000'000;
+constexpr std::uint64_t kDrowsyNs = 20'000'000;
 constexpr std::uint64_t kLookEveryNs = 1'000'000;
 constexpr std::uint64_t kIdlePollNs = 20'000;
+constexpr std::uint64_t kSleepNs = 50'000'000;
 
 }  // namespace
 
@@ -44,44 +45,55 @@ void ProgressThread::stop() {
   parked_.store(1, std::memory_order_seq_cst);
 }
 
-bool ProgressThread::needed() const noexcept {
-  return engine_.protocol_.background_count() != 0 &&
-         engine_.waiters_.load(std::memory_order_seq_cst) == 0;
+// A waiting thread does the work itself.
+bool ProgressThread::unfinished() const noexcept {
+  return engine_.waiters_.load(std::memory_order_seq_cst) == 0 && engine_.protocol_.unfinished();
+}
+
+bool ProgressThread::nobody_polls(std::uint32_t polls) const noexcept {
+  return engine_.polls_.load(std::memory_order_relaxed) == polls;
 }
 
 void ProgressThread::run() {
-  std::uint64_t last_needed = now_ns();
+  std::uint64_t last_unfinished = now_ns();
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (needed()) {
-      work();
-      last_needed = now_ns();
-    } else if (now_ns() - last_needed < kDrowsyNs) {
+    if (unfinished()) {
+      const std::uint32_t polls = engine_.polls_.load(std::memory_order_relaxed);
+      if (engine_.protocol_.background_count() == 0) {
+        linux_driver::futex_wait(parked_, 0, kLookEveryNs);
+      }
+      if (nobody_polls(polls)) work(polls);
+      last_unfinished = now_ns();
+    } else if (now_ns() - last_unfinished < kDrowsyNs) {
       linux_driver::futex_wait(parked_, 0, kLookEveryNs);
     } else {
       parked_.store(1, std::memory_order_seq_cst);
-      // Whoever counted an operation, or stopped waiting, before it could see `parked_` set is seen
-      // here; anyone later unparks.
-      if (needed()) {
+      // Whoever left something unfinished before it could see `parked_` set is seen here; anyone
+      // later unparks.
+      if (unfinished()) {
         parked_.store(0, std::memory_order_seq_cst);
-        last_needed = now_ns();
-        continue;
+      } else {
+        while (parked_.load() != 0)
+          linux_driver::futex_wait(parked_, 1, 1'000'000'000u);
       }
-      while (parked_.load() != 0)
-        linux_driver::futex_wait(parked_, 1, 1'000'000'000u);
-      last_needed = now_ns();
+      last_unfinished = now_ns();
     }
   }
 }
 
-void ProgressThread::work() {
+void ProgressThread::work(std::uint32_t polls) {
   auto poll = [this] {
     engine_.mutex_.lock_as_visitor();
     const unsigned count = engine_.poll();
     engine_.mutex_.unlock();
     return count;
   };
+  auto needed = [&] {
+    return unfinished() && !stopping_.load(std::memory_order_relaxed) &&
+           (nobody_polls(polls) || engine_.protocol_.background_count() != 0);
+  };
   std::uint64_t idle_since = now_ns();
-  while (needed() && !stopping_.load(std::memory_order_relaxed)) {
+  while (needed()) {
     if (poll() != 0) {
       idle_since = now_ns();
       continue;
@@ -91,10 +103,18 @@ void ProgressThread::work() {
         cpu_relax();
       continue;
     }
-    const std::uint32_t ticket = engine_.doorbell_->announce(true);
+    // While the program's own threads poll, only a transfer is worth a wake-up to their peers.
+    const bool transfers_only = !nobody_polls(polls);
+    engine_.mutex_.lock_as_visitor();
+    engine_.protocol_.want_room(true);
+    engine_.mutex_.unlock();
+    const std::uint32_t ticket = engine_.doorbell_->announce(transfers_only);
     engine_.barrier_.issue();
-    if (poll() == 0) linux_driver::futex_wait(engine_.doorbell_->rung, ticket, 10'000'000u);
-    engine_.doorbell_->retire(true);
+    if (poll() == 0 && needed()) {
+      linux_driver::futex_wait(engine_.doorbell_->rung, ticket, kSleepNs);
+    }
+    engine_.doorbell_->retire(transfers_only);
+    polls = transfers_only ? engine_.polls_.load(std::memory_order_relaxed) : polls;
     idle_since = now_ns();
   }
 }

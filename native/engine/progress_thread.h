@@ -9,12 +9,14 @@ namespace mooncake_mpi {
 
 class Engine;
 
-// Makes progress for large transfers while their owners compute. It is
-//   active   while there are such transfers and no thread waits (a waiting thread does the work):
-//            polls, and sleeps on the doorbell, where peers ring it for transfers only;
-//   drowsy   for a while afterwards: looks every millisecond, so that a program that posts
-//            transfer after transfer does not pay a wake-up for each;
+// Makes progress for a process whose threads are elsewhere: in a computation, or in a collective
+// operation of the MPI library while a peer waits for our answer. It is
+//   active   while something is unfinished and none of the program's threads polls or waits: polls,
+//            and sleeps on the doorbell;
+//   drowsy   for a while after the last such time: looks every millisecond, so that a program which
+//            posts one operation after the other does not pay a wake-up for each;
 //   parked   otherwise: no CPU time at all.
+// A large transfer makes it active at once, before a millisecond has gone by without a poll.
 class ProgressThread {
  public:
   explicit ProgressThread(Engine& engine) noexcept : engine_(engine) {}
@@ -22,7 +24,8 @@ class ProgressThread {
   ProgressThread(const ProgressThread&) = delete;
   ProgressThread& operator=(const ProgressThread&) = delete;
 
-  // There is work in the background. Starts the thread at the first call; a load when it is awake.
+  // Something is unfinished and its owner goes on. Starts the thread at the first call; a load when
+  // it is awake.
   void awake() {
     if (parked_.load(std::memory_order_seq_cst) != 0) [[unlikely]]
       unpark();
@@ -32,8 +35,9 @@ class ProgressThread {
  private:
   void unpark();
   void run();
-  void work();
-  bool needed() const noexcept;
+  void work(std::uint32_t polls);
+  bool unfinished() const noexcept;
+  bool nobody_polls(std::uint32_t polls) const noexcept;
 
   Engine& engine_;
   std::mutex mutex_;  // guards thread_

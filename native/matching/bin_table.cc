@@ -17,7 +17,8 @@ BinTable::BinTable(uint64_t seed) : slots_(kFirstSlots), mask_(kFirstSlots - 1),
 Bin& BinTable::insert(uint64_t key) {
   if (2 * (used_ + 1) > slots_.size()) make_room();
   Bin* bin = allocate();
-  place({key, bin});
+  last_ = {key, bin};
+  place(last_);
   ++used_;
   return *bin;
 }
@@ -40,6 +41,7 @@ void BinTable::rebuild(size_t slot_count) {
   std::vector<Slot> grown(slot_count > slots_.size() ? slot_count : 0);
   live_.clear();
   live_.reserve(used_);
+  last_ = {};
 
   for (const Slot& slot : slots_) {
     if (slot.bin == nullptr) continue;

@@ -29,12 +29,16 @@ class BinTable {
   explicit BinTable(uint64_t seed);
 
   // The bin of (source, tag), or nullptr when there is none.
-  Bin* find(int32_t source, int32_t tag) const {
+  Bin* find(int32_t source, int32_t tag) {
     const uint64_t key = make_key(source, tag);
+    if (key == last_.key && last_.bin != nullptr) return last_.bin;
     for (size_t at = hash(key);; ++at) {
       const Slot& slot = slots_[at & mask_];
-      if (slot.key == key && slot.bin != nullptr) return slot.bin;
       if (slot.bin == nullptr) return nullptr;
+      if (slot.key == key) {
+        last_ = slot;
+        return slot.bin;
+      }
     }
   }
 
@@ -78,7 +82,7 @@ class BinTable {
                                static_cast<uint64_t>(product));
   }
 
-  Bin& insert(uint64_t key);
+  [[gnu::noinline]] Bin& insert(uint64_t key);
   void make_room();
   void rebuild(size_t slot_count);
   void place(const Slot& slot);
@@ -89,6 +93,7 @@ class BinTable {
 
   std::vector<Slot> slots_;
   std::vector<Slot> live_;  // used while rebuilding only
+  Slot last_;               // found last: a message and its receive look for the same bin
   size_t mask_;
   uint64_t seed_;
   size_t used_ = 0;

@@ -29,7 +29,8 @@ uint64_t Matcher::random_seed() {
 
 Unexpected* Matcher::post(Posted& receive) {
   const Selection selected = selection(receive.source, receive.tag);
-  if (!indexed_[selected]) build_index(selected);
+  if (!indexed_[selected]) [[unlikely]]
+    build_index(selected);
   Bin& bin = bins_.get(receive.source, receive.tag);
   if (!bin.unexpected.empty()) {
     Unexpected& message = message_of(bin.unexpected.front(), selected);
@@ -40,23 +41,21 @@ Unexpected* Matcher::post(Posted& receive) {
   receive.append_to(bin.posted);
   ++posted_count_;
   ++posted_of_[selected];
-  if (selected != kExact) ++wildcards_posted_;
   return nullptr;
 }
 
 Posted* Matcher::arrive(int32_t source, int32_t tag) {
-  if (posted_count_ == 0) return nullptr;
   Posted* oldest = nullptr;
   if (posted_of_[kExact] != 0) {
     const Bin* bin = bins_.find(source, tag);
     if (bin != nullptr && !bin->posted.empty()) oldest = &Posted::entry(bin->posted.front());
   }
-  if (wildcards_posted_ != 0) oldest = older_wildcard(oldest, source, tag);
+  if (posted_count_ != posted_of_[kExact]) oldest = older_wildcard(oldest, source, tag);
   if (oldest != nullptr) unlink(*oldest);
   return oldest;
 }
 
-Posted* Matcher::older_wildcard(Posted* best, int32_t source, int32_t tag) const {
+Posted* Matcher::older_wildcard(Posted* best, int32_t source, int32_t tag) {
   const auto consider = [&](Selection selected, int32_t bin_source, int32_t bin_tag) {
     if (posted_of_[selected] == 0) return;
     const Bin* bin = bins_.find(bin_source, bin_tag);
@@ -75,7 +74,6 @@ void Matcher::unlink(Posted& receive) {
   receive.QueueLink::unlink();
   --posted_count_;
   --posted_of_[selected];
-  if (selected != kExact) --wildcards_posted_;
 }
 
 bool Matcher::cancel(Posted& receive) {
@@ -88,7 +86,10 @@ void Matcher::enqueue(Unexpected& message) {
   message.sequence_ = next_sequence_++;
   link(message, kExact);
   ++unexpected_count_;
-  if (!indexed_for_wildcards_) return;
+  if (indexed_for_wildcards_) link_for_wildcards(message);
+}
+
+void Matcher::link_for_wildcards(Unexpected& message) {
   try {
     for (const Selection selected : {kSourceWild, kTagWild, kBothWild}) {
       if (indexed_[selected]) link(message, selected);
@@ -102,7 +103,8 @@ void Matcher::enqueue(Unexpected& message) {
 Unexpected* Matcher::find(int32_t source, int32_t tag) {
   if (unexpected_count_ == 0) return nullptr;
   const Selection selected = selection(source, tag);
-  if (!indexed_[selected]) build_index(selected);
+  if (!indexed_[selected]) [[unlikely]]
+    build_index(selected);
   const Bin* bin = bins_.find(source, tag);
   if (bin == nullptr || bin->unexpected.empty()) return nullptr;
   return &message_of(bin->unexpected.front(), selected);

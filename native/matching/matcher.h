@@ -134,10 +134,11 @@ class Matcher {
   // The Unexpected that `link` is the hook of, for a list of bins with `selection`.
   static Unexpected& message_of(QueueLink& link, Selection selection);
 
-  Posted* older_wildcard(Posted* best, int32_t source, int32_t tag) const;
+  Posted* older_wildcard(Posted* best, int32_t source, int32_t tag);
   void unlink(Posted& receive);
   void link(Unexpected& message, Selection selection);
-  void build_index(Selection selection);
+  void link_for_wildcards(Unexpected& message);
+  [[gnu::cold, gnu::noinline]] void build_index(Selection selection);
 
   std::vector<Posted*> posted_in_order() const;
   std::vector<Unexpected*> unexpected_in_order() const;
@@ -145,7 +146,6 @@ class Matcher {
   BinTable bins_;
   size_t posted_count_ = 0;
   size_t unexpected_count_ = 0;
-  size_t wildcards_posted_ = 0;
   bool indexed_for_wildcards_ = false;
   // Of each selection: receives posted, and whether messages are listed for it.
   std::array<size_t, kSelections> posted_of_{};

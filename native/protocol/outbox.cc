@@ -21,6 +21,7 @@ void Protocol::queue(Peer& peer, OutboxEntry entry) {
   if (!peer.in_outbox_list) {
     peer.in_outbox_list = true;
     peers_with_outbox_.push_back(&peer);
+    add(queued_peers_, 1);
   }
 }
 
@@ -65,6 +66,8 @@ unsigned Protocol::advance() {
       if (peer->outbox.empty()) peer->in_outbox_list = false;
       return peer->outbox.empty();
     });
+    queued_peers_.store(static_cast<std::uint32_t>(peers_with_outbox_.size()),
+                        std::memory_order_relaxed);
   }
   if (!work_.empty()) [[unlikely]] {
     work_.for_each([&](Operation& operation) {

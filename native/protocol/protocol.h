@@ -62,14 +62,20 @@ class Protocol {
   // A handle outside the engine lets go of the operation.
   void release(Operation& operation);
 
-  // Operations that go on while their owner computes; the count may be read without the lock.
+  // The progress thread serves these operations at once, not when it next looks.
   void mark_background(Operation& operation) noexcept {
     if (operation.stage == Operation::Stage::kDone || operation.background) return;
     operation.background = true;
-    background_.fetch_add(1, std::memory_order_relaxed);
+    add(background_, 1);
   }
+  // These may be read without the lock. Unfinished: somebody, here or in a peer, may depend on this
+  // process making progress.
   std::uint32_t background_count() const noexcept {
     return background_.load(std::memory_order_relaxed);
+  }
+  bool unfinished() const noexcept {
+    return active_.load(std::memory_order_relaxed) != 0 ||
+           queued_peers_.load(std::memory_order_relaxed) != 0;
   }
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload);
@@ -90,6 +96,12 @@ class Protocol {
   const ProtocolLimits& limits() const noexcept { return limits_; }
 
  private:
+  // Written under the lock only, so that no atomic read-modify-write is needed.
+  static void add(std::atomic<std::uint32_t>& count, std::int32_t change) noexcept {
+    count.store(count.load(std::memory_order_relaxed) + static_cast<std::uint32_t>(change),
+                std::memory_order_relaxed);
+  }
+
   // outbox.cc
   bool send_or_queue(Peer& peer, const wire::Header& header, Bytes payload);
   template <class Payload>
@@ -138,6 +150,8 @@ class Protocol {
   std::vector<Peer*> peers_with_outbox_;
   std::uint32_t next_job_generation_ = 1;
   std::atomic<std::uint32_t> background_{0};
+  std::atomic<std::uint32_t> active_{0};        // operations that are not done
+  std::atomic<std::uint32_t> queued_peers_{0};  // the size of peers_with_outbox_
 };
 
 // What an unmatched eager message costs its receiver besides its bytes.

@@ -103,11 +103,13 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
 
 void Protocol::start_receive(Operation& receive, MatchChannel channel) {
   receive.stage = Stage::kPosted;
+  add(active_, 1);
   Unexpected* match = receive.context->matcher(channel).post(receive);
   if (match != nullptr) accept_message(receive, static_cast<UnexpectedMessage&>(*match));
 }
 
 void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& message) {
+  add(active_, 1);
   accept_message(receive, message);
 }
 

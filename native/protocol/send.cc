@@ -32,6 +32,7 @@ bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer
 
 void Protocol::start_send(Operation& send, bool synchronous) {
   Peer& peer = *send.peer;
+  add(active_, 1);
   send.header.kind = synchronous ? wire::Kind::kEagerSync : wire::Kind::kEager;
   send.stage = Stage::kQueued;
   if (peer.failure != Error::kNone) {
@@ -122,7 +123,8 @@ void Protocol::complete(Operation& operation, Error error) {
   }
   if (operation.completion.error == Error::kNone) operation.completion.error = error;
   operation.stage = Stage::kDone;
-  if (operation.background) background_.fetch_sub(1, std::memory_order_relaxed);
+  add(active_, -1);
+  if (operation.background) add(background_, -1);
   if (operation.on_complete != nullptr)
     operation.on_complete(operation, operation.on_complete_argument);
   if (!operation.owned) {
