@@ -1,0 +1,167 @@
+"""Jobs end cleanly however their processes do."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from jobs import kill_all, run, start
+
+EXCHANGE = """
+import sys, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+rank, size = comm.rank, comm.size
+into = np.zeros(300_000)
+send = comm.Isend(np.full(into.size, float(rank)), (rank + 1) % size, 1)
+comm.Recv(into, (rank - 1) % size, 1)
+send.Wait()
+assert (into == (rank - 1) % size).all()
+"""
+
+ENDINGS = {
+    "end of the program": "",
+    "Finalize": "MPI.Finalize()",
+    "sys.exit": "sys.exit(0)",
+    "SystemExit of None": "raise SystemExit",
+    "a freed duplicate": "comm.Dup().Free()",
+    "a duplicate that is not freed": "kept = comm.Dup()",
+    "a pending receive": "request = comm.Irecv(into, rank, 77)",
+    "a pending persistent request": "p = comm.Recv_init(into, rank, 7); p.Start()",
+    "a message that nobody receives": "comm.Isend(np.zeros(3), (rank + 1) % size, 55)",
+    "a daemon thread that waits": (
+        "import threading; threading.Thread(target=comm.Recv, args=(into, rank, 9), daemon=True).start();"
+        "time.sleep(0.05)"
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("way", ["script", "run"])
+def test_a_job_ends_with_status_zero_and_says_nothing(program, way, ending):
+    path = program(EXCHANGE + ENDINGS[ending] + "\n")
+    arguments = ["-m", "mooncake_mpi", "run", path] if way == "run" else [path]
+    outcome = run(3, *arguments)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output == ""
+
+
+def test_messages_sent_just_before_the_end_arrive(program):
+    path = program("""
+import sys, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+if comm.rank == 0:
+    for turn in range(1000):
+        comm.Send(np.full(30, turn), 1, 1)
+    comm.send({"last": list(range(1000))}, 1, 2)
+    sys.exit(0)
+time.sleep(0.5)
+into = np.zeros(30, int)
+for turn in range(1000):
+    comm.Recv(into, 0, 1)
+    assert (into == turn).all()
+assert comm.recv(source=0, tag=2) == {"last": list(range(1000))}
+print("received")
+""")
+    outcome = run(2, path)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.strip() == "received"
+
+
+def test_a_large_isend_that_was_not_waited_for_is_finished_by_finalize(program):
+    path = program("""
+import time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+if comm.rank == 0:
+    comm.Isend(np.arange(1_000_000), 1, 1)
+else:
+    time.sleep(0.3)
+    into = np.zeros(1_000_000, int)
+    comm.Recv(into, 0, 1)
+    assert (into == np.arange(1_000_000)).all()
+    print("received")
+""")
+    outcome = run(2, path)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.strip() == "received"
+
+
+def test_an_unhandled_exception_ends_the_job_with_its_traceback(program):
+    path = program("""
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+if comm.rank == 1:
+    raise RuntimeError("the reason")
+comm.Recv(bytearray(1), 1)
+""")
+    outcome = run(3, "-m", "mooncake_mpi", "run", path, timeout=30)
+    assert outcome.returncode != 0
+    assert "Traceback (most recent call last)" in outcome.output
+    assert "RuntimeError: the reason" in outcome.output
+    assert outcome.seconds < 20
+
+
+@pytest.mark.parametrize("status", ["3", "'a reason'"])
+def test_an_exit_with_a_status_ends_the_job_with_it(program, status):
+    path = program(f"""
+import sys
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+if comm.rank == 0:
+    sys.exit({status})
+comm.recv(source=0)
+""")
+    outcome = run(2, "-m", "mooncake_mpi", "run", path, timeout=30)
+    assert outcome.returncode == (3 if status == "3" else 1)
+    if status != "3":
+        assert "a reason" in outcome.output
+
+
+SHARED = Path("/dev/shm")
+# The MPI libraries' own files are theirs to remove.
+LIBRARIES = ("vader_segment", "sm_segment", "mpich", "osc", "psm", "ompi", "pmix", "prte", "hwloc")
+
+
+def shared_files():
+    names = os.listdir(SHARED) if SHARED.exists() else []
+    return {name for name in names if not name.startswith(LIBRARIES)}
+
+
+def test_sigkill_of_the_whole_job_leaves_nothing_in_shared_memory(program, tmp_path):
+    path = program(f"""
+import pathlib, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+big = np.zeros(8_000_000, np.uint8)
+pathlib.Path({str(tmp_path)!r}, f"ready-{{comm.rank}}").touch()
+turn = 0
+while True:
+    peer = (comm.rank + 1) % comm.size
+    comm.Sendrecv(big[: 10 ** (turn % 7)], peer, 0, big.copy(), MPI.ANY_SOURCE, 0)
+    turn += 1
+""")
+    before = shared_files()
+    process, output = start(3, path)
+    with output:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.glob("ready-*"))) < 3:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, output.seek(0) or output.read()
+            time.sleep(0.02)
+        time.sleep(0.3)
+        kill_all(process)
+    assert shared_files() <= before
+
+
+def test_a_normal_end_leaves_nothing_in_shared_memory(program):
+    before = shared_files()
+    run(3, program(EXCHANGE))
+    assert shared_files() <= before

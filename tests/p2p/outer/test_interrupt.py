@@ -1,0 +1,50 @@
+"""Ctrl-C from outside reaches a rank that is blocked in a receive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from jobs import kill_all, start
+
+PROGRAM = """
+import os, pathlib, time
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+folder = pathlib.Path({folder!r})
+if comm.rank == 1:
+    (folder / "pid").write_text(str(os.getpid()))
+    try:
+        {call}
+    except KeyboardInterrupt:
+        (folder / "answered").write_text(str(time.monotonic()))
+    comm.send("over", 0)
+else:
+    assert comm.recv(source=1) == "over"
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["comm.Recv(bytearray(8), 0, 1)", "comm.recv(source=0)", "comm.Ssend(bytes(10_000_000), 0, 99)"],
+)
+def test_a_blocked_call_raises_keyboard_interrupt_within_100_ms(program, tmp_path, call):
+    path = program(PROGRAM.format(folder=str(tmp_path), call=call))
+    process, output = start(2, path)
+    with output:
+        try:
+            deadline = time.monotonic() + 30
+            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.5)
+            sent = time.monotonic()
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGINT)
+            returncode = process.wait(20)
+            output.seek(0)
+            assert returncode == 0, output.read()
+        finally:
+            kill_all(process)
+    assert float((tmp_path / "answered").read_text()) - sent < 0.1

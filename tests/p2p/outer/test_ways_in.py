@@ -1,0 +1,76 @@
+"""Three ways in: a wrapped communicator, our MPI module, and an unmodified mpi4py program."""
+
+from __future__ import annotations
+
+import pytest
+from jobs import run
+
+UNMODIFIED = """
+import sys
+import numpy as np
+from mpi4py import MPI
+import mpi4py.MPI
+assert mpi4py.MPI is MPI
+comm = MPI.COMM_WORLD
+rank, size = comm.Get_rank(), comm.Get_size()
+into = np.zeros(1000)
+request = comm.Irecv(into, MPI.ANY_SOURCE, MPI.ANY_TAG)
+comm.Send(np.full(1000, float(rank)), (rank + 1) % size, 3)
+status = MPI.Status()
+MPI.Request.Waitall([request], [status])
+assert status.source == (rank - 1) % size
+assert (into == status.source).all()
+everyone = comm.gather(type(comm).__module__)
+if rank == 0:
+    print(*sorted(set(everyone)), *sys.argv[1:], __name__)
+"""
+
+
+def test_an_unmodified_script_runs_on_the_engine_with_its_arguments(program):
+    outcome = run(3, "-m", "mooncake_mpi", "run", program(UNMODIFIED), "--option", "value")
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["mooncake_mpi.intracomm", "--option", "value", "__main__"]
+
+
+def test_an_unmodified_module_runs_on_the_engine(program, tmp_path):
+    program(UNMODIFIED)
+    outcome = run(
+        2, "-m", "mooncake_mpi", "run", "-m", "program", "x", environment={"PYTHONPATH": str(tmp_path)}
+    )
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["mooncake_mpi.intracomm", "x", "__main__"]
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_a_library_wraps_a_communicator_that_its_caller_uses_too(program, ranks):
+    path = program("""
+from mpi4py import MPI
+import mooncake_mpi
+assert MPI.COMM_WORLD.__class__ is MPI.Intracomm
+comm = mooncake_mpi.Intracomm(MPI.COMM_WORLD)
+assert isinstance(comm, MPI.Intracomm)
+rank, size = comm.rank, comm.size
+theirs = MPI.COMM_WORLD.isend("library", (rank + 1) % size, 1)
+ours = comm.isend("engine", (rank + 1) % size, 1)
+assert comm.recv(source=(rank - 1) % size, tag=1) == "engine"
+assert MPI.COMM_WORLD.recv(source=(rank - 1) % size, tag=1) == "library"
+ours.wait(), theirs.wait()
+assert comm.allreduce(1) == size
+""")
+    outcome = run(ranks, path)
+    assert outcome.returncode == 0, outcome.output
+
+
+def test_our_module_replaces_mpi4pys_in_one_import(program):
+    path = program(UNMODIFIED.replace("from mpi4py import MPI\nimport mpi4py.MPI\nassert mpi4py.MPI is MPI",
+                                      "from mooncake_mpi import MPI"))
+    outcome = run(2, path)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["mooncake_mpi.intracomm", "__main__"]
+
+
+def test_a_bad_setting_ends_the_program_with_one_line_that_names_it(program):
+    outcome = run(1, program("from mooncake_mpi import MPI\nMPI.COMM_WORLD.Barrier()\n"),
+                  environment={"MOONCAKE_MPI_EAGER_LIMIT": "many"})
+    assert outcome.returncode != 0
+    assert "MOONCAKE_MPI_EAGER_LIMIT" in outcome.output
