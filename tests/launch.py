@@ -26,6 +26,7 @@ from launch_ranks import RankState, write_report
 from launch_stacks import dump_stacks
 
 POLL_SECONDS = 0.1
+HANGS = ("still running", "no rank made progress")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -55,9 +56,9 @@ def verdict_now(options: argparse.Namespace, ranks: list[RankState], started: fl
     """Say why the job must be stopped now, or None."""
     now = time.monotonic()
     if now - started > options.timeout:
-        return f"still running at its deadline of {options.timeout:g} s"
+        return f"{HANGS[0]} at its deadline of {options.timeout:g} s"
     if now - max(started, *(rank.changed_at for rank in ranks)) > options.stall:
-        return f"no rank made progress for {options.stall:g} s"
+        return f"{HANGS[1]} for {options.stall:g} s"
     for rank in ranks:
         for test, failed_at in rank.failed_at.items():
             stuck = [other.rank for other in ranks if not other.has_left(test)]
@@ -76,8 +77,10 @@ def watch(options: argparse.Namespace, job: Job, ranks: list[RankState]) -> str 
             rank.read()
         reason = verdict_now(options, ranks, started)
         if reason is not None:
-            print(f"launch: {reason}", flush=True)
-            if not any(rank.failed_at for rank in ranks):
+            print(f"\nlaunch: {reason}", flush=True)
+            for rank in ranks:
+                print(f"   rank {rank.rank} {rank.whereabouts()}", flush=True)
+            if reason.startswith(HANGS):
                 dump_stacks(job.folder, [(rank.rank, rank.pid()) for rank in ranks])
             return reason
         time.sleep(POLL_SECONDS)

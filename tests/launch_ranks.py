@@ -59,6 +59,14 @@ class RankState:
         """Whether this rank is no more in `test`, or does not run it at all."""
         return self.current != test or self.result is not None
 
+    def whereabouts(self) -> str:
+        """Where the rank is, in words."""
+        if self.result is not None:
+            return f"ended with {self.result}"
+        if self.current is not None:
+            return f"is in {self.current}"
+        return f"is in no test, after {len(self.outcomes)}"
+
     def pid(self) -> int | None:
         """The rank's process, once it has said so."""
         path = self._folder / f"rank-{self.rank}.pid"
