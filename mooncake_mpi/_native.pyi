@@ -72,6 +72,7 @@ def set_hooks(
     wait_all: Callable[..., Any],
     request_type: type,
     persistent_type: type,
+    status_type: type,
 ) -> None:
     """Set the package's callables and request classes."""
 

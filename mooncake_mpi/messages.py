@@ -46,6 +46,45 @@ class Message:
             raise ValueError("cannot pickle a message that is not received")
         return "MESSAGE_NO_PROC" if self._no_proc else "MESSAGE_NULL"
 
+    @property
+    def handle(self) -> int:
+        """A number that no other live message has; the library's for the null message."""
+        return id(self) if self else MPI.MESSAGE_NULL.handle
+
+    def toint(self) -> int:
+        """The library's number of the null message.
+
+        Raises:
+            Error: ``ERR_REQUEST``, the message is one of the engine's: no library knows it.
+        """
+        if self:
+            raise make_error("ERR_REQUEST", "a message of the engine has no handle in the library")
+        return MPI.MESSAGE_NULL.toint()
+
+    def py2f(self) -> int:
+        """As :meth:`toint`, the Fortran handle."""
+        self.toint()
+        return MPI.MESSAGE_NULL.py2f()
+
+    @classmethod
+    def fromhandle(cls, handle: int) -> Message | MPI.Message:
+        """The library's message of that handle."""
+        return cls._of_library(MPI.Message.fromhandle(handle))
+
+    @classmethod
+    def fromint(cls, arg: int, /) -> Message | MPI.Message:
+        """The library's message of that number."""
+        return cls._of_library(MPI.Message.fromint(arg))
+
+    @classmethod
+    def f2py(cls, arg: int) -> Message | MPI.Message:
+        """The library's message of that Fortran handle."""
+        return cls._of_library(MPI.Message.f2py(arg))
+
+    @classmethod
+    def _of_library(cls, message: MPI.Message) -> Message | MPI.Message:
+        return message if message else cls()
+
     def free(self) -> None:
         """Do nothing: a message is freed by receiving it."""
 

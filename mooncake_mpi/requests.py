@@ -27,7 +27,7 @@ _WAIT_SLICE_MS = 50
 class _RequestType(type):
     """Makes requests of the MPI library instances of the class that replaces theirs."""
 
-    _library: type
+    _library: Any
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return super().__instancecheck__(instance) or (
@@ -66,7 +66,45 @@ class Request(_native.Request, metaclass=_RequestType):
     @property
     def handle(self) -> int:
         """A number that no other live request has."""
-        return id(self) if self else 0
+        return id(self) if self else MPI.REQUEST_NULL.handle
+
+    def toint(self) -> int:
+        """The library's number of the null request.
+
+        Raises:
+            Error: ``ERR_REQUEST``, the request is one of the engine's: no library knows it.
+        """
+        if self:
+            raise make_error("ERR_REQUEST", "a request of the engine has no handle in the library")
+        return MPI.REQUEST_NULL.toint()
+
+    def py2f(self) -> int:
+        """As :meth:`toint`, the Fortran handle."""
+        self.toint()
+        return MPI.REQUEST_NULL.py2f()
+
+    @classmethod
+    def fromhandle(cls, handle: int) -> AnyRequest:
+        """The library's request of that handle."""
+        return cls._of_library(cls._library.fromhandle(handle))
+
+    @classmethod
+    def fromint(cls, arg: int, /) -> AnyRequest:
+        """The library's request of that number."""
+        return cls._of_library(cls._library.fromint(arg))
+
+    @classmethod
+    def f2py(cls, arg: int) -> AnyRequest:
+        """The library's request of that Fortran handle."""
+        return cls._of_library(cls._library.f2py(arg))
+
+    @classmethod
+    def _of_library(cls, request: MPI.Request) -> AnyRequest:
+        return request if request else cls()
+
+    def cancel(self) -> None:
+        """As :meth:`Cancel`."""
+        self.Cancel()
 
     def free(self) -> None:
         """Free the request unless it is null."""
@@ -207,6 +245,26 @@ class Prequest(Request):
         for request in requests:
             request.Start()
 
+    def Pready(self, partition: int) -> None:
+        """Only for a partitioned send; so are the other methods of this kind.
+
+        Raises:
+            Error: ``ERR_REQUEST``, the request is not partitioned.
+        """
+        raise _not_partitioned()
+
+    def Pready_range(self, partition_low: int, partition_high: int) -> None:
+        """See :meth:`Pready`."""
+        raise _not_partitioned()
+
+    def Pready_list(self, partitions: Sequence[int]) -> None:
+        """See :meth:`Pready`."""
+        raise _not_partitioned()
+
+    def Parrived(self, partition: int) -> bool:
+        """Only for a partitioned receive, see :meth:`Pready`."""
+        raise _not_partitioned()
+
 
 class Driver(Protocol):
     """What a :class:`CompositeRequest` completes."""
@@ -335,6 +393,5 @@ def wait_all_hook(
     return True
 
 
-def request_error(message: str) -> Error:
-    """An ``ERR_REQUEST`` with its reason."""
-    return make_error("ERR_REQUEST", message)
+def _not_partitioned() -> Error:
+    return make_error("ERR_REQUEST", "invalid request: it is not partitioned")

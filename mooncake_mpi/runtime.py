@@ -90,6 +90,7 @@ def _start() -> None:
         requests.wait_all_hook,
         requests.Request,
         requests.Prequest,
+        MPI.Status,
     )
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)

@@ -50,7 +50,8 @@ void finalize() {
 }
 
 void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
-               nb::callable wait_all, nb::object request_type, nb::object persistent_type) {
+               nb::callable wait_all, nb::object request_type, nb::object persistent_type,
+               nb::object status_type) {
   Hooks& hooks = runtime().hooks;
   hooks.resolve = resolve.release().ptr();
   hooks.fill_status = fill_status.release().ptr();
@@ -58,6 +59,7 @@ void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable rais
   hooks.wait_all = wait_all.release().ptr();
   hooks.request_type = request_type.release().ptr();
   hooks.persistent_type = persistent_type.release().ptr();
+  hooks.status_type = status_type.release().ptr();
 }
 
 void install(nb::type_object type, Py_ssize_t slot_offset) {
@@ -104,9 +106,9 @@ NB_MODULE(_native, m) {
         nb::sig("def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
                 "raise_error: Callable[[str, str], Any], wait_all: Callable[..., Any], "
                 "request_type: type, "
-                "persistent_type: type) -> None"),
+                "persistent_type: type, status_type: type) -> None"),
         "resolve"_a, "fill_status"_a, "raise_error"_a, "wait_all"_a, "request_type"_a,
-        "persistent_type"_a, "Set the package's callables and request classes.");
+        "persistent_type"_a, "status_type"_a, "Set the package's callables and request classes.");
   m.def(
       "set_constants",
       [](int proc_null, int any_source, int any_tag, nb::dict error_classes) {

@@ -122,6 +122,7 @@ nb::object post_recv_any_size(Communicator& communicator, int source, int tag, i
 }
 
 nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::object status) {
+  require(check_status(status.ptr()));
   check_receive(communicator, source, tag, MatchChannel::kMessages);
   if (source == runtime().constants.proc_null) {
     require(fill_status(status.ptr(), proc_null_completion()));
@@ -185,6 +186,7 @@ nb::object message_recv(MatchedMessage& matched, nb::object buf) {
 }
 
 nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
+  require(check_status(status.ptr()));
   Operation* operation =
       runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
   BufferView view;

@@ -47,7 +47,7 @@ Operation& post(const ReceiveCall& call) {
 bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* const* args,
                    Py_ssize_t nargs, PyObject* kwnames, ReceiveCall& call, PyObject*& status) {
   Signature<3>::Values values;
-  if (!signature.parse(args, nargs, kwnames, values)) return false;
+  if (!signature.parse(args, nargs, kwnames, values) || !check_status(values[2])) return false;
   status = values[2];
   const Constants& constants = runtime().constants;
   if (!to_int(values[0], constants.any_source, call.source)) return false;
@@ -102,7 +102,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
 
 PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Signature<4>::Values values;
-  if (!kRecv.parse(args, nargs, kwnames, values)) return nullptr;
+  if (!kRecv.parse(args, nargs, kwnames, values) || !check_status(values[3])) return nullptr;
   ReceiveCall call;
   if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
   if (call.proc_null) {
@@ -125,7 +125,7 @@ PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
 PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
                         PyObject* kwnames) {
   Signature<7>::Values values;
-  if (!kSendrecv.parse(args, nargs, kwnames, values)) return nullptr;
+  if (!kSendrecv.parse(args, nargs, kwnames, values) || !check_status(values[6])) return nullptr;
   ReceiveCall receive;
   int dest = 0;
   int send_tag = 0;

@@ -76,7 +76,7 @@ PyObject* end(RequestObject& request, PyObject* status) {
 
 PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Signature<1>::Values values;
-  if (!kWait.parse(args, nargs, kwnames, values)) return nullptr;
+  if (!kWait.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
   if (request.state == State::kActive &&
       !wait_until([&] { return request.state != State::kActive || is_complete(request); })) {
@@ -87,7 +87,7 @@ PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
 
 PyObject* test(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Signature<1>::Values values;
-  if (!kTest.parse(args, nargs, kwnames, values)) return nullptr;
+  if (!kTest.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
   if (request.state == State::kActive && !is_complete(request)) {
     runtime().engine->progress();
@@ -98,7 +98,7 @@ PyObject* test(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
 
 PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   Signature<1>::Values values;
-  if (!kGetStatus.parse(args, nargs, kwnames, values)) return nullptr;
+  if (!kGetStatus.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
   Completion completion = empty_completion();
   if (request.state == State::kActive) {

@@ -39,6 +39,15 @@ PyObject* raise_error(Error error, const char* message) {
   return raise_error(error_name(error).data(), message);
 }
 
+bool check_status(PyObject* status) {
+  if (status == nullptr || status == Py_None) return true;
+  auto* expected = reinterpret_cast<PyTypeObject*>(runtime().hooks.status_type);
+  if (PyObject_TypeCheck(status, expected)) return true;
+  PyErr_Format(PyExc_TypeError, "Argument 'status' has incorrect type (expected %R, got %R)",
+               expected, Py_TYPE(status));
+  return false;
+}
+
 bool fill_status(PyObject* status, const Completion& completion) {
   if (status == nullptr || status == Py_None) return true;
   PyObject* result = PyObject_CallFunction(

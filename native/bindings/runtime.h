@@ -19,6 +19,7 @@ struct Hooks {
   PyObject* wait_all = nullptr;
   PyObject* request_type = nullptr;
   PyObject* persistent_type = nullptr;
+  PyObject* status_type = nullptr;
 };
 
 // Values that MPI libraries choose differently.
@@ -52,6 +53,8 @@ Runtime& runtime() noexcept;
 PyObject* raise_error(Error error, const char* message);
 PyObject* raise_error(const char* name, const char* message);
 
+// Whether an argument is an mpi4py Status, None or not given; false with TypeError raised.
+bool check_status(PyObject* status);
 // Fills an mpi4py Status; false with a Python error set. `status` may be nullptr or None.
 bool fill_status(PyObject* status, const Completion& completion);
 

@@ -169,6 +169,7 @@ def test_a_message_left_in_a_freed_communicator_does_not_appear_in_the_next(comm
     child.Free()
     following = comm.Dup()
     assert following.Iprobe() is False
+    quiet_barrier()
     request = following.Isend(pattern(16, 2), dest, 1)
     into = np.zeros(16, np.uint8)
     following.Recv(into, source, 1)
