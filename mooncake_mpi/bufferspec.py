@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NOTHING = Memory(0, 0, "B", None)
 _LONGEST = 2**63 - 1
+_FIRST_ADDRESS = 4096  # no process has memory below
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def place(elements: Elements, writable: bool) -> Placed:
     """The bytes of ``elements``: where they lie if they are contiguous, else a packed copy.
 
     Raises:
-        MPI.Exception: ``ERR_TYPE``, a null or uncommitted datatype.
+        MPI.Exception: ``ERR_TYPE``, a null or uncommitted datatype; ``ERR_BUFFER``, no address.
         ValueError: the elements reach beyond the buffer's memory.
     """
     address, count, datatype = elements.address, elements.count, elements.datatype
@@ -131,6 +132,8 @@ def place(elements: Elements, writable: bool) -> Placed:
         raise ValueError(f"message: {count} elements of {layout.size} bytes are too many")
     first = address + layout.true_lower_bound + min(0, (count - 1) * layout.extent)
     end = first + abs((count - 1) * layout.extent) + layout.true_extent
+    if 0 <= first < _FIRST_ADDRESS:
+        raise_error("ERR_BUFFER", "message: MPI.BOTTOM needs a datatype of absolute addresses")
     _check_bounds(elements, first, end)
     start = layout.run_start(count)
     if start is not None:

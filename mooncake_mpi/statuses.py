@@ -23,7 +23,7 @@ def fill_status(
     """Set every field of ``status``.
 
     The unbound methods keep a user's subclass of ``MPI.Status`` out of the way, as a C library
-    that writes the structure would.
+    that writes the structure would; they do not look at the type of their first argument.
 
     Args:
         status: filled in place.
@@ -36,6 +36,7 @@ def fill_status(
     Raises:
         TypeError: ``status`` is not an ``MPI.Status``.
     """
+    _check(status)
     _set_source(status, source)
     _set_tag(status, tag)
     _set_error(status, error)
@@ -50,4 +51,10 @@ def fill_empty(status: MPI.Status) -> None:
 
 def fill_error(status: MPI.Status, error: Error) -> None:
     """Keep ``status`` but for its error field, which names ``error``'s class."""
+    _check(status)
     _set_error(status, error.Get_error_class())
+
+
+def _check(status: MPI.Status) -> None:
+    if not isinstance(status, MPI.Status):
+        raise TypeError(f"status must be an MPI.Status, not {type(status).__name__}")

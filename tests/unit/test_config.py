@@ -1,0 +1,70 @@
+"""Settings come from the environment, and a bad one is named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mooncake_mpi.config import VARIABLES, Config, ConfigError, load
+
+
+def test_nothing_set_leaves_every_choice_to_the_engine():
+    assert load({}) == Config()
+    assert load({}).as_dict() == {"lanes": ""}
+
+
+def test_every_setting_has_a_variable():
+    assert set(VARIABLES) == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_what_is_set_is_passed_on():
+    config = load(
+        {
+            "MOONCAKE_MPI_EAGER_LIMIT": "64 KiB",
+            "MOONCAKE_MPI_CMA": "0",
+            "MOONCAKE_MPI_SPIN_US": "20",
+            "MOONCAKE_MPI_UNEXPECTED_LIMIT": "2M",
+            "MOONCAKE_MPI_PROGRESS_THREAD": "off",
+            "MOONCAKE_MPI_LANES": "shm, self",
+        }
+    )
+    assert config.as_dict() == {
+        "eager_limit_bytes": 65536,
+        "cma": False,
+        "spin_us": 20,
+        "unexpected_limit_bytes": 2 << 20,
+        "progress_thread": False,
+        "lanes": "shm, self",
+    }
+    assert config.lane_names() == ("shm", "self")
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load({}).cma = False
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MOONCAKE_MPI_EAGER_LIMIT", "much"),
+        ("MOONCAKE_MPI_EAGER_LIMIT", "-1"),
+        ("MOONCAKE_MPI_CMA", "maybe"),
+        ("MOONCAKE_MPI_SPIN_US", "1.5"),
+        ("MOONCAKE_MPI_SPIN_US", "-3"),
+        ("MOONCAKE_MPI_UNEXPECTED_LIMIT", "4 XiB"),
+        ("MOONCAKE_MPI_PROGRESS_THREAD", "2"),
+        ("MOONCAKE_MPI_LANES", "shm,carrier-pigeon"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_variable(variable, value):
+    with pytest.raises(ConfigError) as caught:
+        load({variable: value})
+    text = str(caught.value)
+    assert text.startswith(f"{variable}={value!r}: ")
+    assert "\n" not in text
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert load({"MOONCAKE_MPI_CMA": " "}) == Config()
