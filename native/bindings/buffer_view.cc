@@ -25,6 +25,7 @@ BufferView::BufferView(BufferView&& other) noexcept {
 BufferView& BufferView::operator=(BufferView&& other) noexcept {
   std::swap(buffer_, other.buffer_);
   std::swap(has_view_, other.has_view_);
+  std::swap(resolved_, other.resolved_);
   std::swap(keepalive_, other.keepalive_);
   std::swap(finish_, other.finish_);
   // A Py_buffer may be moved: shape and strides point into the exporter, except for the one-byte
@@ -60,6 +61,7 @@ bool BufferView::resolve(PyObject* object, bool writable, int rank) {
   const bool parsed =
       PyArg_ParseTuple(resolved, "KKOO", &address, &bytes, &keepalive, &finish) != 0;
   if (parsed) {
+    resolved_ = true;
     buffer_ = {reinterpret_cast<std::byte*>(address), bytes};
     keepalive_ = Py_NewRef(keepalive);
     if (finish != Py_None) finish_ = Py_NewRef(finish);
@@ -78,6 +80,7 @@ void BufferView::release() noexcept {
     has_view_ = false;
     PyBuffer_Release(&view_);
   }
+  resolved_ = false;
   Py_CLEAR(keepalive_);
   Py_CLEAR(finish_);
 }

@@ -23,6 +23,8 @@ class BufferView {
   void release() noexcept;
 
   const Buffer& buffer() const noexcept { return buffer_; }
+  // The package found the bytes, which may be a packed copy of what the object holds now.
+  bool resolved() const noexcept { return resolved_; }
   // Called with the number of bytes received, or nullptr.
   PyObject* finish() const noexcept { return finish_; }
 
@@ -31,6 +33,7 @@ class BufferView {
 
   Buffer buffer_;
   bool has_view_ = false;
+  bool resolved_ = false;
   PyObject* keepalive_ = nullptr;
   PyObject* finish_ = nullptr;
   Py_buffer view_{};

@@ -12,7 +12,7 @@ namespace {
 
 constexpr Signature<2> kWaitall{"Waitall", {"requests", "statuses"}, 1};
 
-// The engine's requests of a list or tuple; false when there is anything else in it.
+// The engine's plain requests of a list or tuple; false when there is anything else in it.
 bool collect(PyObject* sequence, std::vector<RequestObject*>& requests) {
   const bool list = PyList_Check(sequence);
   if (!list && !PyTuple_Check(sequence)) return false;
@@ -20,7 +20,7 @@ bool collect(PyObject* sequence, std::vector<RequestObject*>& requests) {
   requests.reserve(static_cast<std::size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* item = list ? PyList_GetItem(sequence, i) : PyTuple_GetItem(sequence, i);
-    if (!is_request(item)) return false;
+    if (!is_plain_request(item)) return false;
     requests.push_back(reinterpret_cast<RequestObject*>(item));
   }
   return true;

@@ -15,7 +15,7 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
   Signature<3>::Values values;
   if (!signature.parse(args, nargs, kwnames, values)) return nullptr;
   const Constants& constants = runtime().constants;
-  PersistentPlan plan{send, mode, 0, 0, self};
+  PersistentPlan plan{send, mode, 0, 0, self, nullptr};
   if (!to_int(values[1], constants.any_source, plan.rank)) return nullptr;
   if (!to_int(values[2], send ? 0 : constants.any_tag, plan.tag)) return nullptr;
   Communicator* communicator = communicator_of(self);
@@ -25,6 +25,7 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
   const bool valid =
       send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
            : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
+  if (view.resolved()) plan.spec = values[0];
   return valid ? new_persistent_request(std::move(view), plan) : nullptr;
 }
 
@@ -38,6 +39,11 @@ PyObject* start_persistent(PyObject* self, PyObject*) {
   const PersistentPlan& plan = request.plan;
   Communicator* communicator = communicator_of(plan.owner);
   if (communicator == nullptr) return nullptr;
+  if (plan.spec != nullptr) {
+    request.view.release();
+    const int rank = plan.rank == kAnySource ? runtime().constants.any_source : plan.rank;
+    if (!request.view.acquire(plan.spec, !plan.send, rank)) return nullptr;
+  }
   request.operation = nullptr;
   if (plan.rank == runtime().constants.proc_null) {
     request.completion = proc_null_completion();

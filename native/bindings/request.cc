@@ -55,6 +55,7 @@ void dealloc(PyObject* self) {
   Py_CLEAR(request.finish);
   Py_CLEAR(request.result);
   Py_CLEAR(request.plan.owner);
+  Py_CLEAR(request.plan.spec);
   auto free = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
   free(self);
   Py_DECREF(type);
@@ -129,6 +130,7 @@ PyObject* free_request(PyObject* self, PyObject*) {
   request.state = State::kNull;
   Py_CLEAR(request.finish);
   Py_CLEAR(request.plan.owner);
+  Py_CLEAR(request.plan.spec);
   Py_RETURN_NONE;
 }
 
@@ -224,8 +226,9 @@ PyObject* create_request_type() {
   return request_type = PyType_FromSpec(&spec);
 }
 
-bool is_request(PyObject* object) noexcept {
-  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(request_type));
+bool is_plain_request(PyObject* object) noexcept {
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  return type == runtime().hooks.request_type || type == runtime().hooks.persistent_type;
 }
 
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
@@ -258,17 +261,18 @@ PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan) 
   request.view = std::move(view);
   request.plan = plan;
   Py_XINCREF(request.plan.owner);
+  Py_XINCREF(request.plan.spec);
   return self;
 }
 
 Completion proc_null_completion() noexcept {
   const Constants& constants = runtime().constants;
-  return {Error::kNone, false, constants.proc_null, constants.any_tag, 0};
+  return {Error::kNone, false, constants.proc_null, constants.any_tag};
 }
 
 Completion empty_completion() noexcept {
   const Constants& constants = runtime().constants;
-  return {Error::kNone, false, constants.any_source, constants.any_tag, 0};
+  return {Error::kNone, false, constants.any_source, constants.any_tag};
 }
 
 Error finish_request(RequestObject& request, PyObject* status) {
@@ -311,17 +315,18 @@ Error finish_request(RequestObject& request, PyObject* status) {
 
 PyObject* raise_completion_error(Error error, const Completion& completion) {
   if (PyErr_Occurred()) return nullptr;
-  char message[160];
+  char message[192];
   if (error == Error::kTruncate) {
     std::snprintf(message, sizeof message,
-                  "message truncated: the message from rank %d with tag %d is longer than the "
-                  "buffer of %llu bytes",
+                  "message truncated: the message from rank %d with tag %d has %llu bytes, the "
+                  "buffer %llu",
                   completion.source, completion.tag,
+                  static_cast<unsigned long long>(completion.message_bytes),
                   static_cast<unsigned long long>(completion.bytes));
-    return raise_error(error, message);
+  } else {
+    std::snprintf(message, sizeof message, "the message from rank %d with tag %d failed",
+                  completion.source, completion.tag);
   }
-  std::snprintf(message, sizeof message, "the message from rank %d with tag %d failed",
-                completion.source, completion.tag);
   return raise_error(error, message);
 }
 

@@ -15,6 +15,7 @@ struct PersistentPlan {
   int rank = 0;
   int tag = 0;
   PyObject* owner = nullptr;  // the communicator object, kept alive
+  PyObject* spec = nullptr;   // a buffer that is packed, anew at every Start
 };
 
 // The Python type `Request`. A raw type: a request is made for every non-blocking call, and this
@@ -35,7 +36,9 @@ struct RequestObject {
 };
 
 PyObject* create_request_type();
-bool is_request(PyObject* object) noexcept;
+// A request whose whole state is in its RequestObject. Those of a subclass (an operation of several
+// parts, or a user's) may say otherwise in Python.
+bool is_plain_request(PyObject* object) noexcept;
 
 // An active request that owns `view`. `operation` is nullptr when the call completed at once.
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,

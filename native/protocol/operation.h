@@ -23,6 +23,8 @@ struct Completion {
   std::int32_t source = 0;
   std::int32_t tag = 0;
   std::uint64_t bytes = 0;  // received, or sent
+  std::uint64_t message_bytes =
+      0;  // of a receive: the message's length, more than `bytes` if truncated
 };
 
 struct WorkTag {};

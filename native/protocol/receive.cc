@@ -139,6 +139,7 @@ void Protocol::prepare_receive(Operation& receive, Peer& from, const wire::Heade
   receive.completion.source = header.source;
   receive.completion.tag = header.tag;
   receive.completion.bytes = receive.transfer_bytes;
+  receive.completion.message_bytes = length;
   if (receive.transfer_bytes < length && receive.completion.error == Error::kNone) {
     receive.completion.error = Error::kTruncate;
   }

@@ -82,7 +82,7 @@ def test_an_object_receive_can_be_cancelled(comm):
     receive.cancel()
     status = MPI.Status()
     receive.Wait(status)
-    assert status.is_cancelled
+    assert status.Is_cancelled()
     quiet_barrier()
     send = comm.isend("next", dest, 1)
     assert comm.recv(source=source, tag=1) == "next"

@@ -99,7 +99,7 @@ def test_a_message_of_more_than_2_gib_arrives_whole(comm):
         into = np.empty(words, np.int64)
         status = MPI.Status()
         comm.Recv(into, 0, 0, status)
-        assert status.Get_count(MPI.BYTE) == words * 8
+        assert status.Get_elements(MPI.BYTE) == words * 8
         step = 1 << 24
         for first in range(0, words, step):
             part = into[first : first + step]
