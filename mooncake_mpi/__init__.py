@@ -26,9 +26,12 @@ _MODULES = {"MPI": None, "config": None, "Intracomm": "intracomm", "Error": "err
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("mooncake_mpi")
+        try:
+            return version("mooncake_mpi")
+        except PackageNotFoundError:  # a source tree on sys.path
+            return "unknown"
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _MODULES[name]

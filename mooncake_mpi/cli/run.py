@@ -59,7 +59,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The mpi4py.rc settings, and the program with its arguments."""
-    parser = argparse.ArgumentParser(usage=USAGE, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m mooncake_mpi run", usage=USAGE, allow_abbrev=False
+    )
     parser.add_argument("--rc", "-rc", action="append", default=[], help="set mpi4py.rc.KEY")
     options: list[str] = []
     while arguments and arguments[0].startswith("-") and arguments[0] not in {"-", "-m", "-c"}:

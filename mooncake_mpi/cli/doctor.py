@@ -1,0 +1,102 @@
+"""``python -m mooncake_mpi doctor``: whether messages travel here, and what is in their way."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mooncake_mpi.intracomm import Intracomm
+
+_SIZES = (0, 8, 4_000, 3_000_000)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lives
+_PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
+_ENOUGH_BYTES = 64 << 20
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Send messages around all ranks and look at the machine; rank 0 prints what was found.
+
+    Returns:
+        0 if every message arrived whole and nothing is left pending, else 1.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m mooncake_mpi doctor",
+        description="Send messages of several sizes around all ranks, look for what slows or stops "
+        "them, and list the operations that are left pending.",
+    )
+    parser.parse_args(arguments)
+
+    from mpi4py import MPI
+
+    from mooncake_mpi.intracomm import Intracomm
+
+    world = Intracomm(MPI.COMM_WORLD)
+    problems = [*_messages(world), *_pending()]
+    hints = list(_hints(world))
+    reports = world.gather((problems, hints), root=0)
+    cores = len(set().union(*world.allgather(os.sched_getaffinity(0))))
+    if reports is not None:
+        if cores < world.Get_size():
+            sys.stdout.write(f"hint    {world.Get_size()} ranks share {cores} core(s)\n")
+        for rank, (problems_there, hints_there) in enumerate(reports):
+            for text in problems_there:
+                sys.stdout.write(f"FAILED  rank {rank}: {text}\n")
+            for text in hints_there:
+                sys.stdout.write(f"hint    rank {rank}: {text}\n")
+        if not any(there for there, _ in reports):
+            sys.stdout.write(f"ok      messages travel between {len(reports)} rank(s)\n")
+    failed: bool = world.bcast(any(there for there, _ in reports or []), root=0)
+    return int(failed)
+
+
+def _messages(world: Intracomm) -> Iterator[str]:
+    """What is wrong with messages from each rank to each, itself included."""
+    import numpy as np
+
+    from mooncake_mpi.errors import Error
+
+    rank, size = world.Get_rank(), world.Get_size()
+    for distance in range(size):
+        dest, source = (rank + distance) % size, (rank - distance) % size
+        for nbytes in _SIZES:
+            into = np.zeros(nbytes, np.uint8)
+            try:
+                world.Sendrecv(np.full(nbytes, rank % 251, np.uint8), dest, 0, into, source, 0)
+            except Error as error:
+                yield f"{nbytes} bytes from rank {source}: {error}"
+                continue
+            if not (into == source % 251).all():
+                yield f"{nbytes} bytes from rank {source} arrived changed"
+
+
+def _pending() -> Iterator[str]:
+    """Operations that nobody completed."""
+    from mooncake_mpi import _native
+
+    for operation in _native.pending():
+        yield "pending " + ", ".join(f"{name} {value}" for name, value in operation.items())
+
+
+def _hints(world: Intracomm) -> Iterator[str]:
+    """What makes messages slower than they could be on this machine."""
+    from mooncake_mpi import _native
+
+    communicator = world._checked_communicator()
+    others = [rank for rank in range(world.Get_size()) if rank != world.Get_rank()]
+    if not all(_native.cross_memory_with(communicator, rank) for rank in others):
+        scope = _PTRACE_SCOPE.read_text().strip() if _PTRACE_SCOPE.exists() else "not there"
+        yield (
+            "the kernel refuses process_vm_readv, so large messages are copied twice "
+            f"({_PTRACE_SCOPE} is {scope}; a container needs CAP_SYS_PTRACE)"
+        )
+    if _SHARED_MEMORY.exists():
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        if free < _ENOUGH_BYTES:
+            yield f"{_SHARED_MEMORY} has {free >> 20} MiB left: a container needs --shm-size"

@@ -1,0 +1,88 @@
+"""``python -m mooncake_mpi info``: what runs here, and how messages travel."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mooncake_mpi.intracomm import Intracomm
+
+_WIDTH = 32
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print versions, the MPI library, the lanes from rank 0 and the settings; on rank 0 only."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mooncake_mpi info",
+        description="Versions, the MPI library, the lane to every rank, settings and counters.",
+    )
+    parser.parse_args(arguments)
+
+    from mpi4py import MPI
+
+    from mooncake_mpi.intracomm import Intracomm
+
+    world = Intracomm(MPI.COMM_WORLD)
+    lines = list(_lines(world)) if world.Get_rank() == 0 else []
+    world.Barrier()  # the others stay until rank 0 has looked at them
+    for name, value in lines:
+        sys.stdout.write(f"{name:<{_WIDTH}}{value}\n")
+    return 0
+
+
+def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
+    import mpi4py
+    import numpy as np
+    from mpi4py import MPI
+
+    from mooncake_mpi import __version__, _native
+
+    yield "mooncake_mpi", __version__
+    yield "Python", f"{platform.python_version()} ({sys.executable})"
+    yield "mpi4py", mpi4py.__version__
+    yield "NumPy", np.__version__
+    vendor, version = MPI.get_vendor()
+    standard = ".".join(map(str, MPI.Get_version()))
+    yield "MPI library", f"{vendor} {'.'.join(map(str, version))} (MPI {standard})"
+    yield "processes", f"{world.Get_size()}, {len(os.sched_getaffinity(0))} cores for this one"
+    for ranks, way in lanes(world):
+        yield f"lane to {ranks}", way
+    yield from _settings()
+    yield from ((f"  {name}", value) for name, value in sorted(_native.stats().items()))
+
+
+def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
+    """Ranks that are reached in the same way, and the way."""
+    from mooncake_mpi import _native
+
+    communicator = world._checked_communicator()
+
+    def way(rank: int) -> str:
+        lane: str = _native.lane_of(communicator, rank)
+        if rank == world.Get_rank():
+            return lane
+        single = _native.cross_memory_with(communicator, rank)
+        copies = "one copy (process_vm_readv)" if single else "through shared memory"
+        return f"{lane}, large messages: {copies}"
+
+    for text, ranks in groupby(range(world.Get_size()), way):
+        members = list(ranks)
+        last = f"-{members[-1]}" if len(members) > 1 else ""
+        yield f"rank{'s' if last else ''} {members[0]}{last}", text
+
+
+def _settings() -> Iterator[tuple[str, object]]:
+    from mooncake_mpi.config import VARIABLES, load
+
+    chosen = load().as_dict()
+    for name, (variable, _) in VARIABLES.items():
+        value = chosen.get(name)
+        yield variable, "not set" if value in {None, ""} else value
+    yield "counters", "of rank 0"
