@@ -210,12 +210,16 @@ TEST_F(EngineThreads, ManyThreadsOfTwoProcessesDoNotMixTheirTags) {
 
 TEST_F(EngineThreads, CommunicatorsAreMadeWhileOthersWait) {
   std::atomic<bool> stop{false};
+  std::atomic<bool> waiting{false};
   std::thread waiter([&] {
     while (!stop) {
+      waiting = true;
       first().engine->wait([&] { return stop.load(); }, kSecond / 1000);
     }
   });
-  for (int i = 0; i < 50; ++i) {
+  while (!waiting)
+    sleep_ms(1);
+  for (int i = 0; i < 300; ++i) {
     Process more[2];
     std::vector<wire::Address> members;
     for (size_t rank = 0; rank < 2; ++rank) {
