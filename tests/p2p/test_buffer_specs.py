@@ -38,13 +38,13 @@ SPECS = {
 }
 
 
-@pytest.mark.parametrize("receiving", SPECS)
 @pytest.mark.parametrize("sending", SPECS)
-def test_every_spec_sends_to_every_other(comm, sending, receiving):
-    out, into = np.arange(10.0) + comm.rank, np.zeros(10)
-    status = exchange(comm, SPECS[sending](out), SPECS[receiving](into))
-    assert np.array_equal(into, np.arange(10.0) + (comm.rank - 1) % comm.size)
-    assert status.Get_count(MPI.DOUBLE) == 10
+def test_every_spec_sends_to_every_other(comm, sending):
+    for receiving in SPECS:
+        out, into = np.arange(10.0) + comm.rank, np.zeros(10)
+        status = exchange(comm, SPECS[sending](out), SPECS[receiving](into))
+        assert np.array_equal(into, np.arange(10.0) + (comm.rank - 1) % comm.size), receiving
+        assert status.Get_count(MPI.DOUBLE) == 10, receiving
 
 
 def test_a_displacement_counts_elements_from_the_start(comm):

@@ -20,9 +20,9 @@ if comm.rank == 1:
         {call}
     except KeyboardInterrupt:
         (folder / "answered").write_text(str(time.monotonic()))
-    comm.send("over", 0)
+    comm.send("over", 0, tag=5)
 else:
-    assert comm.recv(source=1) == "over"
+    assert comm.recv(source=1, tag=5) == "over"
 """
 
 
