@@ -18,7 +18,9 @@ build_tools=("scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.26" "ninja>=1.1
 # An editable install: the Python files are the checkout's, the extension is built where it changed.
 build_package() { # build_package extras
   step "install the build tools from PyPI" pip_install "${build_tools[@]}"
-  step "build and install mooncake_mpi" with_tools pip_install --no-build-isolation --editable "$root[$1]"
+  # with its symbols, which stack dumps show
+  step "build and install mooncake_mpi" with_tools pip_install --no-build-isolation \
+    --config-settings=install.strip=false --editable "$root[$1]"
 }
 
 # CMake and ninja are those of the environment.

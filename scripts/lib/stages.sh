@@ -81,7 +81,7 @@ build_native() {
 run_native() { # run_native folder command-prefix...
   local folder=$1
   shift
-  "$@" "$venv/bin/ctest" --test-dir "build/$folder" --output-on-failure --timeout 120 \
+  "$@" "$venv/bin/ctest" --test-dir "build/$folder" --output-on-failure --timeout 120 --parallel "$(nproc)" \
     --no-tests=error --output-junit "$results/$folder.xml"
 }
 
