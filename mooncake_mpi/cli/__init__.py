@@ -52,4 +52,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from mooncake_mpi import __version__
 
-        parser.exit(message=f"mooncake_mpi {__version__}\n")
+        sys.stdout.write(f"mooncake_mpi {__version__}\n")
+        parser.exit()

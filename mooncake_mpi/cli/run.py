@@ -14,6 +14,8 @@ import sys
 from ast import literal_eval
 from typing import TYPE_CHECKING, Any
 
+import mpi4py
+
 from mooncake_mpi.cli import replace
 
 if TYPE_CHECKING:
@@ -40,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         SystemExit: the arguments are wrong, or the program raised it.
         BaseException: what the program raised; the job is aborted when this process exits.
     """
-    settings, program = _parse(list(arguments))
-    _apply_settings(settings)
+    program = _parse(list(arguments))
     replace.install()
     try:
         _run(program)
@@ -57,8 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The mpi4py.rc settings, and the program with its arguments."""
+def _parse(arguments: list[str]) -> list[str]:
+    """Apply the mpi4py.rc settings; gives the program with its arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m mooncake_mpi run", usage=USAGE, allow_abbrev=False
     )
@@ -79,7 +80,11 @@ def _parse(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         if not key or not value:
             parser.error(f"--rc: {entry!r} is not KEY=VALUE")
         settings[key] = _literal(value)
-    return settings, arguments
+    try:
+        mpi4py.rc(**settings)
+    except TypeError as error:
+        parser.error(f"--rc: {error}")
+    return arguments
 
 
 def _literal(text: str) -> Any:
@@ -87,13 +92,6 @@ def _literal(text: str) -> Any:
         return literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-
-
-def _apply_settings(settings: dict[str, Any]) -> None:
-    if settings:
-        import mpi4py
-
-        mpi4py.rc(**settings)
 
 
 def _run(program: list[str]) -> None:

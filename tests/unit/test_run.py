@@ -1,0 +1,149 @@
+"""``python -m mooncake_mpi run`` runs programs as the interpreter does, with MPI replaced."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+SHOW = """
+import sys
+from mpi4py import MPI
+import mpi4py
+assert MPI is mpi4py.MPI is sys.modules["mpi4py.MPI"]
+assert MPI.COMM_WORLD.__class__.__module__ == "mooncake_mpi.intracomm", MPI.COMM_WORLD
+print(__name__, sys.argv)
+"""
+
+
+def run(*arguments, **options):
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "mooncake_mpi", *map(str, arguments)]
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_a_script_gets_its_arguments_and_the_engine(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SHOW + "import beside\n")
+    (tmp_path / "beside.py").write_text("print('beside')")
+    done = run("run", script, "-a", "--b")
+    assert done.stdout == f"__main__ ['{script}', '-a', '--b']\nbeside\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_a_module_is_run(tmp_path):
+    (tmp_path / "program.py").write_text(SHOW)
+    done = run("run", "-m", "program", "x", cwd=tmp_path, env=with_path())
+    assert done.stdout == f"__main__ ['{tmp_path / 'program.py'}', 'x']\n", done.stderr
+
+
+def test_a_command_is_run():
+    done = run("run", "-c", SHOW, "x")
+    assert done.stdout == "__main__ ['-c', 'x']\n", done.stderr
+
+
+def test_standard_input_is_run():
+    done = run("run", "-", "x", input=SHOW)
+    assert done.stdout == "__main__ ['-', 'x']\n", done.stderr
+
+
+def test_a_zip_file_is_run(tmp_path):
+    archive = tmp_path / "program.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("__main__.py", SHOW)
+    done = run("run", archive)
+    assert done.stdout == f"__main__ ['{archive}']\n", done.stderr
+
+
+def with_path():
+    """An environment in which this checkout is found from everywhere."""
+    import os
+    from pathlib import Path
+
+    import mooncake_mpi
+
+    root = Path(mooncake_mpi.__path__[0]).parent
+    return os.environ | {"PYTHONPATH": str(root)}
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("sys.exit()", 0),
+        ("sys.exit(0)", 0),
+        ("sys.exit(3)", 3),
+        ("sys.exit('why')", 1),
+        ("raise ValueError('why')", 1),
+        ("raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_program_ends_the_job_with_its_status(ending, status):
+    done = run("run", "-c", f"import sys\nfrom mpi4py import MPI\n{ending}")
+    assert done.returncode == status, done.stderr
+    assert ("why" in done.stderr) == ("why" in ending)
+    assert ("Traceback" in done.stderr) == ending.startswith("raise")
+
+
+def test_mpi_is_not_started_for_a_program_that_does_not_use_it():
+    done = run("run", "-c", "import sys; print([n for n in sys.modules if 'MPI' in n])")
+    assert done.stdout == "[]\n"
+
+
+def test_settings_of_mpi4py_are_passed_on():
+    done = run(
+        "run", "--rc", "initialize=False,thread_level=single", "-c",
+        "from mpi4py import MPI, rc; print(MPI.Is_initialized(), rc.thread_level)",
+    )  # fmt: skip
+    assert done.stdout == "False single\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "no program to run"),
+        (["run", "-m"], "-m needs an argument"),
+        (["run", "--rc", "x", "script.py"], "'x' is not KEY=VALUE"),
+        (["run", "--rc", "nonsense=1", "script.py"], "unexpected argument 'nonsense'"),
+        (["run", "--nonsense", "script.py"], "unrecognized arguments: --nonsense"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        ([], "a command is needed"),
+    ],
+)
+def test_wrong_arguments_say_what_is_wrong(arguments, words):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version():
+    assert "run " in run("--help").stdout
+    assert "PROGRAM is one of" in run("run", "--help").stdout
+    assert run("--version").stdout.startswith("mooncake_mpi ")
+
+
+def test_info_names_the_library_and_the_lanes():
+    done = run("info")
+    assert done.returncode == 0, done.stderr
+    for word in ("MPI library", "lane to rank 0", "self", "MOONCAKE_MPI_EAGER_LIMIT"):
+        assert word in done.stdout
+
+
+def test_the_doctor_sends_messages():
+    done = run("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "messages travel between 1 rank(s)" in done.stdout
+
+
+def test_a_bad_setting_is_one_line():
+    import os
+
+    done = run("info", env=os.environ | {"MOONCAKE_MPI_CMA": "maybe"})
+    assert done.returncode != 0
+    assert (
+        done.stderr.strip().splitlines()[-1].endswith("MOONCAKE_MPI_CMA='maybe': expected 0 or 1")
+    )
