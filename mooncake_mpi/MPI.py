@@ -14,12 +14,8 @@ from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi import _native
 from mooncake_mpi.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm
-from mooncake_mpi.messages import (  # type: ignore[assignment]
-    MESSAGE_NO_PROC,
-    MESSAGE_NULL,
-    Message,
-)
-from mooncake_mpi.requests import REQUEST_NULL, Prequest, Request  # type: ignore[assignment]
+from mooncake_mpi.messages import Message  # type: ignore[assignment]
+from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     COMM_SELF: Intracomm  # type: ignore[no-redef]
@@ -53,6 +49,12 @@ def _flush() -> None:
         pass  # signals are looked at in between
 
 
+def _is_ours(arg: Any) -> bool:
+    return isinstance(arg, (Request, Message)) and not isinstance(
+        arg, (_library.Request, _library.Message)
+    )
+
+
 def _sizeof(arg: Any) -> int:
     """Size in bytes of an MPI handle; those of the engine's objects are numbers of as many."""
     kind = arg if isinstance(arg, type) else type(arg)
@@ -63,13 +65,13 @@ def _sizeof(arg: Any) -> int:
 
 def _addressof(arg: Any) -> int:
     """Address of an MPI handle; for an object of the engine, of the object."""
-    return id(arg) if isinstance(arg, (Request, Message)) else _library._addressof(arg)
+    return id(arg) if _is_ours(arg) else _library._addressof(arg)
 
 
 def _handleof(arg: Any) -> int:
     """An MPI handle as a number."""
-    if isinstance(arg, (Request, Message)):
-        return arg.handle
+    if _is_ours(arg):
+        return int(arg.handle)
     return _library._handleof(arg)
 
 

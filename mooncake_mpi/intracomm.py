@@ -233,6 +233,26 @@ class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
         """A communicator with a distributed graph topology."""
         return _accelerate(super().Create_dist_graph(*args, **kwargs))
 
+    def free(self) -> None:
+        """Free the communicator unless it is null or one that MPI made."""
+        if self not in (MPI.COMM_WORLD, MPI.COMM_SELF):
+            super().free()
+
+    @classmethod
+    def fromhandle(cls, handle: int) -> Any:
+        """The communicator of a handle of the MPI library; as wrapping one, collective."""
+        return _accelerate(MPI.Intracomm.fromhandle(handle))
+
+    @classmethod
+    def fromint(cls, arg: int, /) -> Any:
+        """The communicator of a number of the MPI library."""
+        return _accelerate(MPI.Intracomm.fromint(arg))
+
+    @classmethod
+    def f2py(cls, arg: int) -> Any:
+        """The communicator of a Fortran handle."""
+        return _accelerate(MPI.Intracomm.f2py(arg))
+
     def _checked_communicator(self) -> _native.Communicator:
         if self._communicator is None:
             raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
@@ -318,7 +338,11 @@ def _accelerate(comm: Any) -> Any:
 
 
 def _rebuild(cls: type[Intracomm], name: str) -> Intracomm:
-    return cls(getattr(MPI, name))
+    if cls is Intracomm and name != "COMM_NULL":
+        from mooncake_mpi import MPI as mirror  # noqa: N811
+
+        return cast("Intracomm", getattr(mirror, name))
+    return cls(cast("Any", getattr(MPI, name)))
 
 
 def _install() -> None:

@@ -15,17 +15,32 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests import Request
 
 
-class Message:
+_LIBRARY_CONSTANTS = (MPI.MESSAGE_NULL, MPI.MESSAGE_NO_PROC)
+
+
+class _MessageType(type):
+    """Makes messages of the MPI library instances of the class that replaces theirs."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls.__base__ is object and isinstance(instance, MPI.Message)
+        )
+
+
+class Message(metaclass=_MessageType):
     """A message that was matched and waits to be received, exactly once.
 
     ``bool(message)`` is false once it was received.
     """
 
-    __slots__ = ("_matched", "_no_proc")
+    __slots__ = ("__weakref__", "_matched", "_no_proc")
 
-    def __init__(self, message: Message | None = None) -> None:
-        self._matched: _native.MatchedMessage | None = message._matched if message else None
-        self._no_proc: bool = message._no_proc if message else False
+    def __init__(self, message: Message | MPI.Message | None = None) -> None:
+        own = type.__instancecheck__(Message, message)
+        if message is not None and not own and message not in _LIBRARY_CONSTANTS:
+            raise TypeError(f"expected a Message, got {type(message).__name__}")
+        self._matched: _native.MatchedMessage | None = getattr(message, "_matched", None)
+        self._no_proc: bool = getattr(message, "_no_proc", message == MPI.MESSAGE_NO_PROC)
 
     def __bool__(self) -> bool:
         return self._no_proc or (self._matched is not None and not self._matched.received)
@@ -33,18 +48,19 @@ class Message:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, MPI.Message):
             return self._no_proc == (other == MPI.MESSAGE_NO_PROC) and bool(self) == bool(other)
-        if not isinstance(other, Message):
+        if not type.__instancecheck__(Message, other):
             return NotImplemented
+        other = cast("Message", other)
         if not self or not other:
             return not self and not other
         return self._no_proc == other._no_proc and self._matched is other._matched
 
-    __hash__ = object.__hash__
+    __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         if self._matched is not None and self:
             raise ValueError("cannot pickle a message that is not received")
-        return "MESSAGE_NO_PROC" if self._no_proc else "MESSAGE_NULL"
+        return (_rebuild, (type(self), self._no_proc))
 
     @property
     def handle(self) -> int:
@@ -52,19 +68,12 @@ class Message:
         return id(self) if self else MPI.MESSAGE_NULL.handle
 
     def toint(self) -> int:
-        """The library's number of the null message.
-
-        Raises:
-            Error: ``ERR_REQUEST``, the message is one of the engine's: no library knows it.
-        """
-        if self:
-            raise make_error("ERR_REQUEST", "a message of the engine has no handle in the library")
-        return MPI.MESSAGE_NULL.toint()
+        """The library's number of the null message; -1 for others, which it does not know."""
+        return -1 if self else MPI.MESSAGE_NULL.toint()
 
     def py2f(self) -> int:
         """As :meth:`toint`, the Fortran handle."""
-        self.toint()
-        return MPI.MESSAGE_NULL.py2f()
+        return -1 if self else MPI.MESSAGE_NULL.py2f()
 
     @classmethod
     def fromhandle(cls, handle: int) -> Message | MPI.Message:
@@ -83,7 +92,7 @@ class Message:
 
     @classmethod
     def _of_library(cls, message: MPI.Message) -> Message | MPI.Message:
-        return message if message else cls()
+        return message or cls()
 
     def free(self) -> None:
         """Do nothing: a message is freed by receiving it."""
@@ -144,8 +153,7 @@ class Message:
         return matched
 
     def _nothing(self) -> Request:
-        if self is not MESSAGE_NO_PROC:
-            self._no_proc = False
+        self._no_proc = False
         return _native.completed_request(MPI.PROC_NULL)
 
 
@@ -171,6 +179,5 @@ def take(
     return message
 
 
-MESSAGE_NULL = Message()
-MESSAGE_NO_PROC = Message()
-MESSAGE_NO_PROC._no_proc = True
+def _rebuild(kind: type[Message], no_proc: bool) -> Message:
+    return kind(cast("Message", MPI.MESSAGE_NO_PROC)) if no_proc else kind()

@@ -9,6 +9,7 @@ at once.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakValueDictionary
 
 from mpi4py import MPI
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from mooncake_mpi.request_sets import AnyRequest
 
 _WAIT_SLICE_MS = 50
+
+
+# Requests whose handle was asked for.
+_by_handle: WeakValueDictionary[int, Request] = WeakValueDictionary()
 
 
 class _RequestType(type):
@@ -38,16 +43,25 @@ class _RequestType(type):
 class Request(_native.Request, metaclass=_RequestType):
     """A non-blocking operation. ``bool(request)`` is false once it was completed and freed."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
     _library = MPI.Request
 
     def __new__(cls, request: AnyRequest | None = None) -> Request:
-        """A null request, or ``request`` itself: an operation has one handle only."""
-        if request is None:
-            return super().__new__(cls)
-        if not isinstance(request, Request):
+        """A null request, or a handle for ``request``'s operation.
+
+        An operation has one handle. A request of this class is returned itself; for a subclass the
+        operation moves to the new handle, and ``request`` becomes null.
+        """
+        if isinstance(request, _native.Request) and isinstance(request, cls):
+            return request
+        new = super().__new__(cls)
+        if isinstance(request, _native.Request):
+            new._adopt(request)
+        elif request is not None and not isinstance(request, MPI.Request):
             raise TypeError(f"expected a Request, got {type(request).__name__}")
-        return request
+        elif request:
+            raise TypeError("a request of the MPI library cannot become one of the engine")
+        return new
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -56,7 +70,7 @@ class Request(_native.Request, metaclass=_RequestType):
             return not self and not other
         return NotImplemented
 
-    __hash__ = _native.Request.__hash__
+    __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self:
@@ -65,28 +79,25 @@ class Request(_native.Request, metaclass=_RequestType):
 
     @property
     def handle(self) -> int:
-        """A number that no other live request has."""
-        return id(self) if self else MPI.REQUEST_NULL.handle
+        """A number that no other live request has; the library's for the null request."""
+        if not self:
+            return MPI.REQUEST_NULL.handle
+        _by_handle[id(self)] = self
+        return id(self)
 
     def toint(self) -> int:
-        """The library's number of the null request.
-
-        Raises:
-            Error: ``ERR_REQUEST``, the request is one of the engine's: no library knows it.
-        """
-        if self:
-            raise make_error("ERR_REQUEST", "a request of the engine has no handle in the library")
-        return MPI.REQUEST_NULL.toint()
+        """The library's number of the null request; -1 for others, which it does not know."""
+        return -1 if self else MPI.REQUEST_NULL.toint()
 
     def py2f(self) -> int:
         """As :meth:`toint`, the Fortran handle."""
-        self.toint()
-        return MPI.REQUEST_NULL.py2f()
+        return -1 if self else MPI.REQUEST_NULL.py2f()
 
     @classmethod
     def fromhandle(cls, handle: int) -> AnyRequest:
-        """The library's request of that handle."""
-        return cls._of_library(cls._library.fromhandle(handle))
+        """The request that has this handle, of the engine or of the library."""
+        known = _by_handle.get(handle)
+        return cls._of_library(cls._library.fromhandle(handle)) if known is None else known
 
     @classmethod
     def fromint(cls, arg: int, /) -> AnyRequest:
@@ -100,7 +111,7 @@ class Request(_native.Request, metaclass=_RequestType):
 
     @classmethod
     def _of_library(cls, request: MPI.Request) -> AnyRequest:
-        return request if request else cls()
+        return request or cls()
 
     def cancel(self) -> None:
         """As :meth:`Cancel`."""
@@ -245,7 +256,7 @@ class Prequest(Request):
         for request in requests:
             request.Start()
 
-    def Pready(self, partition: int) -> None:
+    def Pready(self, _partition: int) -> None:
         """Only for a partitioned send; so are the other methods of this kind.
 
         Raises:
@@ -253,15 +264,15 @@ class Prequest(Request):
         """
         raise _not_partitioned()
 
-    def Pready_range(self, partition_low: int, partition_high: int) -> None:
+    def Pready_range(self, _low: int, _high: int) -> None:
         """See :meth:`Pready`."""
         raise _not_partitioned()
 
-    def Pready_list(self, partitions: Sequence[int]) -> None:
+    def Pready_list(self, _partitions: Sequence[int]) -> None:
         """See :meth:`Pready`."""
         raise _not_partitioned()
 
-    def Parrived(self, partition: int) -> bool:
+    def Parrived(self, _partition: int) -> bool:
         """Only for a partitioned receive, see :meth:`Pready`."""
         raise _not_partitioned()
 
@@ -380,9 +391,6 @@ class SendAndReceive:
 
     def _cancel(self) -> None:
         self._receive.Cancel()
-
-
-REQUEST_NULL = Request()
 
 
 def wait_all_hook(

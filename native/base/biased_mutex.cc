@@ -52,8 +52,9 @@ void BiasedMutex::lock_slow(bool counts) noexcept {
 
 void BiasedMutex::unlock_slow() noexcept {
   slow_holder_ = false;
-  // Without the bias nobody looks at contested_; with it the owner may go back to its fast path.
-  contested_.store(false, std::memory_order_release);
+  // The owner may go back to its fast path, unless the bias is gone: an owner that was held up
+  // between its look at owner_ and its store to inside_ must still find the lock contested.
+  if (biasable_) contested_.store(false, std::memory_order_release);
   mutex_.unlock();
 }
 

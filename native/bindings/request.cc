@@ -140,6 +140,27 @@ PyObject* poll(PyObject* self, PyObject*) {
   return PyBool_FromLong(request.state != State::kActive || is_complete(request));
 }
 
+// An operation has one handle: it moves from the other request, which becomes null, to this one.
+PyObject* adopt(PyObject* self, PyObject* other_object) {
+  if (!PyObject_TypeCheck(other_object, reinterpret_cast<PyTypeObject*>(request_type))) {
+    PyErr_SetString(PyExc_TypeError, "expected a Request");
+    return nullptr;
+  }
+  RequestObject& request = as_request(self);
+  RequestObject& other = as_request(other_object);
+  std::swap(request.state, other.state);
+  std::swap(request.persistent, other.persistent);
+  std::swap(request.any_size, other.any_size);
+  std::swap(request.channel, other.channel);
+  std::swap(request.operation, other.operation);
+  std::swap(request.completion, other.completion);
+  std::swap(request.view, other.view);
+  std::swap(request.finish, other.finish);
+  std::swap(request.result, other.result);
+  std::swap(request.plan, other.plan);
+  Py_RETURN_NONE;
+}
+
 PyObject* get_state(PyObject* self, void*) {
   switch (as_request(self).state) {
     case State::kNull:
@@ -202,6 +223,8 @@ PyObject* create_request_type() {
       {"Waitall", method(wait_all), kFast | METH_CLASS,
        "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
       {"_start", start_persistent, METH_NOARGS, "_start($self)\n--\n\nStart a persistent request."},
+      {"_adopt", adopt, METH_O,
+       "_adopt($self, other)\n--\n\nTake over another request's operation."},
       {"_poll", poll, METH_NOARGS,
        "_poll($self)\n--\n\nMake progress once; whether the request is complete or inactive."},
       {nullptr, nullptr, 0, nullptr},

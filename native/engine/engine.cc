@@ -26,26 +26,27 @@ int usable_cores() {
 Engine::Engine(const EngineConfig& config, const ProcessId& process)
     : config_(config), process_(process), protocol_(config.limits) {}
 
-Result<std::unique_ptr<Engine>> Engine::create(
-    const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory) {
+Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
+                                               std::unique_ptr<linux_driver::ProcessMemory> memory,
+                                               std::vector<std::unique_ptr<Transport>> more_lanes) {
   const wire::Address address = identify_process();
   std::unique_ptr<Engine> engine(new Engine(config, address.uid));
   engine->own_address_ = address;
-  engine->self_ = std::make_unique<SelfTransport>(address.uid);
-  engine->lanes_.push_back(engine->self_.get());
+  engine->lanes_.push_back(std::make_unique<SelfTransport>(address.uid));
   if (config.shm) {
     if (memory == nullptr && config.cross_memory) {
       memory = std::make_unique<linux_driver::SystemProcessMemory>();
     } else if (memory == nullptr) {
       memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
     }
-    auto shm = shm::ShmTransport::create(address.uid, std::move(memory));
+    auto shm = shm::ShmTransport::create(address, std::move(memory));
     if (!shm) return shm.failure();
-    engine->shm_ = std::move(shm).value();
-    engine->lanes_.push_back(engine->shm_.get());
-    engine->doorbell_ = &engine->shm_->doorbell();
+    engine->doorbell_ = &shm.value()->doorbell();
+    engine->lanes_.push_back(std::move(shm).value());
   }
-  for (Transport* lane : engine->lanes_)
+  for (auto& lane : more_lanes)
+    engine->lanes_.push_back(std::move(lane));
+  for (const auto& lane : engine->lanes_)
     lane->describe(engine->own_address_);
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
@@ -62,9 +63,10 @@ void Engine::choose_policy() {
     for (const auto& peer : peers)
       processes += peer->address.host == own_address_.host ? 1 : 0;
   }
-  oversubscribed_ = processes > usable_cores();
-  policy_.spin_ns = oversubscribed_ ? 1'000 : config_.spin_ns;
-  policy_.yield_ns = oversubscribed_ ? 500'000 : 200'000;
+  const bool crowded = processes > usable_cores();
+  oversubscribed_.store(crowded, std::memory_order_relaxed);
+  spin_ns_.store(crowded ? 1'000 : config_.spin_ns, std::memory_order_relaxed);
+  yield_ns_.store(crowded ? 500'000 : 200'000, std::memory_order_relaxed);
 }
 
 Result<Context*> Engine::create_context(std::int32_t rank, std::int32_t size) {
@@ -121,28 +123,25 @@ Peer* Engine::on_connect(const ProcessId& process) {
 }
 
 Result<bool> Engine::connect(Peer& peer) {
-  std::string reasons;
-  for (Transport* lane : lanes_) {
-    std::string reason = lane->unreachable_reason(peer.address);
-    if (reason.empty() && lane != self_.get() && peer.address.host != own_address_.host) {
-      reason = "another host";
-    }
-    if (reason.empty()) {
-      auto channel = lane->connect(peer.address, peer);
-      if (channel) {
-        peer.channel = std::move(channel).value();
-        peer.lane = lane->name();
-        return true;
+  if (peer.unreachable.empty()) {
+    for (const auto& lane : lanes_) {
+      std::string reason = lane->unreachable_reason(peer.address);
+      if (reason.empty()) {
+        auto channel = lane->connect(peer.address, peer);
+        if (channel) {
+          peer.channel = std::move(channel).value();
+          peer.lane = lane->name();
+          return true;
+        }
+        reason = channel.failure().message;
       }
-      reason = channel.failure().message;
+      if (!peer.unreachable.empty()) peer.unreachable += "; ";
+      peer.unreachable.append(lane->name()).append(": ").append(reason);
     }
-    if (lane == self_.get()) continue;
-    if (!reasons.empty()) reasons += "; ";
-    reasons.append(lane->name()).append(": ").append(reason);
   }
-  if (reasons.empty()) reasons = "no lane to other processes is enabled";
   return Failure{Error::kUnreachable, "no lane reaches process " +
-                                          std::to_string(peer.address.pid) + " (" + reasons + ")"};
+                                          std::to_string(peer.address.pid) + " (" +
+                                          peer.unreachable + ")"};
 }
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
@@ -247,8 +246,9 @@ void Engine::mark(Operation& operation) {
 }
 
 unsigned Engine::poll() {
-  unsigned count = shm_ != nullptr ? shm_->poll(*this) : 0;
-  count += self_->poll(*this);
+  unsigned count = 0;
+  for (const auto& lane : lanes_)
+    count += lane->poll(*this);
   return count + protocol_.advance();
 }
 

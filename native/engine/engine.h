@@ -27,7 +27,8 @@ enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2
 class Engine final : private PacketSink {
  public:
   static Result<std::unique_ptr<Engine>> create(
-      const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr);
+      const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr,
+      std::vector<std::unique_ptr<Transport>> more_lanes = {});
   ~Engine() override;
 
   // --- communicators ---
@@ -96,8 +97,10 @@ class Engine final : private PacketSink {
   template <class Done>
   WaitResult wait(Done&& done, std::uint64_t timeout_ns) {
     const Waiting waiting(*this);
+    const WaitPolicy policy{spin_ns_.load(std::memory_order_relaxed),
+                            yield_ns_.load(std::memory_order_relaxed)};
     return wait_for(
-        *doorbell_, barrier_, policy_, timeout_ns, done, [this] { return progress(); },
+        *doorbell_, barrier_, policy, timeout_ns, done, [this] { return progress(); },
         [this](bool sleeping) {
           std::lock_guard lock(mutex_);
           protocol_.want_room(sleeping);
@@ -117,7 +120,7 @@ class Engine final : private PacketSink {
   std::string lane_of(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
   const EngineConfig& config() const noexcept { return config_; }
-  bool oversubscribed() const noexcept { return oversubscribed_; }
+  bool oversubscribed() const noexcept { return oversubscribed_.load(std::memory_order_relaxed); }
 
  private:
   friend class ProgressThread;
@@ -167,14 +170,14 @@ class Engine final : private PacketSink {
   mutable BiasedMutex mutex_;  // guards everything below
   linux_driver::GlobalBarrier barrier_;
   Protocol protocol_;
-  std::unique_ptr<SelfTransport> self_;
-  std::unique_ptr<shm::ShmTransport> shm_;
-  std::vector<Transport*> lanes_;  // fastest first
+  std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
   std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
   Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
-  WaitPolicy policy_{};
-  bool oversubscribed_ = false;
+  // Read by waiting threads while a communicator is made by another.
+  std::atomic<std::uint64_t> spin_ns_{0};
+  std::atomic<std::uint64_t> yield_ns_{0};
+  std::atomic<bool> oversubscribed_{false};
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};

@@ -49,9 +49,11 @@ class OperationPool {
 
   template <class Visit>
   void for_each_live(Visit&& visit) const {
-    for (const auto& slab : slabs_) {
+    // By index: `visit` may start an operation, and so add a slab.
+    for (std::size_t slab = 0; slab < slabs_.size(); ++slab) {
       for (std::uint32_t i = 0; i < kSlab; ++i) {
-        if (slab[i].stage != Operation::Stage::kIdle) visit(slab[i]);
+        Operation& operation = slabs_[slab][i];
+        if (operation.stage != Operation::Stage::kIdle) visit(operation);
       }
     }
   }

@@ -30,6 +30,7 @@ struct Peer {
   wire::Address address;
   std::unique_ptr<Channel> channel;
   std::string lane;
+  std::string unreachable;  // why no lane could connect; not tried again
   std::deque<OutboxEntry> outbox;
   bool in_outbox_list = false;
   std::uint64_t credit_used = 0;  // eager bytes sent so far, each message with its overhead

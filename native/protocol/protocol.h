@@ -112,6 +112,7 @@ class Protocol {
 
   // send.cc
   bool announce(Operation& send);
+  std::uint64_t eager_limit(const Peer& peer) const noexcept;
   bool credit_left(Peer& peer, std::uint64_t bytes) noexcept;
   void on_ack(Peer& from, const wire::Header& header, Bytes payload);
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);

@@ -194,6 +194,10 @@ void Protocol::fail_peer(Peer& peer, Error error) {
         if (operation.posted() && matcher != nullptr) matcher->cancel(operation);
       }
     }
+    if (operation.kind == Operation::Kind::kReceive && operation.stage == Stage::kCopying &&
+        operation.job != Channel::kNoJob) {
+      peer.channel->release_job(operation.job);
+    }
     complete(operation, error);
   });
 }

@@ -1,4 +1,6 @@
 // The sending side up to the answer of the receiver.
+#include <algorithm>
+
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -6,7 +8,23 @@ namespace mooncake_mpi {
 
 using Stage = Operation::Stage;
 
-Protocol::~Protocol() = default;
+Protocol::~Protocol() {
+  contexts_.for_each([this](Context& context) {
+    for (auto& matcher : context.matchers) {
+      if (matcher == nullptr) continue;
+      matcher->for_each_unexpected([&](Unexpected& message) {
+        matcher->remove(message);
+        unexpected_.release(static_cast<UnexpectedMessage&>(message));
+      });
+    }
+  });
+}
+
+// What fits one packet at most, whatever was configured.
+std::uint64_t Protocol::eager_limit(const Peer& peer) const noexcept {
+  return std::min<std::uint64_t>(limits_.eager_bytes,
+                                 peer.channel->max_payload_bytes() - sizeof(wire::EagerSync));
+}
 
 // The sender's side of the bound on the receiver's unexpected queue: eager bytes on their way or
 // unmatched. Without credit a message goes by rendezvous, which stores an envelope only, and each
@@ -17,7 +35,7 @@ bool Protocol::credit_left(Peer& peer, std::uint64_t bytes) noexcept {
 }
 
 bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer) {
-  if (buffer.bytes > limits_.eager_bytes || !peer.outbox.empty() || peer.failure != Error::kNone ||
+  if (buffer.bytes > eager_limit(peer) || !peer.outbox.empty() || peer.failure != Error::kNone ||
       !credit_left(peer, buffer.bytes)) {
     return false;
   }
@@ -48,7 +66,7 @@ bool Protocol::announce(Operation& send) {
   Peer& peer = *send.peer;
   wire::Header header = send.header;
   const Buffer& buffer = send.buffer;
-  if (buffer.bytes > limits_.eager_bytes || !credit_left(peer, buffer.bytes)) {
+  if (buffer.bytes > eager_limit(peer) || !credit_left(peer, buffer.bytes)) {
     header.kind = wire::Kind::kRts;
     header.payload_bytes = sizeof(wire::Rts);
     std::byte rts[sizeof(wire::Rts)];

@@ -6,17 +6,20 @@
 namespace mooncake_mpi::shm {
 
 Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
-    const ProcessId& process, std::unique_ptr<linux_driver::ProcessMemory> process_memory) {
-  Result<OwnSegment> segment = OwnSegment::create(process);
+    const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory) {
+  Result<OwnSegment> segment = OwnSegment::create(self.uid);
   if (!segment) return segment.failure();
   return std::unique_ptr<ShmTransport>(
-      new ShmTransport(process, std::move(segment).value(), std::move(process_memory)));
+      new ShmTransport(self, std::move(segment).value(), std::move(process_memory)));
 }
 
-ShmTransport::ShmTransport(const ProcessId& process, OwnSegment segment,
+ShmTransport::ShmTransport(const wire::Address& self, OwnSegment segment,
                            std::unique_ptr<linux_driver::ProcessMemory> process_memory)
-    : process_(process), segment_(std::move(segment)), process_memory_(std::move(process_memory)) {
-  std::memcpy(&probe_word_, process.data(), sizeof probe_word_);
+    : process_(self.uid),
+      host_(self.host),
+      segment_(std::move(segment)),
+      process_memory_(std::move(process_memory)) {
+  std::memcpy(&probe_word_, process_.data(), sizeof probe_word_);
   probe_word_ |= 1;  // zero would be what an unmapped probe looks like
 }
 
@@ -28,6 +31,7 @@ void ShmTransport::describe(wire::Address& address) const {
 }
 
 std::string ShmTransport::unreachable_reason(const wire::Address& peer) const {
+  if (peer.host != host_) return "another host";
   if (peer.memfd < 0) return "the peer has no shared memory segment";
   if (peer.segment_bytes != kSegmentBytes) return "the peer's segment has another layout";
   return {};

@@ -18,7 +18,7 @@ class ShmChannel;
 class ShmTransport final : public Transport {
  public:
   static Result<std::unique_ptr<ShmTransport>> create(
-      const ProcessId& process, std::unique_ptr<linux_driver::ProcessMemory> process_memory);
+      const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory);
 
   std::string_view name() const noexcept override { return "shm"; }
   void describe(wire::Address& address) const override;
@@ -41,7 +41,7 @@ class ShmTransport final : public Transport {
     bool broken = false;
   };
 
-  ShmTransport(const ProcessId& process, OwnSegment segment,
+  ShmTransport(const wire::Address& self, OwnSegment segment,
                std::unique_ptr<linux_driver::ProcessMemory> process_memory);
 
   void accept(PacketSink& sink);
@@ -49,9 +49,9 @@ class ShmTransport final : public Transport {
   bool probe(const wire::Address& address) const;
 
   ProcessId process_;
+  std::array<std::byte, 16> host_;
   OwnSegment segment_;
   std::unique_ptr<linux_driver::ProcessMemory> process_memory_;
-  wire::Address own_;  // host and pid, for comparison with peers
   std::uint64_t probe_word_;
   std::vector<std::unique_ptr<Incoming>> incoming_;
   std::vector<std::uint32_t> unaccepted_;
