@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import numpy as np
 from mpi4py import MPI
 
 from mooncake_mpi.datatypes import dense_size, from_code, from_format, layout_of
@@ -24,6 +25,10 @@ from mooncake_mpi.packing import PackedBuffer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# NumPy's characters of the dtypes that the buffer protocol calls numbers.
+_NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
+
+_take_buffer = MPI.buffer.frombuffer
 _NOTHING = Memory(0, 0, "B", None)
 _LONGEST = 2**63 - 1
 _FIRST_ADDRESS = 4096  # no process has memory below
@@ -48,6 +53,10 @@ class Elements:
     buffer: Any
 
 
+#: Address, length, what holds the memory, and what ends a receive: see :class:`Placed`.
+Place: TypeAlias = "tuple[int, int, Any, Callable[[int], object] | None]"
+
+
 class Placed(NamedTuple):
     """Bytes to send from or to receive into.
 
@@ -64,7 +73,7 @@ class Placed(NamedTuple):
     finish: Callable[[int], object] | None
 
 
-def resolve(spec: Any, writable: bool, rank: int) -> Placed:
+def resolve(spec: Any, writable: bool, rank: int) -> Place:
     """Find the bytes that ``spec`` describes; the engine calls this for all but plain buffers.
 
     Args:
@@ -88,30 +97,47 @@ def resolve(spec: Any, writable: bool, rank: int) -> Placed:
     return place(parse(spec, writable), writable)
 
 
-def _place_plain(spec: Sequence[Any], writable: bool) -> Placed | None:
+def _place_plain(spec: Sequence[Any], writable: bool) -> Place | None:
     """The bytes of the commonest forms, ``None`` where :func:`parse` has to look at them."""
+    count = kind = None
     if len(spec) == 2:
-        buffer, datatype = spec
-        count = None
+        buffer, second = spec
+        if isinstance(second, (MPI.Datatype, str)):
+            kind = second
+        else:
+            count = second
     elif len(spec) == 3:
-        buffer, count, datatype = spec
+        buffer, count, kind = spec
     else:
         return None
-    if type(buffer) not in PLAIN_TYPES or not isinstance(datatype, MPI.Datatype):
-        return None
-    size = dense_size(datatype)
+    size = _plain_size(buffer, kind)
     if size == 0:
         return None
-    memory = export(buffer, writable, with_format=False)
-    if count is None:
-        nbytes = memory.nbytes
-    elif type(count) is int:
+    try:
+        taken = _take_buffer(buffer, not writable)
+    except (BufferError, ValueError):
+        return None
+    nbytes = available = taken.nbytes
+    if type(count) is int:
         nbytes = count * size
-    else:
+    elif count is not None:
         return None
-    if nbytes % size or not 0 <= nbytes <= memory.nbytes:
+    if nbytes % size or not 0 <= nbytes <= available:
         return None
-    return Placed(memory.address, nbytes, memory.owner, None)
+    return taken.address, nbytes, taken, None
+
+
+def _plain_size(buffer: Any, kind: Any) -> int:
+    """Bytes of one element of a dense predefined datatype, 0 if it takes more to tell."""
+    if type(buffer) not in PLAIN_TYPES:
+        return 0
+    if kind is not None:
+        return dense_size(kind)
+    dtype = buffer.dtype if type(buffer) is np.ndarray else None
+    if dtype is None or dtype.char not in _NUMBERS or not dtype.isnative:
+        return 0
+    itemsize: int = dtype.itemsize
+    return itemsize
 
 
 def place(elements: Elements, writable: bool) -> Placed:

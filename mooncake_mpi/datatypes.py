@@ -71,13 +71,19 @@ def layout_of(datatype: MPI.Datatype) -> Layout:
     return layout
 
 
-def dense_size(datatype: MPI.Datatype) -> int:
+def dense_size(kind: Any) -> int:
     """The size in bytes of a predefined datatype whose elements follow each other without a gap.
 
+    Args:
+        kind: a datatype or a type code.
+
     Returns:
-        0 for every other datatype, and for a predefined one that has not been used yet.
+        0 for everything else, and for a datatype that has not been used yet.
     """
-    return _dense.get(datatype.handle, 0)
+    if isinstance(kind, str):
+        datatype = MPI._typedict.get(kind)
+        return 0 if datatype is None else _dense.get(datatype.handle, 0)
+    return _dense.get(kind.handle, 0) if isinstance(kind, MPI.Datatype) else 0
 
 
 def from_code(code: Any) -> MPI.Datatype:

@@ -29,11 +29,6 @@ class FrameError(UnpicklingError):
     """A message that starts like a frame and is none."""
 
 
-def needs_frame(stream: bytes, buffers: Sequence[Any]) -> bool:
-    """Whether a pickle stream cannot be sent as it is."""
-    return bool(buffers) or stream.startswith(MAGIC)
-
-
 def is_frame(message: Any) -> bool:
     """Whether a received message (bytes-like, not empty) starts like a frame."""
     return bytes(message[: len(MAGIC)]) == MAGIC

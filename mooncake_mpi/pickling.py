@@ -11,6 +11,9 @@ from mooncake_mpi import frames
 # Objects of these types have no out-of-band buffers: their pickler need not look for any.
 _PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _FIRST_PROTOCOL_WITH_BUFFERS = 5
+_FRAME = frames.MAGIC[0]
+
+_pickle = MPI.pickle
 
 
 def dump(obj: Any) -> bytes:
@@ -19,23 +22,24 @@ def dump(obj: Any) -> bytes:
     Raises:
         TypeError: the user's ``dumps`` did not make bytes.
     """
-    pickle = MPI.pickle
-    protocol = pickle.PROTOCOL
-    buffers: list[MPI.buffer] = []
-    if (
-        type(obj) in _PLAIN_TYPES
-        or protocol is None
-        or 0 <= protocol < _FIRST_PROTOCOL_WITH_BUFFERS
-    ):
-        stream = pickle.dumps(obj)
-    else:
-        try:
-            stream, buffers = pickle.dumps_oob(obj)
-        except TypeError:  # a dumps of the user's that hands out no buffers
-            stream = pickle.dumps(obj)
+    stream, buffers = (
+        (_pickle.dumps(obj), None) if type(obj) in _PLAIN_TYPES else _dump_with_buffers(obj)
+    )
     if type(stream) is not bytes:
         raise TypeError(f"expected bytes, {type(stream).__name__} found")
-    return frames.encode(stream, buffers) if frames.needs_frame(stream, buffers) else stream
+    if buffers or stream.startswith(frames.MAGIC):
+        return frames.encode(stream, buffers or ())
+    return stream
+
+
+def _dump_with_buffers(obj: Any) -> tuple[bytes, list[MPI.buffer] | None]:
+    protocol = _pickle.PROTOCOL
+    if protocol is None or 0 <= protocol < _FIRST_PROTOCOL_WITH_BUFFERS:
+        return _pickle.dumps(obj), None
+    try:
+        return _pickle.dumps_oob(obj)
+    except TypeError:  # a dumps of the user's that hands out no buffers
+        return _pickle.dumps(obj), None
 
 
 def load(message: Any) -> Any:
@@ -47,10 +51,10 @@ def load(message: Any) -> Any:
         frames.FrameError: the message starts like a frame and is none.
         Exception: what unpickling raises.
     """
-    if len(message) == 0:
-        return None
     view = memoryview(message)
-    if frames.is_frame(view):
+    if view.nbytes == 0:
+        return None
+    if view[0] == _FRAME and frames.is_frame(view):
         stream, buffers = frames.decode(view)
-        return MPI.pickle.loads_oob(MPI.buffer(stream), buffers)
-    return MPI.pickle.loads(MPI.buffer(view))
+        return _pickle.loads_oob(MPI.buffer(stream), buffers)
+    return _pickle.loads(MPI.buffer(message))
