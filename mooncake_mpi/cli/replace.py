@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,31 +30,34 @@ def install() -> None:
 
 def _mirror() -> ModuleType:
     import_module(_NAME)  # what the mirror and the package's modules are made from
+    # It calls the methods of mpi4py's own Comm by name, so it must get that module; what it sends
+    # goes through the MPI library, in a matching space of its own.
+    import_module("mpi4py.util.pkl5")
     return import_module("mooncake_mpi.MPI")
 
 
 class _Finder(MetaPathFinder):
-    """Finds ``mpi4py.MPI``, once."""
+    """Finds the mirror as ``mpi4py.MPI``, until that is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The mirror in place of ``mpi4py.MPI``, nothing for other modules."""
         del path, target
-        if fullname != _NAME:
-            return None
-        sys.meta_path.remove(self)
-        return ModuleSpec(_NAME, _MirrorLoader())
+        return ModuleSpec(_NAME, _MirrorLoader(self)) if fullname == _NAME else None
 
 
 class _MirrorLoader(Loader):
     """Gives the finished mirror to an import of ``mpi4py.MPI``."""
 
-    _spec: Any = None
+    def __init__(self, finder: _Finder) -> None:
+        self._finder = finder
+        self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The mirror."""
         del spec
+        sys.meta_path.remove(self._finder)  # the mirror imports what it stands for
         mirror = _mirror()
         self._spec = mirror.__spec__
         return mirror

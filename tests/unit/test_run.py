@@ -93,6 +93,12 @@ def test_mpi_is_not_started_for_a_program_that_does_not_use_it():
     assert done.stdout == "[]\n"
 
 
+def test_looking_for_mpi4py_does_not_import_it_past_the_mirror():
+    look = "import importlib.util\nassert importlib.util.find_spec('mpi4py.MPI')\n"
+    done = run("run", "-c", look + SHOW)
+    assert done.stdout == "__main__ ['-c']\n", done.stderr
+
+
 def test_settings_of_mpi4py_are_passed_on():
     done = run(
         "run", "--rc", "initialize=False,thread_level=single", "-c",
