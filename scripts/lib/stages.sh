@@ -184,8 +184,7 @@ stage_mpi4py() {
 run_mpi4py_tests() { # run_mpi4py_tests name ranks
   "$python" tests/launch.py -n "$2" --mpirun "$mpirun" --timeout 240 --stall 120 --unittest \
     --report "$results/mpi4py-$1-$2.json" \
-    -- -m mooncake_mpi run "$tests/main.py" -q -i "$mpi4py_modules" \
-    --xfile tests/mpi4py_excluded.txt
+    -- -m mooncake_mpi run "$tests/main.py" -q -i "$mpi4py_modules"
 }
 
 # Debian's own libraries, older than the wheels: the demo's program and the tests on two ranks.
