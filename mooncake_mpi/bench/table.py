@@ -50,7 +50,8 @@ def format_ratio(row: Row) -> str:
     """Median of the first peer over that of the second; empty with one peer."""
     if len(row.statistics) < 2 or row.statistics[1].median == 0:
         return ""
-    return f"{row.statistics[0].median / row.statistics[1].median:.2f}"
+    ratio = row.statistics[0].median / row.statistics[1].median
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def header_cells(table: Table) -> list[str]:

@@ -21,7 +21,9 @@ sys.path.insert(0, str(HERE))
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "ours: a promise that the MPI library does not make")
-    config.addinivalue_line("markers", "broken_in(*names): a promise that these MPI libraries break")
+    config.addinivalue_line(
+        "markers", "broken_in(*names): a promise that these MPI libraries break"
+    )
     config.addinivalue_line("markers", "large: moves gigabytes")
 
 

@@ -77,7 +77,10 @@ def flows(draw, source, dest):
     drawn = draw(
         st.lists(
             st.tuples(
-                st.integers(0, 3), st.sampled_from(SIZES), st.sampled_from(MODES), st.integers(0, 250)
+                st.integers(0, 3),
+                st.sampled_from(SIZES),
+                st.sampled_from(MODES),
+                st.integers(0, 250),
             ),
             min_size=1,
             max_size=12,
@@ -86,7 +89,9 @@ def flows(draw, source, dest):
     messages = [Message(*values) for values in drawn]
     order = draw(st.permutations(range(len(messages))))
     receives = [
-        Receive(draw(st.booleans()), draw(st.booleans()), messages[i].tag, draw(st.sampled_from(WAYS)))
+        Receive(
+            draw(st.booleans()), draw(st.booleans()), messages[i].tag, draw(st.sampled_from(WAYS))
+        )
         for i in order
     ]
     assign(messages, receives)

@@ -70,7 +70,12 @@ def test_a_smaller_count_sends_only_the_beginning(comm):
 
 
 def test_bytes_like_objects_travel(comm):
-    for out in (b"bytes!", bytearray(b"bytes!"), memoryview(b"bytes!"), np.frombuffer(b"bytes!", np.uint8)):
+    for out in (
+        b"bytes!",
+        bytearray(b"bytes!"),
+        memoryview(b"bytes!"),
+        np.frombuffer(b"bytes!", np.uint8),
+    ):
         for into in (bytearray(6), np.zeros(6, np.uint8)):
             exchange(comm, out, into)
             assert bytes(into) == b"bytes!"
@@ -130,7 +135,14 @@ def test_a_read_only_array_can_be_sent(comm):
 
 
 def test_empty_specs_send_nothing(comm):
-    empties = [None, [None, 0, MPI.INT], [None, MPI.INT], [bytearray(), MPI.BYTE], np.empty(0), bytearray()]
+    empties = [
+        None,
+        [None, 0, MPI.INT],
+        [None, MPI.INT],
+        [bytearray(), MPI.BYTE],
+        np.empty(0),
+        bytearray(),
+    ]
     for out in empties[1:]:
         for into in empties[1:]:
             status = exchange(comm, out, into)

@@ -121,7 +121,13 @@ def test_keyword_arguments_have_mpi4pys_names(comm):
     assert is_pattern(into, 1)
     assert status.tag == 5
     comm.Sendrecv(
-        sendbuf=pattern(4, 2), dest=dest, sendtag=6, recvbuf=into, source=source, recvtag=6, status=None
+        sendbuf=pattern(4, 2),
+        dest=dest,
+        sendtag=6,
+        recvbuf=into,
+        source=source,
+        recvtag=6,
+        status=None,
     )
     assert is_pattern(into, 2)
     comm.Sendrecv_replace(buf=into, dest=dest, sendtag=7, source=source, recvtag=7, status=None)

@@ -54,9 +54,7 @@ CHILDREN = {
     "Create_dist_graph_adjacent": lambda comm: comm.Create_dist_graph_adjacent(
         [ring_of(comm)[1]], [ring_of(comm)[0]]
     ),
-    "Create_dist_graph": lambda comm: comm.Create_dist_graph(
-        [comm.rank], [1], [ring_of(comm)[0]]
-    ),
+    "Create_dist_graph": lambda comm: comm.Create_dist_graph([comm.rank], [1], [ring_of(comm)[0]]),
 }
 
 

@@ -163,7 +163,9 @@ def test_a_nonblocking_receive_unpacks_when_it_completes(comm, made):
         assert (into.reshape(-1, 5)[:, 2:] == -1).all()
 
 
-def test_a_derived_send_copies_what_the_array_held_at_the_call_or_later_before_completion(comm, made):
+def test_a_derived_send_copies_what_the_array_held_at_the_call_or_later_before_completion(
+    comm, made
+):
     dest, source = ring_of(comm)
     column = made(MPI.INT32_T.Create_vector(10, 1, 2))
     out, into = np.zeros(20, np.int32), np.full(20, -1, np.int32)
@@ -189,6 +191,7 @@ def test_matched_messages_take_derived_datatypes(comm, made):
     MPI.Request.Waitall(requests)
 
 
+@pytest.mark.broken_in("MPICH")  # the nonblocking one sends garbage
 def test_sendrecv_replace_takes_a_derived_datatype(comm, made):
     dest, source = ring_of(comm)
     column = made(MPI.INT64_T.Create_vector(10, 1, 2))

@@ -188,15 +188,32 @@ def test_the_message_names_the_argument_and_its_value(comm):
 @pytest.mark.broken_in("Open MPI")  # ends the job
 @pytest.mark.parametrize(
     "name",
-    ["Send", "Isend", "Recv", "Irecv", "Probe", "Iprobe", "Mprobe", "Send_init", "recv", "send", "irecv"],
+    [
+        "Send",
+        "Isend",
+        "Recv",
+        "Irecv",
+        "Probe",
+        "Iprobe",
+        "Mprobe",
+        "Send_init",
+        "recv",
+        "send",
+        "irecv",
+    ],
 )
 def test_calls_on_a_freed_communicator_raise_a_communicator_error(comm, name):
     freed = comm.Dup()
     method = getattr(freed, name)
     freed.Free()
     arguments = {
-        "Probe": (0,), "Iprobe": (0,), "Mprobe": (0,), "Recv": (bytearray(1), 0),
-        "Irecv": (bytearray(1), 0), "recv": (None, 0), "irecv": (None, 0),
+        "Probe": (0,),
+        "Iprobe": (0,),
+        "Mprobe": (0,),
+        "Recv": (bytearray(1), 0),
+        "Irecv": (bytearray(1), 0),
+        "recv": (None, 0),
+        "irecv": (None, 0),
     }.get(name, (bytearray(1), 0))
     for call in (method, getattr(freed, name)):
         with pytest.raises(MPI.Exception) as raised:
@@ -219,6 +236,7 @@ def test_error_classes_are_the_standards_and_their_text_names_them(comm):
     assert isinstance(error, RuntimeError)
 
 
+@pytest.mark.broken_in("Open MPI")  # ends the job
 def test_using_a_received_message_twice_raises(comm):
     dest, source = ring_of(comm)
     request = comm.Isend(bytearray(4), dest, 1)

@@ -73,9 +73,7 @@ def test_wildcard_and_exact_receives_mix_in_posting_order(comm, seed, posted, an
     froms = [MPI.ANY_SOURCE if any_source and choose.random() < 0.5 else source for _ in receives]
 
     def post():
-        return [
-            comm.Irecv(*item) for item in zip(into, froms, receives, strict=True)
-        ]
+        return [comm.Irecv(*item) for item in zip(into, froms, receives, strict=True)]
 
     if posted:
         requests = post()

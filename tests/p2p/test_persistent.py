@@ -90,6 +90,7 @@ def test_persistent_and_ordinary_messages_match_each_other(comm):
     receive.Free()
 
 
+@pytest.mark.broken_in("MPICH")  # the status is the empty one
 def test_requests_to_process_null_start_and_complete(comm):
     send = comm.Send_init(b"data", MPI.PROC_NULL, 1)
     receive = comm.Recv_init(bytearray(4), MPI.PROC_NULL, 1)

@@ -9,8 +9,18 @@ torch = pytest.importorskip("torch")
 from subject import MPI, ring_of  # noqa: E402
 
 DTYPES = [
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
 ]
 
 
@@ -59,7 +69,9 @@ def test_tensors_travel_by_every_kind_of_call(comm, dtype):
     request.wait()
 
 
-@pytest.mark.parametrize("make", [lambda t: t.t(), lambda t: t[:, ::2]], ids=["transposed", "strided"])
+@pytest.mark.parametrize(
+    "make", [lambda t: t.t(), lambda t: t[:, ::2]], ids=["transposed", "strided"]
+)
 def test_a_tensor_with_gaps_is_refused_and_the_message_says_what_to_do(comm, make):
     tensor = make(torch.zeros(6, 4))
     with pytest.raises((BufferError, ValueError), match="contiguous"):

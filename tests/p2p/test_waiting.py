@@ -146,7 +146,8 @@ def test_a_handler_that_does_not_raise_lets_the_wait_go_on(comm):
     previous = signal.signal(signal.SIGUSR2, lambda *_: seen.append(1))
     try:
         signals = [
-            threading.Timer(0.05 * turn, os.kill, (os.getpid(), signal.SIGUSR2)) for turn in range(3)
+            threading.Timer(0.05 * turn, os.kill, (os.getpid(), signal.SIGUSR2))
+            for turn in range(3)
         ]
         signals.append(threading.Timer(0.3, lambda: comm.Send(pattern(8, 6), dest, 1)))
         for timer in signals:

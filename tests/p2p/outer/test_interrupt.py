@@ -28,7 +28,11 @@ else:
 
 @pytest.mark.parametrize(
     "call",
-    ["comm.Recv(bytearray(8), 0, 1)", "comm.recv(source=0)", "comm.Ssend(bytes(10_000_000), 0, 99)"],
+    [
+        "comm.Recv(bytearray(8), 0, 1)",
+        "comm.recv(source=0)",
+        "comm.Ssend(bytes(10_000_000), 0, 99)",
+    ],
 )
 def test_a_blocked_call_raises_keyboard_interrupt_within_100_ms(program, tmp_path, call):
     path = program(PROGRAM.format(folder=str(tmp_path), call=call))

@@ -66,9 +66,14 @@ if rank == 0:
 
 
 @pytest.mark.parametrize("refused_on", ["rank == 0", "rank == 1", "True"])
-def test_where_the_kernel_refuses_copies_between_processes_messages_still_arrive(program, refused_on):
+def test_where_the_kernel_refuses_copies_between_processes_messages_still_arrive(
+    program, refused_on
+):
     """On both sides, and on one side alone, of which the other cannot know beforehand."""
-    prologue = "import os\n" + "rank = int(os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK', 0)))\n"
+    prologue = (
+        "import os\n"
+        + "rank = int(os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK', 0)))\n"
+    )
     indented = "".join(f"    {line}\n" for line in REFUSING.strip().splitlines())
     path = program(f"{prologue}if {refused_on}:\n{indented}\n{EXCHANGE}")
     outcome = run(2, path)

@@ -35,7 +35,14 @@ def test_an_unmodified_script_runs_on_the_engine_with_its_arguments(program):
 def test_an_unmodified_module_runs_on_the_engine(program, tmp_path):
     program(UNMODIFIED)
     outcome = run(
-        2, "-m", "mooncake_mpi", "run", "-m", "program", "x", environment={"PYTHONPATH": str(tmp_path)}
+        2,
+        "-m",
+        "mooncake_mpi",
+        "run",
+        "-m",
+        "program",
+        "x",
+        environment={"PYTHONPATH": str(tmp_path)},
     )
     assert outcome.returncode == 0, outcome.output
     assert outcome.output.split() == ["mooncake_mpi.intracomm", "x", "__main__"]
@@ -62,15 +69,22 @@ assert comm.allreduce(1) == size
 
 
 def test_our_module_replaces_mpi4pys_in_one_import(program):
-    path = program(UNMODIFIED.replace("from mpi4py import MPI\nimport mpi4py.MPI\nassert mpi4py.MPI is MPI",
-                                      "from mooncake_mpi import MPI"))
+    path = program(
+        UNMODIFIED.replace(
+            "from mpi4py import MPI\nimport mpi4py.MPI\nassert mpi4py.MPI is MPI",
+            "from mooncake_mpi import MPI",
+        )
+    )
     outcome = run(2, path)
     assert outcome.returncode == 0, outcome.output
     assert outcome.output.split() == ["mooncake_mpi.intracomm", "__main__"]
 
 
 def test_a_bad_setting_ends_the_program_with_one_line_that_names_it(program):
-    outcome = run(1, program("from mooncake_mpi import MPI\nMPI.COMM_WORLD.Barrier()\n"),
-                  environment={"MOONCAKE_MPI_EAGER_LIMIT": "many"})
+    outcome = run(
+        1,
+        program("from mooncake_mpi import MPI\nMPI.COMM_WORLD.Barrier()\n"),
+        environment={"MOONCAKE_MPI_EAGER_LIMIT": "many"},
+    )
     assert outcome.returncode != 0
     assert "MOONCAKE_MPI_EAGER_LIMIT" in outcome.output
