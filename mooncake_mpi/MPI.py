@@ -13,7 +13,7 @@ from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi import _native
-from mooncake_mpi.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm
+from mooncake_mpi.intracomm import PREDEFINED, Cartcomm, Distgraphcomm, Graphcomm, Intracomm
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
 
@@ -95,7 +95,8 @@ def __getattr__(name: str) -> Any:
     """The world communicators, once MPI is initialised, and names that mpi4py adds later."""
     value = getattr(_library, name)
     if name in _WORLDS and _is_running():
-        return globals().setdefault(name, Intracomm(value))
+        PREDEFINED[name] = globals().setdefault(name, Intracomm(value))
+        return PREDEFINED[name]
     return value
 
 

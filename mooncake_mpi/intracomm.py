@@ -5,7 +5,6 @@ They are communicators of mpi4py: whatever is not point-to-point stays the MPI l
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
@@ -58,7 +57,7 @@ class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
     def __reduce__(self) -> str | tuple[Any, ...]:
         for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
             if self == getattr(MPI, name):
-                return (_rebuild, (type(self), name, _is_of_mirror(self, name)))
+                return (_rebuild, (type(self), name, PREDEFINED.get(name) is self))
         return super().__reduce__()
 
     if TYPE_CHECKING:
@@ -338,16 +337,13 @@ def _accelerate(comm: Any) -> Any:
     return comm
 
 
-def _is_of_mirror(comm: Intracomm, name: str) -> bool:
-    mirror = sys.modules.get("mooncake_mpi.MPI")
-    return mirror is not None and getattr(mirror, name) is comm
+#: The predefined communicators of ``mooncake_mpi.MPI``, by name: pickled as the names they are.
+PREDEFINED: dict[str, Intracomm] = {}
 
 
-def _rebuild(cls: type[Intracomm], name: str, of_mirror: bool) -> Intracomm:
-    if of_mirror:
-        from mooncake_mpi import MPI as mirror  # noqa: N811
-
-        return cast("Intracomm", getattr(mirror, name))
+def _rebuild(cls: type[Intracomm], name: str, predefined: bool) -> Intracomm:
+    if predefined and name in PREDEFINED:
+        return PREDEFINED[name]
     return cls(cast("Any", getattr(MPI, name)))
 
 

@@ -72,7 +72,7 @@ def test_where_the_kernel_refuses_copies_between_processes_messages_still_arrive
     """On both sides, and on one side alone, of which the other cannot know beforehand."""
     prologue = (
         "import os\n"
-        + "rank = int(os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK', 0)))\n"
+        "rank = int(os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK', 0)))\n"
     )
     indented = "".join(f"    {line}\n" for line in REFUSING.strip().splitlines())
     path = program(f"{prologue}if {refused_on}:\n{indented}\n{EXCHANGE}")
