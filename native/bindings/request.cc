@@ -311,10 +311,12 @@ Error finish_request(RequestObject& request, PyObject* status) {
   const Completion& completion = request.completion;
   request.state = request.persistent ? State::kInactive : State::kNull;
 
-  PyObject* finish = request.finish != nullptr ? request.finish : request.view.finish();
+  // A truncated message is unpacked as far as it goes, but makes no object.
+  const bool whole = completion.error == Error::kNone;
+  const bool usable = whole || completion.error == Error::kTruncate;
+  PyObject* finish = request.finish != nullptr && whole ? request.finish : request.view.finish();
   bool ok = true;
-  if ((finish != nullptr || request.any_size) && !completion.cancelled &&
-      (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
+  if ((finish != nullptr || request.any_size) && usable && !completion.cancelled) {
     PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion.bytes)
                                           : PyLong_FromUnsignedLongLong(completion.bytes);
     PyObject* result = received;
