@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _NAME = "mpi4py.MPI"
+_MIRROR = "mooncake_mpi.MPI"
 
 
 def install() -> None:
@@ -65,3 +67,21 @@ class _MirrorLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Nothing: the mirror has run; but it keeps the specification that reloads it."""
         module.__spec__ = self._spec
+
+
+class _ReplacingLoader(Loader):
+    """Loads the mirror, then puts it in the place of ``mpi4py.MPI``."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """What the usual loader makes."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the mirror's code."""
+        self._loader.exec_module(module)
+        sys.modules[_NAME] = module
+        sys.modules["mpi4py"].MPI = module  # type: ignore[attr-defined]
