@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,13 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         """The mirror in place of ``mpi4py.MPI``, nothing for other modules."""
         del path, target
+        if fullname == _MIRROR:  # the program asks for the mirror by its own name
+            sys.meta_path.remove(self)
+            import_module(_NAME)
+            spec = find_spec(_MIRROR)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _ReplacingLoader(spec.loader)
+            return spec
         return ModuleSpec(_NAME, _MirrorLoader(self)) if fullname == _NAME else None
 
 
