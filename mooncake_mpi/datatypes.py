@@ -92,11 +92,12 @@ def from_code(code: Any) -> MPI.Datatype:
     Raises:
         KeyError: no MPI datatype has this code (``"cannot map ..."``, as mpi4py says it).
     """
-    datatype = MPI._typedict.get(code) if isinstance(code, str) else None
-    if datatype is not None:
-        return datatype
-    if isinstance(code, str) and code in _WIDTHS:
-        return _opaque(_WIDTHS[code])
+    if isinstance(code, str):
+        if code in _WIDTHS:
+            return _optional(code)
+        datatype = MPI._typedict.get(code)
+        if datatype is not None:
+            return datatype
     raise KeyError(f"cannot map {code!r} to MPI datatype")
 
 
@@ -123,7 +124,15 @@ _dense: dict[int, int] = {}
 
 
 @cache
-def _opaque(width: int) -> MPI.Datatype:
+def _optional(code: str) -> MPI.Datatype:
+    """The library's datatype where it has one that works, else a block of bytes as wide."""
+    width = _WIDTHS[code]
+    datatype = MPI._typedict.get(code, MPI.DATATYPE_NULL)
+    try:
+        if datatype.Get_size() == width:
+            return datatype
+    except MPI.Exception:  # a name without a type behind it
+        pass
     return MPI.BYTE.Create_contiguous(width).Commit()
 
 

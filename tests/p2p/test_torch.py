@@ -70,7 +70,9 @@ def test_tensors_travel_by_every_kind_of_call(comm, dtype):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda t: t.reshape(2, 3, 4).transpose(0, 1), lambda t: t[:, ::2]], ids=["transposed", "strided"]
+    "make",
+    [lambda t: t.reshape(2, 3, 4).transpose(0, 1), lambda t: t[:, ::2]],
+    ids=["transposed", "strided"],
 )
 def test_a_tensor_with_gaps_is_refused_and_the_message_says_what_to_do(comm, make):
     tensor = make(torch.zeros(6, 4))
