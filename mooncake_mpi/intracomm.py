@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native, messages, runtime
+from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.messages import Message
 from mooncake_mpi.objects import ObjectMethods
-from mooncake_mpi.requests import CompositeRequest, Request, SendAndReceive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mooncake_mpi.requests import Prequest
+    from mooncake_mpi.requests import Prequest, Request
 
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
 
@@ -33,8 +33,8 @@ class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
         comm: the communicator to wrap; ``None`` gives a null communicator.
 
     Raises:
-        Error: ``ERR_COMM`` for an intercommunicator; ``ERR_OTHER`` where a process cannot start
-            its engine.
+        TypeError: an intercommunicator.
+        Error: ``ERR_OTHER`` where a process cannot start its engine.
     """
 
     # One slot, at a place that the native methods know.
@@ -46,7 +46,7 @@ class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
     def __new__(cls, comm: MPI.Comm | None = None) -> Intracomm:
         """Wrap ``comm``, collectively."""
         if comm is not None and comm != MPI.COMM_NULL and comm.Is_inter():
-            raise make_error("ERR_COMM", "an intercommunicator cannot be wrapped")
+            raise TypeError("expecting an intracommunicator")
         if comm is not None and cls._topology is not None and comm != MPI.COMM_NULL:
             topology = comm.Get_topology()
             if topology != cls._topology:

@@ -9,6 +9,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native, objects
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.statuses import fill_status
+from mooncake_mpi.unbound import dispatching
 
 if TYPE_CHECKING:
     from mooncake_mpi.intracomm import Accelerated
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _LIBRARY_CONSTANTS = (MPI.MESSAGE_NULL, MPI.MESSAGE_NO_PROC)
 
 
-class _MessageType(type):
+class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
     """Makes messages of the MPI library instances of the class that replaces theirs."""
 
     def __instancecheck__(cls, instance: Any) -> bool:

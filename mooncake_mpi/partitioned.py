@@ -14,9 +14,10 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native, request_sets
 from mooncake_mpi.bufferspec import parse
+from mooncake_mpi.composites import CompositeMethods
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.partitions import PartitionedReceive, PartitionedSend
-from mooncake_mpi.requests import CompositeMethods, Prequest
+from mooncake_mpi.requests import Prequest
 from mooncake_mpi.statuses import fill_empty
 
 if TYPE_CHECKING:

@@ -272,3 +272,14 @@ def test_a_cartesian_shift_moves_the_border(comm, reverse):
     grid.Sendrecv(np.full(10, grid.rank), dest, 0, into, source, 0)
     assert (into == (99 if source == MPI.PROC_NULL else source)).all()
     grid.Free()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_an_intercommunicator_is_refused(comm):
+    world = library.COMM_WORLD
+    half = world.Split(comm.rank % 2)
+    inter = half.Create_intercomm(0, world, 1 - comm.rank % 2)
+    with pytest.raises(TypeError, match="intracommunicator"):
+        MPI.Intracomm(inter)
+    inter.Free()
+    half.Free()

@@ -88,3 +88,19 @@ def test_a_bad_setting_ends_the_program_with_one_line_that_names_it(program):
     )
     assert outcome.returncode != 0
     assert "MOONCAKE_MPI_EAGER_LIMIT" in outcome.output
+
+
+def test_a_pool_of_mpi4py_futures_works_over_the_engine(program):
+    path = program("""
+from mpi4py import MPI
+from mpi4py.futures import MPICommExecutor
+def square(x):
+    return x * x
+if __name__ == "__main__":
+    with MPICommExecutor(MPI.COMM_WORLD, root=0) as pool:
+        if pool is not None:
+            print(type(MPI.COMM_WORLD).__module__, sum(pool.map(square, range(100))))
+""")
+    outcome = run(3, "-m", "mooncake_mpi", "run", path)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["mooncake_mpi.intracomm", "328350"]

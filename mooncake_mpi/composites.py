@@ -1,0 +1,134 @@
+"""Requests whose operation has several parts, each a message of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mooncake_mpi import _native, request_sets
+from mooncake_mpi.requests import Request
+from mooncake_mpi.statuses import fill_empty
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpi4py import MPI
+
+    from mooncake_mpi.request_sets import AnyRequest
+
+_WAIT_SLICE_MS = 50
+
+
+class Driver(Protocol):
+    """What a :class:`CompositeRequest` completes."""
+
+    def _poll(self) -> bool:
+        """Take the next steps; whether the operation is complete."""
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        """The requests that the next step waits for."""
+
+    def _complete(self, status: MPI.Status | None) -> Any:
+        """Fill ``status`` and give the result; called once, after ``_poll`` was true."""
+
+    def _cancel(self) -> None:
+        """Cancel what can still be cancelled."""
+
+
+class CompositeMethods:
+    """Completion of a request that is made of several operations, told by its driver.
+
+    ``_driver`` is ``None`` while there is nothing to complete.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _driver: Driver | None
+        _result: Any
+
+    @property
+    def _state(self) -> str:
+        return "null" if self._driver is None else "active"
+
+    def __bool__(self) -> bool:
+        return self._driver is not None
+
+    def _poll(self) -> bool:
+        return self._driver is None or self._driver._poll()
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        return () if self._driver is None else self._driver._pending()
+
+    def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
+        """Wait for the operation to complete."""
+        while not self._poll():
+            request_sets.wait_for(self._pending(), _WAIT_SLICE_MS)
+        self._end(status)
+        return True
+
+    def Test(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; ends the request if so."""
+        if not self._poll():
+            return False
+        self._end(status)
+        return True
+
+    def Get_status(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; the request stays."""
+        if not self._poll():
+            return False
+        if status is not None:
+            fill_empty(status)
+        return True
+
+    def Cancel(self) -> None:
+        """Cancel the operation where it has not matched."""
+        if self._driver is not None:
+            self._driver._cancel()
+
+    def Free(self) -> None:
+        """Let go of the request; its parts complete by themselves."""
+        self._driver = None  # type: ignore[misc]
+
+    def _end(self, status: MPI.Status | None) -> None:
+        driver, self._driver = self._driver, None  # type: ignore[misc]
+        if driver is not None:
+            self._result = driver._complete(status)
+        elif status is not None:
+            fill_empty(status)
+
+
+class CompositeRequest(CompositeMethods, Request):
+    """A request for an operation of several parts, such as an object with attachments."""
+
+    __slots__ = ("_driver",)
+
+    def __new__(cls, _driver: Driver | None = None) -> CompositeRequest:
+        """A request like any other to the interpreter; the driver is set by ``__init__``."""
+        return _native.Request.__new__(cls)
+
+    def __init__(self, driver: Driver | None = None) -> None:
+        self._driver = driver
+
+
+class SendAndReceive:
+    """The driver of ``Isendrecv``: the status is the receive's."""
+
+    __slots__ = ("_receive", "_send")
+
+    def __init__(self, send: Request, receive: Request) -> None:
+        self._send = send
+        self._receive = receive
+
+    def _poll(self) -> bool:
+        return self._send._poll() and self._receive._poll()
+
+    def _pending(self) -> Sequence[AnyRequest]:
+        return (self._send, self._receive)
+
+    def _complete(self, status: MPI.Status | None) -> None:
+        self._send.Wait()
+        self._receive.Wait(status)
+
+    def _cancel(self) -> None:
+        self._receive.Cancel()
