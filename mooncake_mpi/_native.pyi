@@ -85,6 +85,11 @@ def set_constants(
 def error_names() -> list[str]:
     """The names of the error classes that the engine reports."""
 
+def learn_datatype(datatype: object, size: int) -> None:
+    """
+    Read specifications with this object, `size` bytes without a gap, without asking again.
+    """
+
 def install(type: type, slot_offset: int) -> None:
     """Put the native methods on a communicator class."""
 

@@ -11,24 +11,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import index
+from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 from mpi4py import MPI
 
+from mooncake_mpi import _native
 from mooncake_mpi.datatypes import dense_size, from_code, from_format, layout_of
 from mooncake_mpi.errors import raise_error
-from mooncake_mpi.exporters import PLAIN_TYPES, Memory, export, is_array, is_buffer
+from mooncake_mpi.exporters import Memory, export, is_array, is_buffer
 from mooncake_mpi.memory import owner_bounds
 from mooncake_mpi.packing import PackedBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-# NumPy's characters of the dtypes that the buffer protocol calls numbers.
-_NUMBERS = frozenset("?bBhHiIlLqQefdgFDG")
-
-_take_buffer = MPI.buffer.frombuffer
+# mpi4py's own datatype objects, which live as long as the process.
+_CONSTANTS = frozenset(id(value) for value in vars(MPI).values() if type(value) is MPI.Datatype)
 _NOTHING = Memory(0, 0, "B", None)
 _LONGEST = 2**63 - 1
 _FIRST_ADDRESS = 4096  # no process has memory below
@@ -90,54 +89,18 @@ def resolve(spec: Any, writable: bool, rank: int) -> Place:
     """
     if rank == MPI.PROC_NULL:
         return Placed(0, 0, None, None)
+    placed = place(parse(spec, writable), writable)
     if type(spec) in {list, tuple}:
-        placed = _place_plain(spec, writable)
-        if placed is not None:
-            return placed
-    return place(parse(spec, writable), writable)
+        _teach(spec[-1])
+    return placed
 
 
-def _place_plain(spec: Sequence[Any], writable: bool) -> Place | None:
-    """The bytes of the commonest forms, ``None`` where :func:`parse` has to look at them."""
-    count = kind = None
-    if len(spec) == 2:
-        buffer, second = spec
-        if isinstance(second, (MPI.Datatype, str)):
-            kind = second
-        else:
-            count = second
-    elif len(spec) == 3:
-        buffer, count, kind = spec
-    else:
-        return None
-    size = _plain_size(buffer, kind)
-    if size == 0:
-        return None
-    try:
-        taken = _take_buffer(buffer, not writable)
-    except (BufferError, ValueError):
-        return None
-    nbytes = available = taken.nbytes
-    if type(count) is int:
-        nbytes = count * size
-    elif count is not None:
-        return None
-    if nbytes % size or not 0 <= nbytes <= available:
-        return None
-    return taken.address, nbytes, taken, None
-
-
-def _plain_size(buffer: Any, kind: Any) -> int:
-    """Bytes of one element of a dense predefined datatype, 0 if it takes more to tell."""
-    if type(buffer) not in PLAIN_TYPES:
-        return 0
-    if kind is not None:
-        return dense_size(kind)
-    dtype = buffer.dtype if type(buffer) is np.ndarray else None
-    if dtype is None or dtype.char not in _NUMBERS or not dtype.isnative:
-        return 0
-    itemsize: int = dtype.itemsize
-    return itemsize
+def _teach(kind: object) -> None:
+    """Let the engine read the next specification with ``kind`` by itself."""
+    if id(kind) in _CONSTANTS or (isinstance(kind, str) and kind in MPI._typedict):
+        size = dense_size(kind)
+        if size:
+            _native.learn_datatype(intern(kind) if isinstance(kind, str) else kind, size)
 
 
 def place(elements: Elements, writable: bool) -> Placed:

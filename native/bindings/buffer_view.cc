@@ -1,22 +1,11 @@
 #include "bindings/buffer_view.h"
 
-#include <cstring>
 #include <utility>
 
+#include "bindings/buffer_spec.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
-namespace {
-
-// Formats (PEP 3118) of which MPI has a datatype of the same size: a wrong one would send pointers.
-bool known_format(const char* format) noexcept {
-  if (format == nullptr) return true;
-  if (*format == '@' || *format == '=' || *format == '<') ++format;
-  if (*format == 'Z') ++format;
-  return *format != 0 && format[1] == 0 && std::strchr("?cbBhHiIlLqQefdg", *format) != nullptr;
-}
-
-}  // namespace
 
 BufferView::BufferView(BufferView&& other) noexcept {
   *this = std::move(other);
@@ -35,18 +24,13 @@ BufferView& BufferView::operator=(BufferView&& other) noexcept {
 }
 
 bool BufferView::acquire(PyObject* object, bool writable, int rank) {
-  if (!PyObject_CheckBuffer(object)) return resolve(object, writable, rank);
-  const int flags = PyBUF_ND | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-  if (PyObject_GetBuffer(object, &view_, flags) != 0) {
-    PyErr_Clear();  // the package finds another way, or words that name the argument
+  if (PyObject_CheckBuffer(object)) {
+    if (!take_plain(object, writable, view_)) return resolve(object, writable, rank);
+    buffer_ = {static_cast<std::byte*>(view_.buf), static_cast<std::uint64_t>(view_.len)};
+  } else if (!read_spec(object, writable, view_, buffer_)) {
     return resolve(object, writable, rank);
   }
   has_view_ = true;
-  if (!known_format(view_.format)) {
-    release();
-    return resolve(object, writable, rank);
-  }
-  buffer_ = {static_cast<std::byte*>(view_.buf), static_cast<std::uint64_t>(view_.len)};
   return true;
 }
 

@@ -6,9 +6,9 @@
 
 namespace mooncake_mpi::bindings {
 
-// A Python buffer argument as address and length, kept alive until release(). Plain contiguous
-// buffers of a known format are taken through the buffer protocol here; every other form (lists,
-// derived datatypes, DLPack) is resolved by the package. GIL held for every call.
+// A Python buffer argument as address and length, kept alive until release(). Contiguous buffers of
+// a known format and the commonest specifications are taken through the buffer protocol; every
+// other form (derived datatypes, DLPack) is resolved by the package. GIL held for every call.
 class BufferView {
  public:
   BufferView() noexcept = default;

@@ -1,6 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "bindings/buffer_spec.h"
 #include "bindings/communicator.h"
 #include "bindings/inspection.h"
 #include "bindings/methods.h"
@@ -136,6 +137,11 @@ NB_MODULE(_native, m) {
       },
       nb::sig("def error_names() -> list[str]"),
       "The names of the error classes that the engine reports.");
+  m.def(
+      "learn_datatype",
+      [](nb::object datatype, Py_ssize_t size) { learn_datatype(datatype.ptr(), size); },
+      nb::sig("def learn_datatype(datatype: object, size: int) -> None"), "datatype"_a, "size"_a,
+      "Read specifications with this object, `size` bytes without a gap, without asking again.");
   m.def("install", &install, "type"_a, "slot_offset"_a,
         "Put the native methods on a communicator class.");
   define_primitives(m);

@@ -192,3 +192,26 @@ def test_anything_with_dlpack_on_the_host_travels(comm):
     into[:] = 0
     exchange(comm, [HostTensor(out), MPI.DOUBLE], [HostTensor(into), 50, MPI.DOUBLE])
     assert np.array_equal(into, out)
+
+
+@pytest.mark.parametrize("kind", [MPI.INT32_T, "i"], ids=["datatype", "code"])
+def test_a_specification_means_the_same_once_its_datatype_is_known(comm, kind):
+    """The engine reads by itself what the package has read once; both refuse the same."""
+    data = np.arange(6, dtype="i4")
+    forms = [([data, kind], 6), ((data, 4, kind), 4), ([data, 0, kind], 0), ([data, 3], 3)]
+    wrong = [[data, -1, kind], [data, 7, kind], [data, 2**62, kind], [data[::2], kind]]
+    ragged = np.zeros(7, dtype="i1")
+    for _ in range(3):
+        for spec, count in forms:
+            into = np.full(6, -1, dtype="i4")
+            request = comm.Isend(spec, comm.rank)
+            comm.Recv([into, kind], comm.rank)
+            request.Wait()
+            assert into.tolist() == [*range(count), *[-1] * (6 - count)]
+        for spec in wrong:
+            with pytest.raises((ValueError, BufferError)):
+                comm.Isend(spec, comm.rank)
+        with pytest.raises(ValueError, match="multiple"):
+            comm.Isend([ragged, kind], comm.rank)
+        with pytest.raises(BufferError, match="read-only"):
+            comm.Irecv([b"12345678", kind], comm.rank)
