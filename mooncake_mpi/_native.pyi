@@ -90,6 +90,16 @@ def learn_datatype(datatype: object, size: int) -> None:
     Read specifications with this object, `size` bytes without a gap, without asking again.
     """
 
+def learn_array_type(
+    array: object, address: int, bytes: int, contiguous: bool, writable: bool, number: bool
+) -> bool:
+    """
+    Read arrays of this NumPy type from their fields, if those agree with what NumPy says.
+    """
+
+def forget_array_type() -> None:
+    """Read arrays through the buffer protocol only."""
+
 def install(type: type, slot_offset: int) -> None:
     """Put the native methods on a communicator class."""
 

@@ -6,7 +6,7 @@ import atexit
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, bufferspec, config, errors, requests, statuses
+from mooncake_mpi import _native, bufferspec, config, errors, numpy_arrays, requests, statuses
 
 _LARGEST_TAG = 2**31 - 1
 
@@ -92,6 +92,7 @@ def _start() -> None:
         requests.Prequest,
         MPI.Status,
     )
+    numpy_arrays.teach()
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)

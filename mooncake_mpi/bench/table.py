@@ -106,8 +106,8 @@ def show(table: Table, notes: Sequence[str] = ()) -> None:
             drawn.add_column(title, justify="right", no_wrap=True)
         for row in table.rows:
             drawn.add_row(*row_cells(table, row))
-        # No size to ask for: a rank's standard output is the launcher's. A dumb terminal is 80 wide to
-        # rich unless both are given.
+        # A rank's standard output is the launcher's: no size to ask for. Both are given, as rich
+        # takes a dumb terminal to be 80 wide otherwise.
         Console(width=400, height=100).print(drawn)
     for note in notes:
         print(note)

@@ -1,11 +1,24 @@
 #include "bindings/buffer_view.h"
 
+#include <cstring>
 #include <utility>
 
 #include "bindings/buffer_spec.h"
+#include "bindings/numpy_array.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
+namespace {
+
+// Formats (PEP 3118) of which MPI has a datatype of the same size: a wrong one would send pointers.
+bool known_format(const char* format) noexcept {
+  if (format == nullptr) return true;
+  if (*format == '@' || *format == '=' || *format == '<') ++format;
+  if (*format == 'Z') ++format;
+  return *format != 0 && format[1] == 0 && std::strchr("?cbBhHiIlLqQefdg", *format) != nullptr;
+}
+
+}  // namespace
 
 BufferView::BufferView(BufferView&& other) noexcept {
   *this = std::move(other);
@@ -24,13 +37,34 @@ BufferView& BufferView::operator=(BufferView&& other) noexcept {
 }
 
 bool BufferView::acquire(PyObject* object, bool writable, int rank) {
-  if (PyObject_CheckBuffer(object)) {
-    if (!take_plain(object, writable, view_)) return resolve(object, writable, rank);
-    buffer_ = {static_cast<std::byte*>(view_.buf), static_cast<std::uint64_t>(view_.len)};
-  } else if (!read_spec(object, writable, view_, buffer_)) {
-    return resolve(object, writable, rank);
+  Py_ssize_t item_bytes = 0;
+  if (take(object, writable, false, item_bytes)) return true;
+  BufferSpec spec;
+  if (spec.read(object) && take(spec.memory, writable, spec.item_bytes != 0, item_bytes)) {
+    if (spec.measure(buffer_.bytes, item_bytes, buffer_.bytes)) return true;
+    release();
+  }
+  return resolve(object, writable, rank);
+}
+
+bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize_t& item_bytes) {
+  if (take_array(object, writable, buffer_, item_bytes)) {
+    keepalive_ = Py_NewRef(object);
+    return true;
+  }
+  if (!PyObject_CheckBuffer(object)) return false;
+  const int flags = PyBUF_ND | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+  if (PyObject_GetBuffer(object, &view_, flags) != 0) {
+    PyErr_Clear();  // the package finds another way, or words that name the argument
+    return false;
   }
   has_view_ = true;
+  if (!any_format && !known_format(view_.format)) {
+    release();
+    return false;
+  }
+  buffer_ = {static_cast<std::byte*>(view_.buf), static_cast<std::uint64_t>(view_.len)};
+  item_bytes = view_.itemsize;
   return true;
 }
 

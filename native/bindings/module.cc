@@ -5,6 +5,7 @@
 #include "bindings/communicator.h"
 #include "bindings/inspection.h"
 #include "bindings/methods.h"
+#include "bindings/numpy_array.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/primitives.h"
 #include "bindings/request.h"
@@ -142,6 +143,17 @@ NB_MODULE(_native, m) {
       [](nb::object datatype, Py_ssize_t size) { learn_datatype(datatype.ptr(), size); },
       nb::sig("def learn_datatype(datatype: object, size: int) -> None"), "datatype"_a, "size"_a,
       "Read specifications with this object, `size` bytes without a gap, without asking again.");
+  m.def(
+      "learn_array_type",
+      [](nb::object array, std::uint64_t address, std::uint64_t bytes, bool contiguous,
+         bool writable, bool number) {
+        return learn_array_type(array.ptr(), {address, bytes, contiguous, writable, number});
+      },
+      nb::sig("def learn_array_type(array: object, address: int, bytes: int, contiguous: bool, "
+              "writable: bool, number: bool) -> bool"),
+      "array"_a, "address"_a, "bytes"_a, "contiguous"_a, "writable"_a, "number"_a,
+      "Read arrays of this NumPy type from their fields, if those agree with what NumPy says.");
+  m.def("forget_array_type", &forget_array_type, "Read arrays through the buffer protocol only.");
   m.def("install", &install, "type"_a, "slot_offset"_a,
         "Put the native methods on a communicator class.");
   define_primitives(m);
