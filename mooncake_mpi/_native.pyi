@@ -100,6 +100,13 @@ def learn_array_type(
 def forget_array_type() -> None:
     """Read arrays through the buffer protocol only."""
 
+def learn_tensor_type(
+    type: type, exchange_api: object, obstacles: tuple[Callable[[Any], bool], ...]
+) -> bool:
+    """
+    Read host tensors of this type through DLPack's C table, unless an obstacle is true.
+    """
+
 def install(type: type, slot_offset: int) -> None:
     """Put the native methods on a communicator class."""
 

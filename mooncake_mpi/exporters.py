@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from mpi4py import MPI
 
-from mooncake_mpi import dlpack
+from mooncake_mpi import _native, dlpack
 from mooncake_mpi.cuda_array_interface import export as export_cuda_array
 from mooncake_mpi.memory import require_host
 
@@ -28,6 +28,7 @@ _ANY_CONTIGUOUS = 0x0080 | 0x0010 | 0x0008
 #: Exporters whose buffer mpi4py's own wrapper takes, in one call and without a Python frame.
 PLAIN_TYPES = frozenset({bytes, bytearray, memoryview, np.ndarray, array})
 
+_taught: set[type] = set()
 _TORCH_FORMATS = {
     "torch.bool": "?",
     "torch.int8": "b",
@@ -209,6 +210,7 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
         raise BufferError(
             f"message: {name} is a lazy view: pass tensor.resolve_conj().resolve_neg()"
         )
+    _teach(type(tensor))
     shape = tuple(tensor.shape)
     if not tensor.is_contiguous() and not dlpack.is_contiguous(shape, tensor.stride()):
         raise BufferError(
@@ -221,3 +223,15 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
         _TORCH_FORMATS.get(str(tensor.dtype), "B"),
         tensor,
     )
+
+
+def _teach(kind: Any) -> None:
+    """Let the engine read torch's own tensors by itself; not a subclass, which may differ."""
+    if kind.__module__ != "torch" or kind.__name__ != "Tensor" or kind in _taught:
+        return
+    _taught.add(kind)
+    table = getattr(kind, "__dlpack_c_exchange_api__", None)
+    if table is not None:
+        # The native check asks nothing else of a tensor than these, the table itself the rest.
+        obstacles = (kind.is_conj, kind.is_neg, kind.requires_grad.__get__)
+        _native.learn_tensor_type(kind, table, obstacles)

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bindings/buffer_spec.h"
+#include "bindings/dlpack_tensor.h"
 #include "bindings/numpy_array.h"
 #include "bindings/runtime.h"
 
@@ -48,7 +49,8 @@ bool BufferView::acquire(PyObject* object, bool writable, int rank) {
 }
 
 bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize_t& item_bytes) {
-  if (take_array(object, writable, buffer_, item_bytes)) {
+  if (take_array(object, writable, buffer_, item_bytes) ||
+      take_tensor(object, buffer_, item_bytes)) {
     keepalive_ = Py_NewRef(object);
     return true;
   }

@@ -3,6 +3,7 @@
 
 #include "bindings/buffer_spec.h"
 #include "bindings/communicator.h"
+#include "bindings/dlpack_tensor.h"
 #include "bindings/inspection.h"
 #include "bindings/methods.h"
 #include "bindings/numpy_array.h"
@@ -154,6 +155,15 @@ NB_MODULE(_native, m) {
       "array"_a, "address"_a, "bytes"_a, "contiguous"_a, "writable"_a, "number"_a,
       "Read arrays of this NumPy type from their fields, if those agree with what NumPy says.");
   m.def("forget_array_type", &forget_array_type, "Read arrays through the buffer protocol only.");
+  m.def(
+      "learn_tensor_type",
+      [](nb::type_object type, nb::capsule exchange_api, nb::tuple obstacles) {
+        return learn_tensor_type(type.ptr(), exchange_api.ptr(), obstacles.ptr());
+      },
+      nb::sig("def learn_tensor_type(type: type, exchange_api: object, "
+              "obstacles: tuple[Callable[[Any], bool], ...]) -> bool"),
+      "type"_a, "exchange_api"_a, "obstacles"_a,
+      "Read host tensors of this type through DLPack's C table, unless an obstacle is true.");
   m.def("install", &install, "type"_a, "slot_offset"_a,
         "Put the native methods on a communicator class.");
   define_primitives(m);

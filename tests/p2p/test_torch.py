@@ -108,3 +108,50 @@ def test_a_tensor_that_needs_gradients_is_refused_or_detached_like_any_dlpack_ex
     tensor = torch.zeros(4, requires_grad=True)
     with pytest.raises((BufferError, RuntimeError)):
         comm.Send(tensor, comm.rank)
+
+
+REFUSED = {
+    "a conjugate view": lambda: torch.ones(4, dtype=torch.complex64).conj(),
+    "a negative view": lambda: torch.ones(4, dtype=torch.complex64).conj().imag,
+    "needs gradients": lambda: torch.zeros(4, requires_grad=True),
+    "columns": lambda: torch.zeros(3, 5)[:, :2],
+    "reversed rows": lambda: torch.zeros(4, 6)[::2],
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "no memory": lambda: torch.empty(4, device="meta"),
+    "a parameter": lambda: torch.nn.Parameter(torch.zeros(4)),
+}
+
+
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
+def test_a_tensor_whose_memory_does_not_hold_its_values_is_refused_at_every_call(comm, make):
+    """The engine reads tensors by itself once it has seen one: both ways refuse the same."""
+    comm.Isend(torch.zeros(2), MPI.PROC_NULL)
+    for _ in range(3):
+        request = comm.Isend(torch.ones(2), comm.rank)
+        comm.Recv(torch.zeros(2), comm.rank)
+        request.Wait()
+        with pytest.raises((BufferError, RuntimeError, TypeError, ValueError)):
+            comm.Isend(make(), comm.rank)
+        with pytest.raises((BufferError, RuntimeError, TypeError, ValueError)):
+            comm.Irecv(make(), comm.rank)
+
+
+def test_tensors_of_any_shape_travel_whole(comm):
+    dest, source = ring_of(comm)
+    for shape in [(), (1,), (0, 3), (3, 1, 5), (1, 1), (2, 3, 4, 5)]:
+        into = torch.full(shape, -1.0)
+        request = comm.Isend(torch.full(shape, float(comm.rank)), dest, 1)
+        comm.Recv(into, source, 1)
+        request.Wait()
+        assert torch.equal(into, torch.full(shape, float(source)))
+
+
+def test_a_count_of_a_tensor_is_in_its_elements_or_in_bytes_of_a_type_that_mpi_lacks(comm):
+    for _ in range(2):
+        for dtype, length in [(torch.float64, 24), (torch.complex64, 24), (torch.bfloat16, 3)]:
+            into = torch.zeros(8, dtype=dtype)
+            status = MPI.Status()
+            request = comm.Isend([torch.ones(8, dtype=dtype), 3], comm.rank)
+            comm.Recv(into, comm.rank, 0, status)
+            request.Wait()
+            assert status.Get_count(MPI.BYTE) == length
