@@ -107,6 +107,16 @@ def learn_tensor_type(
     Read host tensors of this type through DLPack's C table, unless an obstacle is true.
     """
 
+def learn_status(
+    source: int, tag: int, error: int, count: int, cancelled: int, split_bit: int
+) -> None:
+    """
+    Write mpi4py's Status objects at these offsets; zeros for leaving them to the package.
+    """
+
+def write_status(status: object, source: int, tag: int, error: int, nbytes: int) -> None:
+    """Fill an mpi4py Status with the learned layout."""
+
 def install(type: type, slot_offset: int) -> None:
     """Put the native methods on a communicator class."""
 

@@ -6,7 +6,16 @@ import atexit
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, bufferspec, config, errors, numpy_arrays, requests, statuses
+from mooncake_mpi import (
+    _native,
+    bufferspec,
+    config,
+    errors,
+    numpy_arrays,
+    requests,
+    status_layout,
+    statuses,
+)
 
 _LARGEST_TAG = 2**31 - 1
 
@@ -93,6 +102,7 @@ def _start() -> None:
         MPI.Status,
     )
     numpy_arrays.teach()
+    status_layout.teach()
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)

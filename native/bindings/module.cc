@@ -164,6 +164,24 @@ NB_MODULE(_native, m) {
               "obstacles: tuple[Callable[[Any], bool], ...]) -> bool"),
       "type"_a, "exchange_api"_a, "obstacles"_a,
       "Read host tensors of this type through DLPack's C table, unless an obstacle is true.");
+  m.def(
+      "learn_status",
+      [](Py_ssize_t source, Py_ssize_t tag, Py_ssize_t error, Py_ssize_t count,
+         Py_ssize_t cancelled, int split_bit) {
+        runtime().status_layout = {source, tag, error, count, cancelled, split_bit};
+      },
+      "source"_a, "tag"_a, "error"_a, "count"_a, "cancelled"_a, "split_bit"_a,
+      "Write mpi4py's Status objects at these offsets; zeros for leaving them to the package.");
+  m.def(
+      "write_status",
+      [](nb::object status, int source, int tag, int error, std::uint64_t nbytes) {
+        if (!check_status(status.ptr())) throw nb::python_error();
+        runtime().status_layout.write(status.ptr(), source, tag, error, nbytes);
+      },
+      nb::sig("def write_status(status: object, source: int, tag: int, error: int, nbytes: int) "
+              "-> None"),
+      "status"_a, "source"_a, "tag"_a, "error"_a, "nbytes"_a,
+      "Fill an mpi4py Status with the learned layout.");
   m.def("install", &install, "type"_a, "slot_offset"_a,
         "Put the native methods on a communicator class.");
   define_primitives(m);

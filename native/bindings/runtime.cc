@@ -50,9 +50,15 @@ bool check_status(PyObject* status) {
 
 bool fill_status(PyObject* status, const Completion& completion) {
   if (status == nullptr || status == Py_None) return true;
+  const int error_class =
+      runtime().constants.error_classes[static_cast<std::size_t>(completion.error)];
+  const StatusLayout& layout = runtime().status_layout;
+  if (layout.known() && !completion.cancelled) {
+    layout.write(status, completion.source, completion.tag, error_class, completion.bytes);
+    return true;
+  }
   PyObject* result = PyObject_CallFunction(
-      runtime().hooks.fill_status, "OiiiKi", status, completion.source, completion.tag,
-      runtime().constants.error_classes[static_cast<std::size_t>(completion.error)],
+      runtime().hooks.fill_status, "OiiiKi", status, completion.source, completion.tag, error_class,
       static_cast<unsigned long long>(completion.bytes), completion.cancelled ? 1 : 0);
   Py_XDECREF(result);
   return result != nullptr;

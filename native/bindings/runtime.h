@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/buffer_view.h"
+#include "bindings/status_layout.h"
 #include "engine/engine.h"
 
 namespace mooncake_mpi::bindings {
@@ -35,6 +36,7 @@ struct Runtime {
   std::unique_ptr<Engine> engine;
   Hooks hooks;
   Constants constants;
+  StatusLayout status_layout;
 
   // Operations whose caller was interrupted: their buffers live until the peer is done with them.
   struct Abandoned {
