@@ -57,6 +57,10 @@ class Request:
 class OwnedBuffer:
     """Memory that the engine allocated for a received message."""
 
+    @property
+    def first(self) -> int:
+        """The first byte, -1 where there is none."""
+
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from mooncake_mpi import frames
+from mooncake_mpi import _native, frames
 
 # Objects of these types have no out-of-band buffers: their pickler need not look for any.
 _PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
@@ -14,6 +14,9 @@ _FIRST_PROTOCOL_WITH_BUFFERS = 5
 _FRAME = frames.MAGIC[0]
 
 _pickle = MPI.pickle
+# A user changes what they do through MPI.pickle.__init__, never the methods themselves.
+_dumps, _loads = _pickle.dumps, _pickle.loads
+_as_buffer = MPI.buffer
 
 
 def dump(obj: Any) -> bytes:
@@ -22,12 +25,13 @@ def dump(obj: Any) -> bytes:
     Raises:
         TypeError: the user's ``dumps`` did not make bytes.
     """
-    stream, buffers = (
-        (_pickle.dumps(obj), None) if type(obj) in _PLAIN_TYPES else _dump_with_buffers(obj)
-    )
+    if type(obj) in _PLAIN_TYPES:
+        stream, buffers = _dumps(obj), None
+    else:
+        stream, buffers = _dump_with_buffers(obj)
     if type(stream) is not bytes:
         raise TypeError(f"expected bytes, {type(stream).__name__} found")
-    if buffers or stream.startswith(frames.MAGIC):
+    if buffers or (stream and stream[0] == _FRAME and frames.is_frame(stream)):
         return frames.encode(stream, buffers or ())
     return stream
 
@@ -35,11 +39,11 @@ def dump(obj: Any) -> bytes:
 def _dump_with_buffers(obj: Any) -> tuple[bytes, list[MPI.buffer] | None]:
     protocol = _pickle.PROTOCOL
     if protocol is None or 0 <= protocol < _FIRST_PROTOCOL_WITH_BUFFERS:
-        return _pickle.dumps(obj), None
+        return _dumps(obj), None
     try:
         return _pickle.dumps_oob(obj)
     except TypeError:  # a dumps of the user's that hands out no buffers
-        return _pickle.dumps(obj), None
+        return _dumps(obj), None
 
 
 def load(message: Any) -> Any:
@@ -51,10 +55,13 @@ def load(message: Any) -> Any:
         frames.FrameError: the message starts like a frame and is none.
         Exception: what unpickling raises.
     """
+    first = message.first if type(message) is _native.OwnedBuffer else _first(message)
+    if first == _FRAME and frames.is_frame(memoryview(message)):
+        stream, buffers = frames.decode(message)
+        return _pickle.loads_oob(_as_buffer(stream), buffers)
+    return None if first is None or first < 0 else _loads(_as_buffer(message))
+
+
+def _first(message: Any) -> int | None:
     view = memoryview(message)
-    if view.nbytes == 0:
-        return None
-    if view[0] == _FRAME and frames.is_frame(view):
-        stream, buffers = frames.decode(view)
-        return _pickle.loads_oob(MPI.buffer(stream), buffers)
-    return _pickle.loads(MPI.buffer(message))
+    return view[0] if view.nbytes else None
