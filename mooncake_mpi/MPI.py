@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
-from mooncake_mpi import _native
+from mooncake_mpi import _native, errors
 from mooncake_mpi.intracomm import PREDEFINED, Cartcomm, Distgraphcomm, Graphcomm, Intracomm
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
@@ -83,8 +83,10 @@ def _mirror() -> None:
             names.setdefault(name, value)
     for name in _WORLDS:
         del names[name]  # made by __getattr__
+    for name in errors.FAILURE_CLASSES:
+        names.pop(name, None)  # so are those that the library may lack
     if _is_running():
-        names.update({name: __getattr__(name) for name in _WORLDS})
+        names.update({name: __getattr__(name) for name in (*_WORLDS, *errors.FAILURE_CLASSES)})
 
 
 def _is_running() -> bool:
@@ -92,7 +94,12 @@ def _is_running() -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """The world communicators, once MPI is initialised, and names that mpi4py adds later."""
+    """What needs an initialised MPI, or was added by a later mpi4py.
+
+    The former are the world communicators and the error classes that the library may lack.
+    """
+    if name in errors.FAILURE_CLASSES and _is_running():
+        return globals().setdefault(name, errors.error_class(name))
     value = getattr(_library, name)
     if name in _WORLDS and _is_running():
         PREDEFINED[name] = globals().setdefault(name, Intracomm(value))

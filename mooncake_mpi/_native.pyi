@@ -25,6 +25,23 @@ class Communicator:
     def close(self) -> None:
         """The communicator was freed: later calls raise ERR_COMM."""
 
+    def failures(self) -> tuple[list[int], int]:
+        """
+        The ranks that have failed, in the order of notice, and how many are acknowledged.
+        """
+
+    def acknowledge(self, count: int) -> int:
+        """
+        Receives from any source go on without the first `count` of them; how many are acknowledged now.
+        """
+
+    def revoke(self) -> None:
+        """Revoke the communicator at every rank."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether a rank has revoked the communicator."""
+
     @property
     def rank(self) -> int: ...
     @property
@@ -147,7 +164,7 @@ def post_send(
     channel: int = 0,
 ) -> mooncake_mpi.requests.Request:
     """
-    Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: 0 messages, 1 attachments, 2 partitions.
+    Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: 0 messages, 1 attachments, 2 partitions, 3 agreements.
     """
 
 def isend_bytes(

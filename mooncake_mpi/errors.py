@@ -9,13 +9,20 @@ from mpi4py import MPI
 # Classes that an older MPI library lacks (mpi4py then gives them ERR_UNKNOWN's value), with the
 # class that a program written for that library would expect instead.
 _SUBSTITUTES = {
-    "ERR_PROC_FAILED": "ERR_OTHER",
-    "ERR_PROC_FAILED_PENDING": "ERR_PENDING",
-    "ERR_REVOKED": "ERR_COMM",
     "ERR_PROC_ABORTED": "ERR_OTHER",
     "ERR_SESSION": "ERR_OTHER",
     "ERR_VALUE_TOO_LARGE": "ERR_COUNT",
 }
+
+
+#: Classes that the engine reports under every library: where it lacks one, the class is added to it
+#: (MPI 4.1, section 9.5), and ``mooncake_mpi.MPI`` has its value.
+FAILURE_CLASSES = {
+    "ERR_PROC_FAILED": "a process has failed",
+    "ERR_PROC_FAILED_PENDING": "a process that could send the message has failed",
+    "ERR_REVOKED": "the communicator was revoked",
+}
+_added: dict[str, int] = {}
 
 
 class Error(MPI.Exception):
@@ -56,13 +63,24 @@ class Error(MPI.Exception):
 def error_class(name: str) -> int:
     """The value of error class ``name`` (such as ``"ERR_TRUNCATE"``) in the running MPI library.
 
-    A class that the library lacks gives its nearest one that it has.
+    A class that the library lacks gives the nearest one that it has, or one that was added to it
+    (``FAILURE_CLASSES``).
     """
+    if name in _added:
+        return _added[name]
     value: int = getattr(MPI, name, MPI.ERR_UNKNOWN)
-    # mpi4py's wheel knows names that the library it runs on may not.
-    if name != "ERR_UNKNOWN" and MPI.Get_error_class(value) == MPI.ERR_UNKNOWN:
-        value = getattr(MPI, _SUBSTITUTES.get(name, "ERR_OTHER"))
-    return value
+    if name == "ERR_UNKNOWN" or library_has(value):
+        return value
+    if name in FAILURE_CLASSES and MPI.Is_initialized() and not MPI.Is_finalized():
+        value = _added[name] = MPI.Add_error_class()
+        MPI.Add_error_string(value, f"MPI_{name}: {FAILURE_CLASSES[name]}")
+        return value
+    return int(getattr(MPI, _SUBSTITUTES.get(name, "ERR_OTHER")))
+
+
+def library_has(error_class: int) -> bool:
+    """Whether the running library knows that class: mpi4py's wheel names more than some do."""
+    return MPI.Get_error_class(error_class) != MPI.ERR_UNKNOWN
 
 
 def make_error(name: str, message: str) -> Error:
@@ -86,6 +104,9 @@ def _rebuild(kind: type[Error], name: str, message: str) -> Error:
 def _class_name(code: int) -> str:
     """The name of ``code``'s error class, ``"ERR_UNKNOWN"`` when no class has that value."""
     error = MPI.Get_error_class(code)
+    for name, added in _added.items():
+        if added == error:
+            return name
     for name in dir(MPI):
         if name.startswith("ERR_") and getattr(MPI, name) == error:
             return name

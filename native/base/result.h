@@ -22,6 +22,7 @@ enum class Error : std::uint8_t {
   kNoMemory,
   kUnreachable,
   kProcessFailed,
+  kProcessFailedPending,  // a wildcard receive: still pending, a possible sender has failed
   kRevoked,
   kOther,
 };
@@ -52,6 +53,8 @@ constexpr std::string_view error_name(Error error) {
       return "ERR_OTHER";
     case Error::kProcessFailed:
       return "ERR_PROC_FAILED";
+    case Error::kProcessFailedPending:
+      return "ERR_PROC_FAILED_PENDING";
     case Error::kRevoked:
       return "ERR_REVOKED";
     case Error::kOther:

@@ -53,6 +53,11 @@ void Communicator::activate(Bytes entries) {
   active_ = true;
 }
 
+std::tuple<std::vector<int>, std::size_t> Communicator::failures() const {
+  Engine::Failures failures = runtime().engine->failures(*context_);
+  return {std::move(failures.ranks), failures.acknowledged};
+}
+
 void Communicator::close() {
   active_ = false;
   if (context_ != nullptr && runtime().engine != nullptr)

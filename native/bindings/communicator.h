@@ -2,6 +2,9 @@
 
 #include <Python.h>
 
+#include <tuple>
+#include <vector>
+
 #include "engine/engine.h"
 
 namespace mooncake_mpi::bindings {
@@ -18,6 +21,9 @@ class Communicator {
   std::array<std::byte, wire::kAddressBytes> entry() const;
   void activate(Bytes entries);
   void close();
+
+  // The ranks that have failed, in the order of notice, and how many of them are acknowledged.
+  std::tuple<std::vector<int>, std::size_t> failures() const;
 
   bool usable() const noexcept { return active_; }
   Context& context() const noexcept { return *context_; }

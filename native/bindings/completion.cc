@@ -1,6 +1,6 @@
 #include "bindings/completion.h"
 
-#include <cstdio>
+#include <string>
 #include <vector>
 
 #include "bindings/arguments.h"
@@ -78,10 +78,10 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
     }
   }
   if (first == Error::kNone) Py_RETURN_TRUE;
-  char message[96];
-  std::snprintf(message, sizeof message, "requests[%zu] failed with MPI_%s", failed,
-                error_name(first).data());
-  return raise_error("ERR_IN_STATUS", message);
+  const std::string message = "requests[" + std::to_string(failed) + "] failed with MPI_" +
+                              error_name(first).data() + ": " +
+                              completion_message(first, requests[failed]->completion);
+  return raise_error("ERR_IN_STATUS", message.c_str());
 }
 
 PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {

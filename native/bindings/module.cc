@@ -1,5 +1,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include "bindings/buffer_spec.h"
 #include "bindings/communicator.h"
@@ -43,10 +45,10 @@ void start(nb::dict config) {
 // What is queued still goes out, unless a peer does not take it for five seconds.
 void finalize() {
   Runtime& state = runtime();
-  if (state.engine == nullptr) return;
+  if (state.engine == nullptr || !state.engine->in_own_process()) return;
   PyThreadState* thread = PyEval_SaveThread();
   state.engine->flush(5'000'000'000u);
-  state.engine->stop_progress_thread();
+  state.engine->stop_threads();
   PyEval_RestoreThread(thread);
   // Other threads may still be inside a call and the peers' rings are mapped: the engine itself
   // stays until the process ends.
@@ -95,6 +97,23 @@ NB_MODULE(_native, m) {
           },
           "entries"_a, "Take the addresses of all ranks, concatenated in rank order.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
+      .def("failures", &Communicator::failures,
+           "The ranks that have failed, in the order of notice, and how many are acknowledged.")
+      .def(
+          "acknowledge",
+          [](const Communicator& self, std::size_t count) {
+            return runtime().engine->acknowledge(self.context(), count);
+          },
+          "count"_a,
+          "Receives from any source go on without the first `count` of them; how many are "
+          "acknowledged now.")
+      .def(
+          "revoke", [](const Communicator& self) { runtime().engine->revoke(self.context()); },
+          "Revoke the communicator at every rank.")
+      .def_prop_ro(
+          "revoked",
+          [](const Communicator& self) { return runtime().engine->revoked(self.context()); },
+          "Whether a rank has revoked the communicator.")
       .def_prop_ro("rank", &Communicator::rank)
       .def_prop_ro("size", &Communicator::size);
 

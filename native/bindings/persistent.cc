@@ -52,8 +52,8 @@ PyObject* start_persistent(PyObject* self, PyObject*) {
                    MatchChannel::kMessages, request.operation)) {
       return nullptr;
     }
-    request.completion = {Error::kNone, false, communicator->rank(), plan.tag,
-                          request.view.buffer().bytes};
+    request.completion = {Error::kNone, false,     communicator->rank(),
+                          plan.tag,     plan.rank, request.view.buffer().bytes};
   } else {
     request.operation = runtime().engine->receive(communicator->context(), MatchChannel::kMessages,
                                                   plan.rank, plan.tag, request.view.buffer());

@@ -33,7 +33,7 @@ void require_usable(const Communicator& communicator) {
 
 MatchChannel to_channel(int channel) {
   if (channel < 0 || channel >= static_cast<int>(kMatchChannels)) {
-    throw nb::value_error("channel must be 0, 1 or 2");
+    throw nb::value_error("channel must be 0, 1, 2 or 3");
   }
   return static_cast<MatchChannel>(channel);
 }
@@ -59,7 +59,8 @@ nb::object send_view(Communicator& communicator, BufferView&& view, int dest, in
   }
   Operation* operation = nullptr;
   require(post_send(communicator, view.buffer(), dest, tag, send_mode, match_channel, operation));
-  const Completion completion{Error::kNone, false, communicator.rank(), tag, view.buffer().bytes};
+  const Completion completion{Error::kNone, false, communicator.rank(),
+                              tag,          dest,  view.buffer().bytes};
   return steal_or_throw(new_request(operation, completion, std::move(view), match_channel));
 }
 
@@ -165,6 +166,10 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
   } else if (!found()) {
     return nb::none();
   }
+  if (envelope.error != Error::kNone) {
+    raise_no_message(envelope.error, source);
+    throw nb::python_error();
+  }
   return nb::cast(MatchedMessage{&communicator.context(), message, envelope.source, envelope.tag,
                                  envelope.bytes});
 }
@@ -233,7 +238,7 @@ void define_primitives(nb::module_& m) {
       "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(), "dest"_a, "tag"_a,
       "mode"_a = 0, "channel"_a = 0,
       "Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: "
-      "0 messages, 1 attachments, 2 partitions.");
+      "0 messages, 1 attachments, 2 partitions, 3 agreements.");
   m.def("isend_bytes", &isend_bytes,
         nb::sig("def isend_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: "
                 "int = 0, channel: int = 0) -> mooncake_mpi.requests.Request"),

@@ -62,6 +62,12 @@ bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* cons
 
 }  // namespace
 
+PyObject* raise_no_message(Error error, int source) {
+  Completion completion;
+  completion.source = source;
+  return raise_completion_error(error, completion);
+}
+
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
   if (runtime().engine->cancel(operation, channel)) {
     runtime().engine->release(operation);
@@ -74,6 +80,17 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   if (!wait_until([&] { return is_done(operation); })) {
     give_up_receive(operation, view, MatchChannel::kMessages);
     return nullptr;
+  }
+  if (!is_finished(operation)) [[unlikely]] {
+    if (runtime().engine->cancel(operation, MatchChannel::kMessages)) {
+      runtime().engine->release(operation);
+      return raise_completion_error(Error::kProcessFailedPending, {});
+    }
+    // It has matched since.
+    if (!wait_until([&] { return is_finished(operation); })) {
+      runtime().abandon(operation, std::move(view));
+      return nullptr;
+    }
   }
   const Completion completion = operation.completion;
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
@@ -168,7 +185,8 @@ PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
         })) {
       return nullptr;
     }
-    completion = {Error::kNone, false, envelope.source, envelope.tag, envelope.bytes};
+    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
+    completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
   }
   if (!fill_status(status, completion)) return nullptr;
   Py_RETURN_TRUE;
@@ -184,7 +202,8 @@ PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, P
     if (!runtime().engine->iprobe(call.communicator->context(), call.source, call.tag, envelope)) {
       Py_RETURN_FALSE;
     }
-    completion = {Error::kNone, false, envelope.source, envelope.tag, envelope.bytes};
+    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
+    completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
   }
   if (!fill_status(status, completion)) return nullptr;
   Py_RETURN_TRUE;

@@ -17,6 +17,9 @@ PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, P
 // the OwnedBuffer, otherwise None.
 PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status, bool any_size);
 
+// Raises the error of a probe that can find nothing.
+PyObject* raise_no_message(Error error, int source);
+
 // What a caller that stops waiting does with a receive: cancelled where it has not matched.
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel);
 

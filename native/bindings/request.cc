@@ -40,7 +40,7 @@ PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) {
 void let_go(RequestObject& request) noexcept {
   Operation* operation = std::exchange(request.operation, nullptr);
   if (operation == nullptr || runtime().engine == nullptr) return;
-  if (operation->done.load(std::memory_order_acquire)) {
+  if (is_finished(*operation)) {
     runtime().engine->release(*operation);
   } else {
     runtime().abandon(*operation, std::move(request.view));
@@ -105,6 +105,9 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   if (request.state == State::kActive) {
     if (!is_complete(request)) runtime().engine->progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
+    if (request.operation != nullptr && !is_finished(*request.operation)) {
+      return raise_completion_error(Error::kProcessFailedPending, completion);
+    }
     completion = request.operation != nullptr ? request.operation->completion : request.completion;
   }
   if (!fill_status(values[0], completion)) return nullptr;
@@ -304,6 +307,9 @@ Error finish_request(RequestObject& request, PyObject* status) {
   }
   std::unique_ptr<std::byte[]> memory;
   if (request.operation != nullptr) {
+    if (!is_finished(*request.operation)) [[unlikely]] {
+      return fill_status(status, empty_completion()) ? Error::kProcessFailedPending : Error::kOther;
+    }
     request.completion = request.operation->completion;
     memory = std::move(request.operation->owned_buffer);
     runtime().engine->release(*std::exchange(request.operation, nullptr));
@@ -338,10 +344,19 @@ Error finish_request(RequestObject& request, PyObject* status) {
   return completion.error;
 }
 
-PyObject* raise_completion_error(Error error, const Completion& completion) {
-  if (PyErr_Occurred()) return nullptr;
+std::string completion_message(Error error, const Completion& completion) {
   char message[192];
-  if (error == Error::kTruncate) {
+  if (error == Error::kProcessFailedPending) {
+    return "a process that could send the message has failed; the receive is still posted "
+           "(Ack_failed acknowledges the failure)";
+  }
+  if (error == Error::kRevoked) return "the communicator was revoked";
+  const bool send = completion.dest >= 0;
+  if (error == Error::kProcessFailed) {
+    std::snprintf(message, sizeof message, "rank %d has failed: its process has ended, and %s",
+                  send ? completion.dest : completion.source,
+                  send ? "the message to it is lost" : "no message can be received from it");
+  } else if (error == Error::kTruncate) {
     std::snprintf(message, sizeof message,
                   "message truncated: the message from rank %d with tag %d has %llu bytes, the "
                   "buffer %llu",
@@ -349,10 +364,16 @@ PyObject* raise_completion_error(Error error, const Completion& completion) {
                   static_cast<unsigned long long>(completion.message_bytes),
                   static_cast<unsigned long long>(completion.bytes));
   } else {
-    std::snprintf(message, sizeof message, "the message from rank %d with tag %d failed",
-                  completion.source, completion.tag);
+    std::snprintf(message, sizeof message, "the message %s rank %d with tag %d failed",
+                  send ? "to" : "from", send ? completion.dest : completion.source,
+                  completion.tag == kAnyTag ? runtime().constants.any_tag : completion.tag);
   }
-  return raise_error(error, message);
+  return message;
+}
+
+PyObject* raise_completion_error(Error error, const Completion& completion) {
+  if (PyErr_Occurred()) return nullptr;
+  return raise_error(error, completion_message(error, completion).c_str());
 }
 
 }  // namespace mooncake_mpi::bindings

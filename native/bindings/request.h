@@ -2,6 +2,8 @@
 
 #include <Python.h>
 
+#include <string>
+
 #include "bindings/buffer_view.h"
 #include "bindings/communicator.h"
 #include "bindings/runtime.h"
@@ -51,12 +53,16 @@ Completion proc_null_completion() noexcept;
 Completion empty_completion() noexcept;
 
 inline bool is_complete(const RequestObject& request) noexcept {
-  return request.operation == nullptr || request.operation->done.load(std::memory_order_acquire);
+  return request.operation == nullptr ||
+         request.operation->done.load(std::memory_order_acquire) != 0;
 }
 
 // Ends a request that is complete: fills the status, runs `finish`, releases the buffer. Returns
-// the error of the operation, or kOther with a Python error set if a callable raised.
+// the error of the operation, or kOther with a Python error set if a callable raised. A receive
+// that was interrupted stays active: kProcessFailedPending.
 Error finish_request(RequestObject& request, PyObject* status);
+// What went wrong, naming the peer.
+std::string completion_message(Error error, const Completion& completion);
 // Raises the MPI exception for what finish_request() returned.
 PyObject* raise_completion_error(Error error, const Completion& completion);
 

@@ -17,7 +17,7 @@ void Runtime::abandon(Operation& operation, BufferView&& view) {
 
 void Runtime::sweep_abandoned() {
   std::erase_if(abandoned, [this](Abandoned& entry) {
-    if (!entry.operation->done.load(std::memory_order_acquire)) return false;
+    if (!is_finished(*entry.operation)) return false;
     engine->release(*entry.operation);
     return true;
   });

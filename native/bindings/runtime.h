@@ -51,6 +51,11 @@ struct Runtime {
 
 Runtime& runtime() noexcept;
 
+// The engine will not touch the operation any more.
+inline bool is_finished(const Operation& operation) noexcept {
+  return operation.done.load(std::memory_order_acquire) == Operation::kFinished;
+}
+
 // Raises what the package makes of an error; always returns nullptr.
 PyObject* raise_error(Error error, const char* message);
 PyObject* raise_error(const char* name, const char* message);

@@ -58,8 +58,8 @@ PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObje
                  MatchChannel::kMessages, operation)) {
     return nullptr;
   }
-  const Completion completion{Error::kNone, false, call.communicator->rank(), call.tag,
-                              call.view.buffer().bytes};
+  const Completion completion{Error::kNone, false,     call.communicator->rank(),
+                              call.tag,     call.dest, call.view.buffer().bytes};
   return new_request(operation, completion, std::move(call.view));
 }
 

@@ -27,8 +27,9 @@ bool wait_until(Done&& done) {
   }
 }
 
+// Finished or interrupted: a wait for it is over.
 inline bool is_done(const Operation& operation) noexcept {
-  return operation.done.load(std::memory_order_acquire);
+  return operation.done.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "engine/failure.h"
 #include "engine/process_identity.h"
+#include "transport/gone_channel.h"
 
 namespace mooncake_mpi {
 namespace {
@@ -23,14 +25,22 @@ int usable_cores() {
 
 }  // namespace
 
-Engine::Engine(const EngineConfig& config, const ProcessId& process)
-    : config_(config), process_(process), protocol_(config.limits) {}
+Engine::Engine(const EngineConfig& config, const ProcessId& process,
+               std::unique_ptr<linux_driver::ProcessWatch> watch)
+    : config_(config),
+      process_(process),
+      protocol_(config.limits),
+      watch_thread_(std::move(watch), [this](std::uint64_t token) { on_process_end(token); }) {
+  protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
+}
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
                                                std::unique_ptr<linux_driver::ProcessMemory> memory,
-                                               std::vector<std::unique_ptr<Transport>> more_lanes) {
+                                               std::vector<std::unique_ptr<Transport>> more_lanes,
+                                               std::unique_ptr<linux_driver::ProcessWatch> watch) {
+  if (watch == nullptr) watch = std::make_unique<linux_driver::SystemProcessWatch>();
   const wire::Address address = identify_process();
-  std::unique_ptr<Engine> engine(new Engine(config, address.uid));
+  std::unique_ptr<Engine> engine(new Engine(config, address.uid, std::move(watch)));
   engine->own_address_ = address;
   engine->lanes_.push_back(std::make_unique<SelfTransport>(address.uid));
   if (config.shm) {
@@ -61,7 +71,7 @@ void Engine::choose_policy() {
   int processes = 0;
   for (const auto& [key, peers] : peers_) {
     for (const auto& peer : peers)
-      processes += peer->address.host == own_address_.host ? 1 : 0;
+      processes += peer->address.host == own_address_.host && peer->failure == Error::kNone;
   }
   const bool crowded = processes > usable_cores();
   oversubscribed_.store(crowded, std::memory_order_relaxed);
@@ -92,16 +102,23 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
   }
   std::vector<Context::Member> table;
   table.reserve(members.size());
+  std::vector<Peer*> strangers;
   for (const wire::Address& member : members) {
     auto& bucket = peers_[key_of(member.uid)];
     Peer* peer = nullptr;
     for (const auto& known : bucket) {
       if (known->address.uid == member.uid) peer = known.get();
     }
-    if (peer == nullptr) peer = bucket.emplace_back(std::make_unique<Peer>(member)).get();
+    if (peer == nullptr) {
+      peer = bucket.emplace_back(std::make_unique<Peer>(member)).get();
+      strangers.push_back(peer);
+    }
     table.push_back({peer, member.context});
   }
   context.members = std::move(table);
+  protocol_.adopt_failures(context);
+  for (Peer* peer : strangers)
+    watch(*peer);
   choose_policy();
   return true;
 }
@@ -139,6 +156,11 @@ Result<bool> Engine::connect(Peer& peer) {
       peer.unreachable.append(lane->name()).append(": ").append(reason);
     }
   }
+  if (peer.address.host == own_address_.host && has_ended(peer.address)) {
+    peer.channel = std::make_unique<GoneChannel>();
+    peer.lane = kGoneLane;
+    return true;
+  }
   return Failure{Error::kUnreachable, "no lane reaches process " +
                                           std::to_string(peer.address.pid) + " (" +
                                           peer.unreachable + ")"};
@@ -149,8 +171,12 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
   std::lock_guard lock(mutex_);
   const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
   Peer& peer = *member.peer;
+  if (context.revoked && channel != MatchChannel::kAgreements) [[unlikely]] {
+    return Failure{Error::kRevoked, "the communicator was revoked"};
+  }
   if (peer.channel == nullptr) {
     Result<bool> connected = connect(peer);
+    if (peer.lane == kGoneLane) fail(peer);
     if (!connected) {
       Failure failure = connected.failure();
       failure.message = "rank " + std::to_string(dest) + ": " + failure.message;
@@ -161,7 +187,9 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
   operation.peer = &peer;
   operation.buffer = buffer;
   operation.header = header(context, member, channel, tag, buffer);
+  operation.context_number = context.number;
   operation.completion.source = context.rank;
+  operation.completion.dest = dest;
   operation.completion.tag = tag;
   operation.completion.bytes = buffer.bytes;
   if (mode == SendMode::kBuffered && buffer.bytes != 0) {
@@ -224,8 +252,14 @@ bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Env
   std::lock_guard lock(mutex_);
   Matcher& matcher = context.matcher(MatchChannel::kMessages);
   Unexpected* found = message != nullptr ? matcher.take(source, tag) : matcher.find(source, tag);
-  if (found == nullptr) return false;
-  envelope = {found->source, found->tag, static_cast<UnexpectedMessage*>(found)->header.length()};
+  if (found == nullptr) {
+    if (context.troubled) [[unlikely]] {
+      envelope.error = Protocol::trouble(context, MatchChannel::kMessages, source);
+    }
+    return envelope.error != Error::kNone;
+  }
+  envelope = {found->source, found->tag, static_cast<UnexpectedMessage*>(found)->header.length(),
+              Error::kNone};
   if (message != nullptr) *message = static_cast<UnexpectedMessage*>(found);
   return true;
 }

@@ -12,6 +12,7 @@
 #include "engine/config.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
+#include "engine/watch_thread.h"
 #include "protocol/protocol.h"
 #include "transport/self/self_transport.h"
 #include "transport/shm/shm_transport.h"
@@ -28,7 +29,8 @@ class Engine final : private PacketSink {
  public:
   static Result<std::unique_ptr<Engine>> create(
       const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr,
-      std::vector<std::unique_ptr<Transport>> more_lanes = {});
+      std::vector<std::unique_ptr<Transport>> more_lanes = {},
+      std::unique_ptr<linux_driver::ProcessWatch> watch = nullptr);
   ~Engine() override;
 
   // --- communicators ---
@@ -44,7 +46,7 @@ class Engine final : private PacketSink {
   bool try_send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
                     const Buffer& buffer) {
     const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
-    if (buffer.bytes > config_.limits.eager_bytes) return false;
+    if (buffer.bytes > config_.limits.eager_bytes || context.revoked) return false;
     std::lock_guard lock(mutex_);
     if (member.peer->channel == nullptr) [[unlikely]]
       return false;
@@ -62,11 +64,13 @@ class Engine final : private PacketSink {
   Operation* receive_matched(Context& context, UnexpectedMessage& message, const Buffer* buffer);
 
   struct Envelope {
-    std::int32_t source;
-    std::int32_t tag;
-    std::uint64_t bytes;
+    std::int32_t source = 0;
+    std::int32_t tag = 0;
+    std::uint64_t bytes = 0;
+    Error error = Error::kNone;
   };
-  // One poll; true and the envelope if a message waits. With `message` it is taken from the queue.
+  // One poll; true and the envelope if a message waits, or with its error if none can come. With
+  // `message` it is taken from the queue.
   bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
               UnexpectedMessage** message = nullptr);
   // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished
@@ -77,6 +81,16 @@ class Engine final : private PacketSink {
   }
   bool cancel(Operation& operation, MatchChannel channel);
   void release(Operation& operation);
+
+  // --- failure ---
+  struct Failures {
+    std::vector<std::int32_t> ranks;  // in the order in which their end was noticed
+    std::size_t acknowledged = 0;     // of them
+  };
+  Failures failures(Context& context);
+  std::size_t acknowledge(Context& context, std::size_t count);
+  void revoke(Context& context);
+  bool revoked(Context& context);
 
   // --- progress ---
   unsigned progress() {
@@ -109,7 +123,12 @@ class Engine final : private PacketSink {
   // Sends what is queued; gives up after `timeout_ns`. Called before MPI is finalised.
   bool flush(std::uint64_t timeout_ns);
   // Ends the progress thread; it starts again when it is needed.
-  void stop_progress_thread() { progress_thread_.stop(); }
+  void stop_threads() {
+    progress_thread_.stop();
+    watch_thread_.stop();
+  }
+  // False in a child that a fork made: it has the memory of this process and none of its threads.
+  bool in_own_process() const noexcept;
 
   // --- for info and doctor ---
   template <class Visit>
@@ -145,13 +164,18 @@ class Engine final : private PacketSink {
     Engine& engine_;
   };
 
-  Engine(const EngineConfig& config, const ProcessId& process);
+  Engine(const EngineConfig& config, const ProcessId& process,
+         std::unique_ptr<linux_driver::ProcessWatch> watch);
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
     protocol_.on_packet(from, header, payload);
   }
   Peer* on_connect(const ProcessId& process) override;
   Result<bool> connect(Peer& peer);
+  void watch(Peer& peer);
+  void on_process_end(std::uint64_t token);
+  void fail(Peer& peer);
+  void spread_revocation(const Context& context);
   unsigned poll();
   void mark(Operation& operation);
   void choose_policy();
@@ -172,7 +196,8 @@ class Engine final : private PacketSink {
   Protocol protocol_;
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
   std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
-  Doorbell own_doorbell_;  // when there is no segment to hold one
+  std::vector<Peer*> watched_;  // by token
+  Doorbell own_doorbell_;       // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
   // Read by waiting threads while a communicator is made by another.
   std::atomic<std::uint64_t> spin_ns_{0};
@@ -181,6 +206,7 @@ class Engine final : private PacketSink {
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};
+  WatchThread watch_thread_;
 };
 
 }  // namespace mooncake_mpi

@@ -12,8 +12,14 @@ namespace mooncake_mpi {
 struct Peer;
 
 // The matching spaces of a communicator: messages of different channels never match each other.
-enum class MatchChannel : std::uint8_t { kMessages = 0, kAttachments = 1, kPartitions = 2 };
-inline constexpr std::size_t kMatchChannels = 3;
+// Agreements go on where a communicator was revoked.
+enum class MatchChannel : std::uint8_t {
+  kMessages = 0,
+  kAttachments = 1,
+  kPartitions = 2,
+  kAgreements = 3,
+};
+inline constexpr std::size_t kMatchChannels = 4;
 
 // A communicator as matching and the wire see it. Every process numbers its own contexts and tells
 // its number to the others, so a message carries the receiver's number: it is an index, and it is
@@ -27,8 +33,12 @@ struct Context {
   std::uint32_t number = 0;
   std::int32_t rank = 0;
   std::int32_t size = 0;
-  bool closing = false;         // freed by its owner, kept while receives are posted
-  std::vector<Member> members;  // by rank; empty until activated
+  bool closing = false;   // freed by its owner, kept while receives are posted
+  bool troubled = false;  // revoked, or a member has failed: calls look closer
+  bool revoked = false;
+  std::vector<std::int32_t> failed;  // ranks, in the order in which their end was noticed
+  std::size_t acknowledged = 0;      // of them
+  std::vector<Member> members;       // by rank; empty until activated
   std::array<std::unique_ptr<Matcher>, kMatchChannels> matchers;
 
   std::size_t posted_count() const {

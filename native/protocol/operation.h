@@ -8,13 +8,13 @@
 #include "base/result.h"
 #include "matching/matcher.h"
 #include "memory/buffer.h"
+#include "protocol/context.h"
 #include "transport/copy_job.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi {
 
 struct Peer;
-struct Context;
 
 // What an operation tells when it is done.
 struct Completion {
@@ -22,6 +22,7 @@ struct Completion {
   bool cancelled = false;
   std::int32_t source = 0;
   std::int32_t tag = 0;
+  std::int32_t dest = -1;   // of a send
   std::uint64_t bytes = 0;  // received, or sent
   std::uint64_t message_bytes =
       0;  // of a receive: the message's length, more than `bytes` if truncated
@@ -45,18 +46,24 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
     kDone,
   };
 
-  std::atomic<bool> done{false};
+  // What a waiting thread looks at. Interrupted: a receive from any source that is still posted,
+  // while a failure of a possible sender has not been acknowledged.
+  static constexpr std::uint8_t kFinished = 1;
+  static constexpr std::uint8_t kInterrupted = 2;
+  std::atomic<std::uint8_t> done{0};
   bool owned = false;  // a handle outside the engine refers to it
   Kind kind = Kind::kSend;
   Stage stage = Stage::kIdle;
   bool allocate_on_match = false;
+  MatchChannel channel = MatchChannel::kMessages;  // receive
   bool background = false;       // the progress thread looks after it while nobody waits
   std::uint32_t index = 0;       // in the pool, fixed
   std::uint32_t generation = 0;  // of this life
   Completion completion;
 
   Peer* peer = nullptr;  // send: destination; receive: who matched, or whom an exact receive names
-  Context* context = nullptr;  // receive
+  Context* context = nullptr;        // receive
+  std::uint32_t context_number = 0;  // send: of this process, which may have freed it since
   Buffer buffer;
   std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive
   wire::Header header;  // send: as it goes out; receive: of the message that matched

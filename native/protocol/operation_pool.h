@@ -17,7 +17,7 @@ class OperationPool {
     free_.pop_back();
     ++operation.generation;
     operation.kind = kind;
-    operation.done.store(false, std::memory_order_relaxed);
+    operation.done.store(0, std::memory_order_relaxed);
     operation.owned = true;
     operation.completion = {};
     ++live_;

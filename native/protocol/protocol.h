@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/intrusive_list.h"
@@ -84,8 +85,23 @@ class Protocol {
   bool outbox_empty() const noexcept { return peers_with_outbox_.empty(); }
   void want_room(bool wanted);
 
-  // The peer is gone: its operations fail with `error`.
+  // --- failure.cc ---
+  // The peer is gone: its operations fail with `error`, and receives from any source in its
+  // communicators are interrupted.
   void fail_peer(Peer& peer, Error error);
+  // Members that failed before the context was activated.
+  void adopt_failures(Context& context);
+  // Of the failed members, in order, the first `count` are known to the program: receives from any
+  // source go on without them. Returns how many are acknowledged.
+  std::size_t acknowledge(Context& context, std::size_t count);
+  // Operations that wait for a match fail with kRevoked; matched ones end as they would.
+  void revoke(Context& context);
+  // What tells the other members of a revocation that arrived; it must not poll.
+  void set_on_revocation(std::function<void(Context&)> callback) {
+    on_revocation_ = std::move(callback);
+  }
+  // Why a receive or probe of that source can match nothing new; kNone if it can.
+  static Error trouble(const Context& context, MatchChannel channel, std::int32_t source) noexcept;
   // The communicator was freed: its unmatched messages are dropped.
   void close_context(Context& context);
 
@@ -127,6 +143,13 @@ class Protocol {
   void drop_unexpected(Matcher& matcher);
   void reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header);
 
+  // failure.cc
+  [[gnu::cold]] bool is_refused(Context& context, MatchChannel channel, const wire::Header& header);
+  [[gnu::cold]] void start_troubled_receive(Operation& receive);
+  void abort(Operation& operation, Error error);
+  void interrupt(Operation& receive);
+  Error refusal(const Operation& send) const noexcept;
+
   // rendezvous.cc
   void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, std::uint64_t address);
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
@@ -144,6 +167,7 @@ class Protocol {
   ProtocolLimits limits_;
   ProtocolCounters counters_;
   Doorbell* doorbell_ = nullptr;
+  std::function<void(Context&)> on_revocation_;
   OperationPool operations_;
   ContextTable contexts_;
   UnexpectedPool unexpected_;
@@ -154,6 +178,9 @@ class Protocol {
   std::atomic<std::uint32_t> active_{0};        // operations that are not done
   std::atomic<std::uint32_t> queued_peers_{0};  // the size of peers_with_outbox_
 };
+
+// On the channel of agreements: the communicator is revoked. Agreements use lower tags.
+inline constexpr std::int32_t kRevocationTag = 1 << 30;
 
 // What an unmatched eager message costs its receiver besides its bytes.
 inline constexpr std::uint64_t kMessageOverhead = 128;

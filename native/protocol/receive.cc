@@ -80,6 +80,11 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     }
     return;
   }
+  if ((context->revoked || channel == MatchChannel::kAgreements) &&
+      is_refused(*context, channel, header)) [[unlikely]] {
+    reject_message(from, send_id, header);
+    return;
+  }
   UnexpectedMessage& message = unexpected_.acquire(payload.size());
   message.source = header.source;
   message.tag = header.tag;
@@ -103,7 +108,10 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
 
 void Protocol::start_receive(Operation& receive, MatchChannel channel) {
   receive.stage = Stage::kPosted;
+  receive.channel = channel;
   add(active_, 1);
+  if (receive.context->troubled) [[unlikely]]
+    return start_troubled_receive(receive);
   Unexpected* match = receive.context->matcher(channel).post(receive);
   if (match != nullptr) accept_message(receive, static_cast<UnexpectedMessage&>(*match));
 }
@@ -179,26 +187,6 @@ void Protocol::drop_unexpected(Matcher& matcher) {
       reject_message(*message.peer, message.send_id, message.header);
     }
     unexpected_.release(message);
-  });
-}
-
-void Protocol::fail_peer(Peer& peer, Error error) {
-  if (peer.failure != Error::kNone) return;
-  peer.failure = error;
-  peer.outbox.clear();
-  operations_.for_each_live([&](Operation& operation) {
-    if (operation.peer != &peer || operation.stage == Stage::kDone) return;
-    if (operation.posted()) {
-      // A receive is known by its peer only when it names one; its matcher is found by trying.
-      for (auto& matcher : operation.context->matchers) {
-        if (operation.posted() && matcher != nullptr) matcher->cancel(operation);
-      }
-    }
-    if (operation.kind == Operation::Kind::kReceive && operation.stage == Stage::kCopying &&
-        operation.job != Channel::kNoJob) {
-      peer.channel->release_job(operation.job);
-    }
-    complete(operation, error);
   });
 }
 

@@ -33,6 +33,10 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
   receive.next_chunk = 0;
   receive.job = Channel::kNoJob;
   receive.stage = Stage::kCopying;
+  if (from.failure != Error::kNone) [[unlikely]] {  // its memory is gone
+    abort(receive, from.failure);
+    return;
+  }
   if (receive.transfer_bytes == 0) {
     send_control(from, wire::Fin{send_id, 0, 0});
     complete(receive, Error::kNone);

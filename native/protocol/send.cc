@@ -118,7 +118,7 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
   if (wire::decode(header, payload, fin) != wire::Error::kNone) {
     ++counters_.packets_rejected;
   } else if (Operation* send = find_send(from, fin.id)) {
-    complete(*send, fin.status == 0 ? Error::kNone : Error::kOther);
+    complete(*send, fin.status == 0 ? Error::kNone : refusal(*send));
   }
 }
 
@@ -149,7 +149,7 @@ void Protocol::complete(Operation& operation, Error error) {
     operations_.release(operation);
     return;
   }
-  operation.done.store(true, std::memory_order_release);
+  operation.done.store(Operation::kFinished, std::memory_order_release);
   if (doorbell_ != nullptr && doorbell_->sleepers.load(std::memory_order_relaxed) != 0) {
     doorbell_->wake();
   }

@@ -81,6 +81,10 @@ class Transport {
   virtual Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) = 0;
   // Delivers what has arrived; returns the number of packets (0: idle).
   virtual unsigned poll(PacketSink& sink) = 0;
+
+  // A peer's process has ended. What it had sent whole is delivered; then nothing of it is kept.
+  virtual void drain(Peer&, PacketSink&) {}
+  virtual void forget(Peer&) {}
 };
 
 inline Error Channel::read_peer(void*, std::uint64_t, std::size_t) noexcept {

@@ -1,10 +1,14 @@
 #include "party.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+
+#include "drivers/linux/fake_process_watch.h"
+#include "transport/gone_channel.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -27,7 +31,9 @@ class EngineParty final : public Party {
     if (lane.kind == Lane::Kind::kShmWithoutCma) {
       memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
     }
-    engine_ = take(Engine::create(config, std::move(memory)));
+    auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
+    watch_ = watch.get();
+    engine_ = take(Engine::create(config, std::move(memory), {}, std::move(watch)));
     context_ = take(engine_->create_context(rank, size));
   }
 
@@ -60,10 +66,26 @@ class EngineParty final : public Party {
   bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }
   void release(Operation& operation) override { engine_->release(operation); }
   unsigned progress() override { return engine_->progress(); }
+  void fail(int rank) override {
+    // Everybody but this rank is watched, in rank order.
+    const auto token = static_cast<uint64_t>(rank < context_->rank ? rank : rank - 1);
+    ASSERT_TRUE(watch_->end(token));
+    const auto noticed = [&] {
+      const auto failed = engine_->failures(*context_).ranks;
+      return std::find(failed.begin(), failed.end(), rank) != failed.end();
+    };
+    for (int turn = 0; turn < 20'000 && !noticed(); ++turn)
+      usleep(500);
+    ASSERT_TRUE(noticed());
+  }
+  size_t acknowledge(size_t count) override { return engine_->acknowledge(*context_, count); }
+  void revoke() override { engine_->revoke(*context_); }
+  Context& context() override { return *context_; }
   void inspect(const std::function<void(Protocol&)>& visit) override { engine_->inspect(visit); }
 
  private:
   static constexpr MatchChannel kChannel = MatchChannel::kMessages;
+  linux_driver::FakeProcessWatch* watch_ = nullptr;
   std::unique_ptr<Engine> engine_;
   Context* context_ = nullptr;
 };
@@ -96,6 +118,8 @@ class FakeParty final : public Party, private PacketSink {
     operation.peer = context_.members[static_cast<size_t>(dest)].peer;
     operation.buffer = buffer;
     operation.header = header(dest, tag, buffer);
+    operation.context_number = context_.number;
+    operation.completion.dest = dest;
     protocol_.start_send(operation, mode == SendMode::kSynchronous);
     return operation;
   }
@@ -126,6 +150,15 @@ class FakeParty final : public Party, private PacketSink {
   bool cancel(Operation& operation) override { return protocol_.cancel(operation, kChannel); }
   void release(Operation& operation) override { protocol_.release(operation); }
   unsigned progress() override { return transport_->poll(*this) + protocol_.advance(); }
+  void fail(int rank) override {
+    Peer& peer = *context_.members[static_cast<size_t>(rank)].peer;
+    transport_->poll(*this);
+    protocol_.fail_peer(peer, Error::kProcessFailed);
+    peer.channel = std::make_unique<GoneChannel>();
+  }
+  size_t acknowledge(size_t count) override { return protocol_.acknowledge(context_, count); }
+  void revoke() override { protocol_.revoke(context_); }
+  Context& context() override { return context_; }
   void inspect(const std::function<void(Protocol&)>& visit) override { visit(protocol_); }
 
  private:
@@ -151,6 +184,9 @@ class FakeParty final : public Party, private PacketSink {
     operation.source = source;
     operation.tag = tag;
     operation.buffer = buffer;
+    if (source != kAnySource) {
+      operation.peer = context_.members[static_cast<size_t>(source)].peer;
+    }
     return operation;
   }
 
@@ -211,6 +247,7 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits) : network_(la
       parties_.push_back(std::make_unique<EngineParty>(lane, limits, rank, size));
     }
   }
+  dead_.resize(parties_.size());
   fake ? connect<FakeParty>(parties_) : connect<EngineParty>(parties_);
 }
 
@@ -220,11 +257,23 @@ bool Job::run_until(const std::function<bool()>& done) {
   // Parties that share one thread never wait for each other, so a few idle rounds prove a hang.
   for (int idle = 0; idle < 5; ++idle) {
     if (done()) return true;
-    for (const auto& party : parties_) {
-      if (party->progress() != 0) idle = -1;
+    for (size_t rank = 0; rank < parties_.size(); ++rank) {
+      if (!dead_[rank] && parties_[rank]->progress() != 0) idle = -1;
     }
   }
   return done();
+}
+
+void Job::step() {
+  const size_t rank = turn_++ % parties_.size();
+  if (!dead_[rank]) parties_[rank]->progress();
+}
+
+void Job::kill(int rank) {
+  dead_[static_cast<size_t>(rank)] = true;
+  for (size_t other = 0; other < parties_.size(); ++other) {
+    if (!dead_[other]) parties_[other]->fail(rank);
+  }
 }
 
 bool Job::finish(const std::vector<Operation*>& operations) {

@@ -27,6 +27,11 @@ class Party {
   virtual bool cancel(Operation& operation) = 0;
   virtual void release(Operation& operation) = 0;
   virtual unsigned progress() = 0;
+  // The process of `rank` has ended, and this party is told.
+  virtual void fail(int rank) = 0;
+  virtual size_t acknowledge(size_t count) = 0;
+  virtual void revoke() = 0;
+  virtual Context& context() = 0;
   virtual void inspect(const std::function<void(Protocol&)>& visit) = 0;
 
   ProtocolCounters counters() {
@@ -68,10 +73,16 @@ class Job {
   bool finish(const std::vector<Operation*>& operations);
   // Until nobody finds anything to do.
   void settle();
+  // One party makes progress once; they take turns.
+  void step();
+  // The process of `rank` ends: it does nothing any more, and everybody else is told.
+  void kill(int rank);
 
  private:
   FakeNetwork network_;
   std::vector<std::unique_ptr<Party>> parties_;
+  std::vector<bool> dead_;
+  size_t turn_ = 0;
 };
 
 // A receive buffer with bytes behind it that must stay as they are.

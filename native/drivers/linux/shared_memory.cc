@@ -34,6 +34,10 @@ Mapping::~Mapping() {
   if (address_ != nullptr) munmap(address_, bytes_);
 }
 
+void Mapping::discard(std::size_t offset, std::size_t bytes) noexcept {
+  madvise(address_ + offset, bytes, MADV_REMOVE);
+}
+
 Result<SharedMemory> SharedMemory::create(const char* label, std::size_t bytes) {
   int descriptor = memfd_create(label, MFD_CLOEXEC);
   if (descriptor < 0) return system_failure("cannot create shared memory");

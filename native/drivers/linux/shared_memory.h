@@ -20,6 +20,8 @@ class Mapping {
 
   std::byte* data() const noexcept { return address_; }
   std::size_t size() const noexcept { return bytes_; }
+  // Gives whole pages back to the system, in every process that maps them: they read as zero.
+  void discard(std::size_t offset, std::size_t bytes) noexcept;
 
  private:
   std::byte* address_ = nullptr;

@@ -19,6 +19,10 @@ Result<OwnSegment> OwnSegment::create(const ProcessId& process) {
   return OwnSegment(std::move(memory).value(), std::move(mapping).value());
 }
 
+void OwnSegment::discard(SlotView slot) noexcept {
+  mapping_.discard(static_cast<std::size_t>(slot.base - mapping_.data()), kSlotBytes);
+}
+
 Result<PeerSlot> PeerSlot::claim(pid_t pid, int descriptor, const ProcessId& peer,
                                  const ProcessId& self) {
   Result<SharedMemory> memory = SharedMemory::open_peer(pid, descriptor);

@@ -20,6 +20,8 @@ class OwnSegment {
     return {mapping_.data() + slot_offset(index)};
   }
   int descriptor() const noexcept { return memory_.descriptor(); }
+  // Nobody uses the slot any more: its memory is given back, and reads as zero.
+  void discard(SlotView slot) noexcept;
 
  private:
   OwnSegment(linux_driver::SharedMemory memory, linux_driver::Mapping mapping) noexcept

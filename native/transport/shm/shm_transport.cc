@@ -1,6 +1,7 @@
 #include "transport/shm/shm_transport.h"
 
 #include <bit>
+#include <cerrno>
 #include <utility>
 
 namespace mooncake_mpi::shm {
@@ -112,6 +113,25 @@ unsigned ShmTransport::poll(PacketSink& sink) {
   return count;
 }
 
+void ShmTransport::drain(Peer& peer, PacketSink& sink) {
+  accept(sink);
+  for (const auto& incoming : incoming_) {
+    if (incoming->peer != &peer) continue;
+    while (incoming->ring.ready() && !incoming->broken)
+      drain(*incoming, sink);
+  }
+}
+
+// The slot stays claimed, but its pages go back to the system.
+void ShmTransport::forget(Peer& peer) {
+  std::erase_if(incoming_, [&](const std::unique_ptr<Incoming>& incoming) {
+    if (incoming->peer != &peer) return false;
+    if (incoming->channel != nullptr) incoming->channel->incoming_ = nullptr;
+    segment_.discard(incoming->slot);
+    return true;
+  });
+}
+
 ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer, pid_t pid, bool can_read)
     : transport_(transport),
       slot_(std::move(slot)),
@@ -141,14 +161,21 @@ std::uint64_t ShmChannel::returned_credit() const noexcept {
   return producer_.header().credit_returned.load(std::memory_order_acquire);
 }
 
+namespace {
+
+Error copy_error(int code) noexcept {
+  if (code == 0) return Error::kNone;
+  return code == ESRCH ? Error::kProcessFailed : Error::kBuffer;
+}
+
+}  // namespace
+
 Error ShmChannel::read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept {
-  return transport_.process_memory_->read(pid_, local, remote, bytes) == 0 ? Error::kNone
-                                                                           : Error::kBuffer;
+  return copy_error(transport_.process_memory_->read(pid_, local, remote, bytes));
 }
 
 Error ShmChannel::write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept {
-  return transport_.process_memory_->write(pid_, local, remote, bytes) == 0 ? Error::kNone
-                                                                            : Error::kBuffer;
+  return copy_error(transport_.process_memory_->write(pid_, local, remote, bytes));
 }
 
 std::uint32_t ShmChannel::acquire_job() noexcept {

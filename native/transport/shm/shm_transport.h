@@ -25,6 +25,8 @@ class ShmTransport final : public Transport {
   std::string unreachable_reason(const wire::Address& peer) const override;
   Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) override;
   unsigned poll(PacketSink& sink) override;
+  void drain(Peer& peer, PacketSink& sink) override;
+  void forget(Peer& peer) override;
 
   Doorbell& doorbell() const noexcept { return segment_.header().doorbell; }
 
@@ -33,7 +35,8 @@ class ShmTransport final : public Transport {
 
   // One peer's ring into this process.
   struct Incoming {
-    Incoming(SlotView slot, Peer& from) noexcept : ring(slot), peer(&from) {}
+    Incoming(SlotView view, Peer& from) noexcept : slot(view), ring(view), peer(&from) {}
+    SlotView slot;
     RingConsumer ring;
     Peer* peer;
     ShmChannel* channel = nullptr;  // once this process sends to that peer, too

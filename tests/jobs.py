@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -33,14 +33,23 @@ def mpirun():
     return found
 
 
-def mpirun_options():
-    """What lets more ranks than cores start."""
+def is_open_mpi():
+    """Whether the mpirun is Open MPI's."""
     shown = subprocess.run([mpirun(), "--version"], capture_output=True, text=True, check=True)
-    is_open_mpi = "Open MPI" in shown.stdout or "open-mpi" in shown.stdout
-    return ["--oversubscribe", "--bind-to", "none"] if is_open_mpi else []
+    return "Open MPI" in shown.stdout or "open-mpi" in shown.stdout
 
 
-def start(ranks, *arguments, environment=None, cores=None, python=(sys.executable,)):
+def mpirun_options(fault_tolerant=False):
+    """What lets more ranks than cores start and, if wanted, a job go on after a rank was killed."""
+    if not is_open_mpi():
+        return ["-disable-auto-cleanup"] if fault_tolerant else []
+    options = ["--oversubscribe", "--bind-to", "none"]
+    return [*options, "--with-ft", "ulfm"] if fault_tolerant else options
+
+
+def start(
+    ranks, *arguments, environment=None, cores=None, python=(sys.executable,), fault_tolerant=False
+):
     """A job of ``ranks`` Python processes in a session of its own, standard error in its output.
 
     The output goes to a file: a job whose processes were all killed must not be waited for by a pipe.
@@ -49,7 +58,14 @@ def start(ranks, *arguments, environment=None, cores=None, python=(sys.executabl
     variables.update(environment or {})
     output = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
     process = subprocess.Popen(
-        [mpirun(), *mpirun_options(), "-n", str(ranks), *python, *map(str, arguments)],
+        [
+            mpirun(),
+            *mpirun_options(fault_tolerant),
+            "-n",
+            str(ranks),
+            *python,
+            *map(str, arguments),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

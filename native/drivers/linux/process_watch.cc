@@ -1,0 +1,144 @@
+#include "drivers/linux/process_watch.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace mooncake_mpi::linux_driver {
+namespace {
+
+constexpr std::uint64_t kWakeToken = UINT64_MAX;
+constexpr int kLookEveryMs = 250;
+
+struct Status {
+  char state = 0;  // 0: there is no such process
+  std::uint64_t start_time = 0;
+};
+
+Status status_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  const std::size_t name_end = line.rfind(')');  // the name may hold spaces and parentheses
+  Status status;
+  if (name_end == std::string::npos) return status;
+  std::istringstream fields(line.substr(name_end + 1));
+  fields >> status.state;
+  std::string field;
+  for (int number = 4; number <= 22; ++number)  // proc(5) counts fields from 1
+    fields >> field;
+  status.start_time = std::strtoull(field.c_str(), nullptr, 10);
+  return status;
+}
+
+// A zombie has ended: its memory is gone and none of its threads runs.
+bool has_ended(const Status& status, std::uint64_t start_time) {
+  return status.state == 0 || status.state == 'Z' || status.state == 'X' ||
+         (start_time != 0 && status.start_time != start_time);
+}
+
+int open_process(pid_t pid) noexcept {
+#ifdef SYS_pidfd_open
+  return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+#else
+  errno = ENOSYS;
+  return -1;
+#endif
+}
+
+}  // namespace
+
+bool process_has_ended(pid_t pid, std::uint64_t start_time) {
+  return has_ended(status_of(pid), start_time);
+}
+
+SystemProcessWatch::SystemProcessWatch() noexcept
+    : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  epoll_event event{EPOLLIN, {.u64 = kWakeToken}};
+  if (epoll_ >= 0 && wake_ >= 0) epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
+}
+
+SystemProcessWatch::~SystemProcessWatch() {
+  for (const auto& [token, descriptor] : descriptors_)
+    close(descriptor);
+  if (wake_ >= 0) close(wake_);
+  if (epoll_ >= 0) close(epoll_);
+}
+
+ProcessWatch::Added SystemProcessWatch::add(pid_t pid, std::uint64_t start_time,
+                                            std::uint64_t token) {
+  if (pid == getpid()) return Added::kOwnProcess;
+  const int descriptor = refused_ ? -1 : open_process(pid);
+  if (descriptor < 0 && !refused_ && errno == ESRCH) return Added::kGone;
+  // The descriptor pins whoever has the number now; only then does the look tell who that is. What
+  // may not be looked at is told by the descriptor alone.
+  const Status status = status_of(pid);
+  if (has_ended(status, start_time) && (descriptor < 0 || status.state != 0)) {
+    if (descriptor >= 0) close(descriptor);
+    return Added::kGone;
+  }
+  std::lock_guard lock(mutex_);
+  epoll_event event{EPOLLIN, {.u64 = token}};
+  if (descriptor >= 0 && epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0) {
+    descriptors_[token] = descriptor;
+  } else {
+    if (descriptor >= 0) close(descriptor);
+    looked_at_.push_back({pid, start_time, token});
+    if (looked_at_.size() == 1) interrupt();  // the sleep may have no end yet
+  }
+  return Added::kWatching;
+}
+
+void SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
+  int timeout_ms;
+  {
+    std::lock_guard lock(mutex_);
+    timeout_ms = looked_at_.empty() ? -1 : kLookEveryMs;
+  }
+  epoll_event events[16];
+  int count = 0;
+  if (epoll_ >= 0) {
+    count = epoll_wait(epoll_, events, 16, timeout_ms);
+  } else {
+    usleep(kLookEveryMs * 1000);
+  }
+  std::lock_guard lock(mutex_);
+  for (int i = 0; i < count; ++i) {
+    const std::uint64_t token = events[i].data.u64;
+    if (token == kWakeToken) {
+      std::uint64_t wakes;
+      [[maybe_unused]] const ssize_t got = read(wake_, &wakes, sizeof wakes);
+      continue;
+    }
+    const auto found = descriptors_.find(token);
+    if (found == descriptors_.end()) continue;
+    close(found->second);  // which takes it out of the epoll set
+    descriptors_.erase(found);
+    ended.push_back(token);
+  }
+  look(ended);
+}
+
+void SystemProcessWatch::look(std::vector<std::uint64_t>& ended) {
+  std::erase_if(looked_at_, [&](const LookedAt& process) {
+    const bool gone = has_ended(status_of(process.pid), process.start_time);
+    if (gone) ended.push_back(process.token);
+    return gone;
+  });
+}
+
+void SystemProcessWatch::interrupt() noexcept {
+  const int error = errno;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof one);
+  errno = error;
+}
+
+}  // namespace mooncake_mpi::linux_driver

@@ -1,0 +1,93 @@
+// What the engine does when a process ends and when a communicator is revoked.
+#include "engine/failure.h"
+
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "transport/gone_channel.h"
+
+namespace mooncake_mpi {
+
+bool has_ended(const wire::Address& process) {
+  return linux_driver::process_has_ended(process.pid, process.start_time);
+}
+
+bool Engine::in_own_process() const noexcept {
+  return getpid() == own_address_.pid;
+}
+
+// Watched from the moment a communicator names it: a receive may wait for a process that never
+// sends anything.
+void Engine::watch(Peer& peer) {
+  if (peer.address.uid == process_ || peer.address.host != own_address_.host) return;
+  watched_.push_back(&peer);
+  if (!watch_thread_.add(peer.address.pid, peer.address.start_time, watched_.size() - 1)) {
+    fail(peer);
+  }
+}
+
+// Watch thread.
+void Engine::on_process_end(std::uint64_t token) {
+  mutex_.lock_as_visitor();
+  if (token < watched_.size()) fail(*watched_[token]);
+  mutex_.unlock();
+  doorbell_->wake();
+}
+
+void Engine::fail(Peer& peer) {
+  if (peer.failure != Error::kNone) return;
+  for (const auto& lane : lanes_)
+    lane->drain(peer, *this);
+  protocol_.fail_peer(peer, Error::kProcessFailed);
+  for (const auto& lane : lanes_)
+    lane->forget(peer);
+  peer.channel = std::make_unique<GoneChannel>();
+  peer.lane = kGoneLane;
+  choose_policy();
+}
+
+Engine::Failures Engine::failures(Context& context) {
+  progress();
+  std::lock_guard lock(mutex_);
+  return {context.failed, context.acknowledged};
+}
+
+std::size_t Engine::acknowledge(Context& context, std::size_t count) {
+  std::lock_guard lock(mutex_);
+  return protocol_.acknowledge(context, count);
+}
+
+void Engine::revoke(Context& context) {
+  {
+    std::lock_guard lock(mutex_);
+    if (context.revoked) return;
+    protocol_.revoke(context);
+    spread_revocation(context);
+  }
+  leave(nullptr);
+}
+
+bool Engine::revoked(Context& context) {
+  progress();
+  std::lock_guard lock(mutex_);
+  return context.revoked;
+}
+
+// To every member, by every member that hears of it for the first time: so all living ones hear of
+// it if one does, even when the first to tell dies in the middle.
+void Engine::spread_revocation(const Context& context) {
+  for (const Context::Member& member : context.members) {
+    Peer& peer = *member.peer;
+    if (peer.address.uid == process_ || peer.failure != Error::kNone) continue;
+    if (peer.channel == nullptr && !connect(peer).ok()) continue;
+    Operation& notice = protocol_.operations().acquire(Operation::Kind::kSend);
+    notice.peer = &peer;
+    notice.buffer = {};
+    notice.header = header(context, member, MatchChannel::kAgreements, kRevocationTag, {});
+    notice.context_number = context.number;
+    notice.owned = false;  // nobody waits for it
+    protocol_.start_send(notice, false);
+  }
+}
+
+}  // namespace mooncake_mpi

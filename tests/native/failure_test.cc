@@ -1,0 +1,230 @@
+// What is left of messages when a process ends at any point of them, over every lane.
+#include <cstring>
+
+#include "lanes.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+class Failures : public OverEveryLane {
+ protected:
+  void expect_nothing_pending(Job& job, int rank) {
+    job[rank].inspect([](Protocol& protocol) {
+      EXPECT_EQ(protocol.operations().live(), 0u);
+      EXPECT_FALSE(protocol.unfinished());
+    });
+  }
+  // The other pairs go on.
+  void exchange(Job& job, int from, int to, size_t bytes) {
+    MessageBytes message(99, bytes);
+    GuardedBuffer target(bytes);
+    Operation& receive = job[to].receive(from, 77, target.buffer());
+    Operation& send = job[from].send(to, 77, message.buffer());
+    ASSERT_TRUE(job.finish({&send, &receive}));
+    EXPECT_EQ(send.completion.error, Error::kNone);
+    EXPECT_EQ(receive.completion.error, Error::kNone);
+    target.expect(99, bytes);
+    job[from].release(send);
+    job[to].release(receive);
+  }
+};
+
+constexpr size_t kSizes[] = {0, 100, 5000, 40'000, 700'001};
+
+TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
+  for (const size_t bytes : kSizes) {
+    for (const SendMode mode : {SendMode::kStandard, SendMode::kSynchronous}) {
+      for (const bool sender_dies : {true, false}) {
+        for (int steps = 0; steps < 24; steps += 1 + steps / 6) {
+          SCOPED_TRACE(::testing::Message() << bytes << " bytes, sender dies: " << sender_dies
+                                            << ", after " << steps << " steps");
+          Job job(GetParam(), 3);
+          MessageBytes message(3, bytes);
+          GuardedBuffer target(bytes);
+          Operation& receive = job[1].receive(0, 5, target.buffer());
+          Operation& send = job[0].send(1, 5, message.buffer(), mode);
+          for (int i = 0; i < steps; ++i)
+            job.step();
+          job.kill(sender_dies ? 0 : 1);
+          Operation& survivor = sender_dies ? receive : send;
+          ASSERT_TRUE(job.finish({&survivor})) << "hangs";
+          if (survivor.completion.error == Error::kNone) {
+            if (sender_dies) target.expect(3, bytes);
+          } else {
+            EXPECT_EQ(survivor.completion.error, Error::kProcessFailed);
+            EXPECT_EQ(sender_dies ? survivor.completion.source : survivor.completion.dest,
+                      sender_dies ? 0 : 1);
+          }
+          const int alive = sender_dies ? 1 : 0;
+          job[alive].release(survivor);
+          exchange(job, alive, 2, 100);
+          exchange(job, 2, alive, 300'000);
+          job.settle();
+          expect_nothing_pending(job, alive);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Failures, WhatWasSentWholeBeforeTheEndIsReceived) {
+  Job job(GetParam(), 2);
+  MessageBytes early(1, 60);
+  MessageBytes late(2, 50);
+  Operation& first = job[0].send(1, 5, early.buffer());
+  job.settle();
+  const bool second = job[0].try_send_now(1, 6, late.buffer());
+  job.kill(0);
+  GuardedBuffer target(60);
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  ASSERT_TRUE(job.finish({&receive}));
+  EXPECT_EQ(receive.completion.error, Error::kNone);
+  target.expect(1, 60);
+  ASSERT_TRUE(second);
+  GuardedBuffer other(50);
+  Operation& also = job[1].receive(kAnySource, kAnyTag, other.buffer());
+  ASSERT_TRUE(job.finish({&also}));
+  EXPECT_EQ(also.completion.error, Error::kNone);
+  other.expect(2, 50);
+  job[0].release(first);
+  job[1].release(receive);
+  job[1].release(also);
+}
+
+TEST_P(Failures, ALargeMessageAnnouncedBeforeTheEndRaisesWhenItIsReceived) {
+  Job job(GetParam(), 2);
+  MessageBytes message(1, 200'000);
+  Operation& send = job[0].send(1, 5, message.buffer());
+  for (int i = 0; i < 4; ++i)
+    job.step();
+  job.kill(0);
+  GuardedBuffer target(200'000);
+  Operation& receive = job[1].receive(kAnySource, 5, target.buffer());
+  ASSERT_TRUE(job.finish({&receive}));
+  EXPECT_EQ(receive.completion.error, Error::kProcessFailed);
+  EXPECT_EQ(receive.completion.source, 0);
+  EXPECT_EQ(receive.completion.bytes, 0u);
+  target.expect(0, 0);
+  job[1].release(receive);
+  (void)send;
+}
+
+TEST_P(Failures, LaterCallsFailAtOnce) {
+  Job job(GetParam(), 3);
+  job.kill(2);
+  MessageBytes message(1, 10);
+  GuardedBuffer target(10);
+  EXPECT_FALSE(job[0].try_send_now(2, 5, message.buffer()));
+  Operation& send = job[0].send(2, 5, message.buffer());
+  Operation& receive = job[0].receive(2, 5, target.buffer());
+  EXPECT_TRUE(send.done);
+  EXPECT_TRUE(receive.done);
+  EXPECT_EQ(send.completion.error, Error::kProcessFailed);
+  EXPECT_EQ(send.completion.dest, 2);
+  EXPECT_EQ(receive.completion.error, Error::kProcessFailed);
+  EXPECT_EQ(receive.completion.source, 2);
+  job[0].release(send);
+  job[0].release(receive);
+  expect_nothing_pending(job, 0);
+}
+
+TEST_P(Failures, ReceivesFromAnySourceAreInterruptedUntilAcknowledged) {
+  Job job(GetParam(), 3);
+  GuardedBuffer early(10);
+  GuardedBuffer late(10);
+  Operation& posted = job[0].receive(kAnySource, 5, early.buffer());
+  job.kill(2);
+  EXPECT_EQ(posted.done, Operation::kInterrupted);
+  Operation& after = job[0].receive(kAnySource, 6, late.buffer());
+  EXPECT_EQ(after.done, Operation::kInterrupted);
+  EXPECT_EQ(job[0].acknowledge(0), 0u);
+  EXPECT_EQ(posted.done, Operation::kInterrupted);
+  EXPECT_EQ(job[0].acknowledge(3), 1u);
+  EXPECT_EQ(posted.done, 0);
+  EXPECT_EQ(after.done, 0);
+
+  MessageBytes message(4, 10);
+  Operation& send = job[1].send(0, 5, message.buffer());
+  ASSERT_TRUE(job.finish({&posted, &send}));
+  EXPECT_EQ(posted.done, Operation::kFinished);
+  early.expect(4, 10);
+  EXPECT_TRUE(job[0].cancel(after));
+  job[0].release(posted);
+  job[0].release(after);
+  job[1].release(send);
+  expect_nothing_pending(job, 0);
+}
+
+TEST_P(Failures, AnInterruptedReceiveStillTakesItsMessage) {
+  Job job(GetParam(), 3);
+  GuardedBuffer target(10);
+  Operation& posted = job[0].receive(kAnySource, 5, target.buffer());
+  job.kill(2);
+  MessageBytes message(4, 10);
+  Operation& send = job[1].send(0, 5, message.buffer());
+  job.settle();
+  EXPECT_EQ(posted.done, Operation::kFinished);
+  EXPECT_EQ(posted.completion.error, Error::kNone);
+  target.expect(4, 10);
+  job[0].release(posted);
+  job[1].release(send);
+}
+
+TEST_P(Failures, CreditsHeldByAProcessThatEndedCostTheOthersNothing) {
+  ProtocolLimits limits;
+  limits.unexpected_bytes = 4096;
+  Job job(GetParam(), 3, limits);
+  std::vector<Operation*> sends;
+  MessageBytes message(1, 1000);
+  for (int i = 0; i < 50; ++i)
+    sends.push_back(&job[0].send(2, i, message.buffer()));
+  job.settle();
+  job.kill(2);
+  ASSERT_TRUE(job.finish(sends));
+  for (Operation* send : sends)
+    job[0].release(*send);
+  for (int i = 0; i < 50; ++i)
+    exchange(job, 0, 1, 1000);
+  expect_nothing_pending(job, 0);
+}
+
+TEST_P(Failures, ARevokedCommunicatorEndsWhatWaitsAndRefusesTheRest) {
+  Job job(GetParam(), 2);
+  GuardedBuffer target(10);
+  MessageBytes large(1, 300'000);
+  MessageBytes small(2, 10);
+  Operation& posted = job[0].receive(kAnySource, 5, target.buffer());
+  Operation& announced = job[1].send(0, 9, large.buffer());
+  Operation& synchronous = job[1].send(0, 8, small.buffer(), SendMode::kSynchronous);
+  job.settle();
+  job[0].revoke();
+  EXPECT_TRUE(posted.done);
+  EXPECT_EQ(posted.completion.error, Error::kRevoked);
+  job[1].revoke();
+  ASSERT_TRUE(job.finish({&announced, &synchronous})) << "the receiver refuses them";
+  EXPECT_EQ(announced.completion.error, Error::kRevoked);
+  EXPECT_EQ(synchronous.completion.error, Error::kRevoked);
+  Operation& later = job[0].receive(1, 5, target.buffer());
+  EXPECT_EQ(later.completion.error, Error::kRevoked);
+  job[0].release(posted);
+  job[0].release(later);
+  job[1].release(announced);
+  job[1].release(synchronous);
+  job.settle();
+  expect_nothing_pending(job, 0);
+  expect_nothing_pending(job, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Lanes, Failures, ::testing::ValuesIn(kLanes), lane_name);
+
+TEST(Revocation, IsToldToEveryMember) {
+  Job job(kLanes[0], 3);
+  job[1].revoke();
+  job.settle();
+  for (const int rank : {0, 1, 2})
+    EXPECT_TRUE(job[rank].context().revoked);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,119 @@
+// The end of real processes is noticed, and of no others.
+#include "drivers/linux/process_watch.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+namespace mooncake_mpi::linux_driver {
+namespace {
+
+using Added = ProcessWatch::Added;
+
+class Child {
+ public:
+  Child() : pid_(fork()) {
+    if (pid_ == 0) {
+      for (;;)
+        pause();
+    }
+  }
+  ~Child() {
+    kill(pid_, SIGKILL);
+    if (!reaped_) waitpid(pid_, nullptr, 0);
+  }
+  pid_t pid() const { return pid_; }
+  void die() const { kill(pid_, SIGKILL); }
+  void reap() {
+    waitpid(pid_, nullptr, 0);
+    reaped_ = true;
+  }
+
+ private:
+  pid_t pid_;
+  bool reaped_ = false;
+};
+
+std::uint64_t start_time(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  std::istringstream fields(line.substr(line.rfind(')') + 2));
+  std::string field;
+  for (int i = 3; i <= 22; ++i)
+    fields >> field;
+  return std::stoull(field);
+}
+
+class ProcessWatchTest : public ::testing::TestWithParam<bool> {
+ protected:
+  ProcessWatchTest() {
+    if (GetParam()) watch_.refuse_descriptors();
+  }
+  std::vector<std::uint64_t> wait() {
+    std::vector<std::uint64_t> ended;
+    while (ended.empty())
+      watch_.wait(ended);
+    return ended;
+  }
+  SystemProcessWatch watch_;
+};
+
+TEST_P(ProcessWatchTest, TellsWhichProcessEndedOnceAndBeforeItIsReaped) {
+  Child first;
+  Child second;
+  ASSERT_EQ(watch_.add(first.pid(), start_time(first.pid()), 1), Added::kWatching);
+  ASSERT_EQ(watch_.add(second.pid(), start_time(second.pid()), 2), Added::kWatching);
+  second.die();
+  EXPECT_EQ(wait(), std::vector<std::uint64_t>{2});
+  first.die();
+  EXPECT_EQ(wait(), std::vector<std::uint64_t>{1});
+}
+
+TEST_P(ProcessWatchTest, AProcessThatIsNoMoreIsGoneWhenItIsAdded) {
+  Child child;
+  const std::uint64_t start = start_time(child.pid());
+  child.die();
+  child.reap();
+  EXPECT_EQ(watch_.add(child.pid(), start, 1), Added::kGone);
+}
+
+TEST_P(ProcessWatchTest, AnotherProcessOfTheSameNumberIsNotTakenForIt) {
+  Child child;
+  EXPECT_EQ(watch_.add(child.pid(), start_time(child.pid()) + 1, 1), Added::kGone);
+  EXPECT_TRUE(process_has_ended(child.pid(), start_time(child.pid()) + 1));
+  EXPECT_FALSE(process_has_ended(child.pid(), start_time(child.pid())));
+}
+
+TEST_P(ProcessWatchTest, AStoppedProcessHasNotEnded) {
+  Child child;
+  ASSERT_EQ(watch_.add(child.pid(), start_time(child.pid()), 1), Added::kWatching);
+  kill(child.pid(), SIGSTOP);
+  std::thread interrupter([&] {
+    usleep(600'000);
+    watch_.interrupt();
+  });
+  std::vector<std::uint64_t> ended;
+  for (int looks = 0; looks < (GetParam() ? 3 : 1); ++looks)
+    watch_.wait(ended);
+  interrupter.join();
+  EXPECT_TRUE(ended.empty());
+}
+
+TEST_P(ProcessWatchTest, AnInterruptBeforeTheWaitIsNotLost) {
+  watch_.interrupt();
+  std::vector<std::uint64_t> ended;
+  watch_.wait(ended);
+  EXPECT_TRUE(ended.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ProcessWatchTest, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "Looking" : "Descriptors"; });
+
+}  // namespace
+}  // namespace mooncake_mpi::linux_driver
