@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -10,6 +14,12 @@ GIB = 1024 * MIB
 
 LARGEST_SIZE_BYTES = 4 * GIB
 DEFAULT_SIZES = tuple(4**power for power in range(14))  # 1 B ... 64 MiB
+
+OVERLAP_SIZES = (MIB, 16 * MIB)
+
+AGAINST = ("mpi", "gloo", "nccl", "none")
+COMPUTE = ("numpy", "python")
+MEMORIES = ("numpy", "alloc", "torch", "cupy")
 
 _SUFFIX_BYTES = {"": 1, "B": 1, "K": KIB, "KIB": KIB, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB}
 
@@ -25,7 +35,8 @@ class BenchOptions:
     ``sizes`` are message lengths in bytes; ``iterations`` and ``warmup`` are counts per sample set,
     ``None`` for a count scaled by the size; ``window`` is the number of outstanding messages;
     ``messages`` is the number of hops of a ring; ``outstanding`` is the number of other requests
-    while matching is timed.
+    while matching is timed; ``compute`` is what runs beside a transfer; ``against`` are the peers
+    beside ours; ``memory`` is what buffers are made of, for torch on ``device``.
     """
 
     sizes: tuple[int, ...] = DEFAULT_SIZES
@@ -35,9 +46,14 @@ class BenchOptions:
     window: int = 64
     messages: int = 10_000
     outstanding: tuple[int, ...] = (1, 100, 10_000)
-    against: str = "mpi"
+    compute: tuple[str, ...] = ("numpy", "python")
+    against: tuple[str, ...] = ("mpi",)
+    memory: str = "numpy"
+    device: str = "cpu"
     pin: bool | None = None
+    progress: bool | None = None
     json_path: str | None = None
+    plot_path: str | None = None
 
 
 def parse_size(text: str) -> int:
@@ -89,6 +105,54 @@ def parse_counts(text: str) -> tuple[int, ...]:
         if not item.isdecimal():
             raise ValueError(f"{item!r} is not a non-negative whole number")
     return tuple(int(item) for item in items)
+
+
+def parse_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Different names of ``"mpi,gloo"``, in that order.
+
+    Raises:
+        ValueError: a name is not known, or comes twice.
+    """
+    names = tuple(item.strip() for item in text.split(","))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} comes twice")
+    return names
+
+
+def parse_against(text: str) -> tuple[str, ...]:
+    """The peers of ``"mpi,gloo"``; ``"none"`` for no peer.
+
+    Raises:
+        ValueError: a name is not known or comes twice, or ``none`` is not alone.
+    """
+    names = parse_names(text, AGAINST)
+    if "none" in names and len(names) > 1:
+        raise ValueError(f"none cannot be combined, as in {text!r}")
+    return () if names == ("none",) else names
+
+
+def parse_compute(text: str) -> tuple[str, ...]:
+    """Computations of ``"numpy,python"``.
+
+    Raises:
+        ValueError: a name is not known or comes twice.
+    """
+    return parse_names(text, COMPUTE)
+
+
+def parse_device(text: str) -> str:
+    """``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        ValueError: anything else.
+    """
+    kind, colon, index = text.partition(":")
+    if kind not in {"cpu", "cuda"} or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise ValueError(f"{text!r} is not a device such as cpu, cuda or cuda:1")
+    return text
 
 
 def parse_positive(text: str) -> int:

@@ -1,26 +1,41 @@
-"""The communicators that a benchmark compares: ours, and the MPI library's through mpi4py."""
+"""The implementations that a benchmark compares: ours, the MPI library's, and torch's backends."""
 
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from mooncake_mpi.bench.memories import AllocMemory, CupyMemory, Memory, TorchMemory
+from mooncake_mpi.bench.options import OptionError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mpi4py import MPI
 
+    from mooncake_mpi.bench.options import BenchOptions
+
 OURS = "mooncake_mpi"
+TORCH_BACKENDS = ("gloo", "nccl")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One implementation under test; ``waitall`` is its own ``Request.Waitall``."""
+    """One implementation under test.
+
+    ``comm`` has ``Send``, ``Recv``, ``Isend``, ``Irecv``, ``Get_rank`` and ``Get_size`` as in
+    mpi4py, ``waitall`` takes a list of its requests, ``adapt`` makes of an array in ``memory``, or
+    of a small NumPy array, what these calls take.
+    """
 
     name: str
-    comm: MPI.Intracomm
-    waitall: Callable[[list[MPI.Request]], Any]
+    comm: Any
+    waitall: Callable[[list[Any]], Any]
+    memory: Memory
+    adapt: Callable[[Any], Any]
 
 
 def library_name(version_text: str) -> str:
@@ -31,16 +46,139 @@ def library_name(version_text: str) -> str:
     return " ".join(version_text.split()[:3]) or "MPI"
 
 
-def make_peers(against: str) -> list[Peer]:
-    """Ours first, then the MPI library unless ``against`` is ``"none"``; collective."""
+def agree(world: MPI.Intracomm, problem: str | None) -> None:
+    """Go on only if no rank has a problem: an option fails on all ranks or on none; collective.
+
+    Raises:
+        OptionError: with the lowest such rank's text.
+    """
+    problems = world.allgather(problem)
+    for rank, text in enumerate(problems):
+        if text is not None:
+            raise OptionError(text if problems[0] == text else f"{text} (rank {rank})")
+
+
+def missing_parts(options: BenchOptions) -> str | None:
+    """Why this process cannot do what was asked for, in one line; ``None`` if it can."""
+    for wanted, argument in (
+        (options.memory, "--memory"),
+        *((p, "--against") for p in options.against),
+    ):
+        module = {"torch": "torch", "gloo": "torch", "nccl": "torch", "cupy": "cupy"}.get(wanted)
+        if module is not None and find_spec(module) is None:
+            return f"argument {argument}: {wanted} needs {module}, which is not installed"
+    on_gpu = options.memory == "cupy" or not options.device.startswith("cpu")
+    if options.device != "cpu" and options.memory != "torch":
+        return f"argument --device: only --memory torch takes a device, not {options.memory}"
+    if on_gpu and not gpu_count(options.memory):
+        return f"argument --memory: {options.memory} finds no GPU here"
+    if "nccl" in options.against and not on_gpu:
+        return "argument --against: nccl carries GPU memory only: --memory torch --device cuda"
+    if "gloo" in options.against and on_gpu:
+        return "argument --against: gloo is compared in host memory only"
+    return None
+
+
+def gpu_count(module: str) -> int:
+    """The GPUs that ``"torch"`` or ``"cupy"`` can use."""
+    if module == "torch":
+        import torch
+
+        return int(torch.cuda.device_count())
+    import cupy
+
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return 0
+
+
+def use_device(options: BenchOptions, node_rank: int) -> str:
+    """The device of this rank: ``"cuda"`` means one for each rank of the node, in turn."""
+    if options.memory == "cupy":
+        import cupy
+
+        cupy.cuda.Device(node_rank % gpu_count("cupy")).use()
+    if options.device != "cuda":
+        return options.device
+    import torch
+
+    torch.cuda.set_device(node_rank % gpu_count("torch"))
+    return f"cuda:{torch.cuda.current_device()}"
+
+
+def same(array: Any) -> Any:
+    """The array itself."""
+    return array
+
+
+def node_rank_of(world: MPI.Intracomm) -> int:
+    """This process's rank among those of its node; collective."""
     from mpi4py import MPI
 
-    import mooncake_mpi
-    from mooncake_mpi.requests import Request
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    try:
+        return int(node.Get_rank())
+    finally:
+        node.Free()
 
-    ours = mooncake_mpi.Intracomm(MPI.COMM_WORLD)
-    peers = [Peer(OURS, ours, Request.Waitall)]
-    if against == "mpi":
-        theirs = library_name(MPI.Get_library_version())
-        peers.append(Peer(theirs, MPI.COMM_WORLD, MPI.Request.Waitall))
-    return peers
+
+@contextmanager
+def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Peer, ...]]:
+    """Ours first, then the others in the order of ``options.against``; collective.
+
+    Raises:
+        OptionError: something that was asked for is not there, or cannot carry such memory.
+    """
+    from mpi4py import MPI as library  # noqa: N811
+
+    from mooncake_mpi import MPI as ours  # noqa: N811
+    from mooncake_mpi.bench import torch_peers
+
+    agree(world, missing_parts(options))
+    shared = Memory()
+    if options.memory in {"torch", "cupy"}:
+        device = use_device(options, node_rank_of(world))
+        shared = CupyMemory() if options.memory == "cupy" else TorchMemory(device)
+    is_alloc = options.memory == "alloc"
+
+    peers = [
+        Peer(
+            OURS,
+            ours.Intracomm(world),
+            ours.Request.Waitall,
+            AllocMemory(ours) if is_alloc else shared,
+            same,
+        )
+    ]
+    agree(world, refusal(peers[0]))
+    opened = None
+    for name in options.against:
+        if name == "mpi":
+            theirs = library_name(library.Get_library_version())
+            memory = AllocMemory(library) if is_alloc else shared
+            peers.append(Peer(theirs, world, library.Request.Waitall, memory, same))
+        elif name in TORCH_BACKENDS:
+            opened = torch_peers.open_backend(world, name)
+            peers.append(
+                Peer(f"torch {name}", opened, opened.waitall, shared, torch_peers.as_tensor)
+            )
+    try:
+        yield tuple(peers)
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def refusal(peer: Peer) -> str | None:
+    """What the engine says against this kind of memory; ``None`` if it carries it."""
+    out, into = peer.memory.new(8), peer.memory.new(8)
+    rank = peer.comm.Get_rank()
+    try:
+        peer.comm.Sendrecv(out, rank, 0, into, rank, 0)
+    except (BufferError, TypeError, ValueError) as error:
+        return f"argument --memory: {peer.name} cannot send it: {error}"
+    finally:
+        peer.memory.free(out)
+        peer.memory.free(into)
+    return None

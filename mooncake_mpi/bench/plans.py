@@ -1,185 +1,286 @@
-"""What each benchmark command measures: sizes, counts, and the quantity that its table shows."""
+"""What each benchmark command measures: its cases, and the quantity that its table shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mooncake_mpi.bench import methods
-from mooncake_mpi.bench.options import MIB, BenchOptions, size_name
-from mooncake_mpi.bench.sampling import Trial, alternate, statistics_of
+from mooncake_mpi.bench import checks, methods, outstanding, overlap
+from mooncake_mpi.bench.options import MIB, BenchOptions, OptionError, size_name
+from mooncake_mpi.bench.session import Session, scaled_count
 from mooncake_mpi.bench.table import Row, Table
 
 if TYPE_CHECKING:
-    from mooncake_mpi.bench.methods import Bytes
+    from collections.abc import Callable, Sequence
+
     from mooncake_mpi.bench.peers import Peer
 
-Progress = Callable[[str], None]
-
-# Enough bytes per set of samples for a steady state, few enough that 64 MiB does not take minutes.
-LATENCY_BYTES_PER_SET = 256 * MIB
-BANDWIDTH_BYTES_PER_SET = 2048 * MIB
+# Enough bytes per turn for a steady state, few enough that 64 MiB does not take minutes.
+LATENCY_BYTES_PER_TURN = 256 * MIB
+BANDWIDTH_BYTES_PER_TURN = 2048 * MIB
 
 
-def scaled_count(bytes_per_set: int, bytes_per_operation: int, least: int, most: int) -> int:
-    """Operations that move about ``bytes_per_set``, within ``[least, most]``."""
-    return max(least, min(most, bytes_per_set // max(1, bytes_per_operation)))
+@dataclass(frozen=True)
+class Plan:
+    """One command: a row for each of ``cases``.
+
+    ``ranks`` is how many it runs on: ``"two"``, ``"even"`` or ``"any"``; ``without`` are the
+    peers that it cannot run on, with the reason.
+    """
+
+    title: str
+    first_column: str
+    unit: str
+    ranks: str
+    cases: Callable[[BenchOptions], Sequence[Any]]
+    label: Callable[[Any], str]
+    row: Callable[[Session, Any], Row]
+    higher_is_better: bool
+    without: tuple[tuple[str, str], ...] = ()
 
 
-def barrier_of(peers: Sequence[Peer]) -> Callable[[], None]:
-    """The MPI library's barrier; collectives are the MPI library's on every communicator."""
-    return peers[-1].comm.Barrier
+def sizes_of(options: BenchOptions) -> Sequence[int]:
+    """A case for each size."""
+    return options.sizes
 
 
-def measure_row(
-    peers: Sequence[Peer],
-    options: BenchOptions,
-    iterations: int,
-    trial: Callable[[Peer, int], float],
-    quantity: Callable[[float], float],
-    label: str,
-) -> Row:
-    """One row: every peer's trial in turn; ``quantity`` makes seconds per operation the unit."""
-    warmup = max(1, iterations // 10) if options.warmup is None else options.warmup
-    samples = alternate(
-        [Trial(peer.name, partial(trial, peer)) for peer in peers],
-        barrier_of(peers),
-        iterations,
-        warmup,
-        options.repeats,
-    )
-    return Row(
-        label, tuple(statistics_of([quantity(s) for s in samples[peer.name]]) for peer in peers)
-    )
+def window_bytes_count(size: int, window: int) -> int:
+    """Windows in a turn."""
+    return scaled_count(BANDWIDTH_BYTES_PER_TURN, size * window, 1, 200)
 
 
-def allocate_pair(size_bytes: int) -> tuple[Bytes, Bytes]:
-    """A send and a receive buffer, every page touched."""
-    return np.ones(size_bytes, np.uint8), np.ones(size_bytes, np.uint8)
+def latency_row(session: Session, size: int) -> Row:
+    """Half round trips of messages of ``size`` bytes, averaged over the pairs of ranks."""
+    with session.buffers(size) as buffers:
 
-
-def latency_row(peers: Sequence[Peer], options: BenchOptions, size: int) -> Row:
-    """Half round trips of messages of ``size`` bytes, in microseconds."""
-    out, into = allocate_pair(size)
-    for peer in peers:
-        methods.check_exchange(peer.comm, out, into)
-    return measure_row(
-        peers,
-        options,
-        options.iterations or scaled_count(LATENCY_BYTES_PER_SET, size, 5, 10_000),
-        lambda peer, count: methods.ping_pong(peer.comm, out, into, count),
-        lambda seconds: seconds / 2 * 1e6,
-        size_name(size),
-    )
-
-
-def run_latency(peers: Sequence[Peer], options: BenchOptions, progress: Progress) -> Table:
-    """A ping-pong between ranks 0 and 1 for every size."""
-    rows = []
-    for size in options.sizes:
-        progress(f"latency {size_name(size)}")
-        rows.append(latency_row(peers, options, size))
-    return Table(
-        "Latency",
-        "size",
-        "half round trip, us",
-        names(peers),
-        higher_is_better=False,
-        rows=tuple(rows),
-    )
-
-
-def bandwidth_row(peers: Sequence[Peer], options: BenchOptions, size: int) -> Row:
-    """Windows of messages of ``size`` bytes, in MB/s (10^6 bytes a second)."""
-    out, into = allocate_pair(size)
-    for peer in peers:
-        methods.check_exchange(peer.comm, out, into)
-    window, window_bytes = options.window, size * options.window
-    return measure_row(
-        peers,
-        options,
-        options.iterations or scaled_count(BANDWIDTH_BYTES_PER_SET, window_bytes, 1, 200),
-        lambda peer, count: methods.windowed_stream(peer.comm, peer.waitall, out, window, count),
-        lambda seconds: window_bytes / seconds / 1e6,
-        size_name(size),
-    )
-
-
-def run_bandwidth(peers: Sequence[Peer], options: BenchOptions, progress: Progress) -> Table:
-    """A one-way stream from rank 0 to rank 1 for every size."""
-    rows = []
-    for size in options.sizes:
-        progress(f"bandwidth {size_name(size)}")
-        rows.append(bandwidth_row(peers, options, size))
-    title = f"Bandwidth, window {options.window}"
-    return Table(title, "size", "MB/s", names(peers), higher_is_better=True, rows=tuple(rows))
-
-
-def run_ring(peers: Sequence[Peer], options: BenchOptions, progress: Progress) -> Table:
-    """A token of 8 bytes that passes through all ranks, in microseconds per message."""
-    progress("ring")
-    size = peers[0].comm.Get_size()
-    laps = max(1, options.messages // size)
-    token = np.zeros(8, np.uint8)
-    for peer in peers:
-        methods.check_ring(peer.comm)
-    row = measure_row(
-        peers,
-        options,
-        laps,
-        lambda peer, count: methods.pass_around_ring(peer.comm, token, count),
-        lambda seconds: seconds / size * 1e6,
-        f"{size} ranks",
-    )
-    title = f"Ring, {laps * size} messages of 8 B"
-    return Table(title, "ring", "us per message", names(peers), higher_is_better=False, rows=(row,))
-
-
-def run_matching(peers: Sequence[Peer], options: BenchOptions, progress: Progress) -> Table:
-    """Half round trips of 8 B, in microseconds, while other receives or messages wait."""
-    rows = []
-    out, into = allocate_pair(8)
-    for others in (methods.PostedOthers, methods.UnexpectedOthers):
-        kind = "posted" if others is methods.PostedOthers else "unexpected"
-        for outstanding in options.outstanding:
-            progress(f"matching {kind} {outstanding:,}")
-            waiting = [others(peer.comm, peer.waitall, outstanding) for peer in peers]
-            for peer in peers:
-                methods.check_exchange(peer.comm, out, into)
-            rows.append(
-                measure_row(
-                    peers,
-                    options,
-                    options.iterations or 2_000,
-                    lambda peer, count: methods.ping_pong(peer.comm, out, into, count),
-                    lambda seconds: seconds / 2 * 1e6,
-                    f"{outstanding:,} {kind}",
-                )
+        def trial(peer: Peer, count: int) -> float:
+            out, into = buffers[peer.name]
+            return methods.ping_pong(
+                peer.comm, out.carrier, into.carrier, session.partner, session.is_first, count
             )
-            for item in waiting:
-                item.finish()
-    return Table(
+
+        return session.measure(
+            size_name(size),
+            trial,
+            lambda seconds: seconds / 2 * 1e6,
+            scaled_count(LATENCY_BYTES_PER_TURN, size, 5, 10_000),
+            combine=fmean,
+            size_bytes=size,
+        )
+
+
+def stream_row(session: Session, size: int, quantity: Callable[[float], float]) -> Row:
+    """Windows from the lower half of the ranks to the upper, added up over the pairs."""
+    window = session.options.window
+    with session.buffers(size) as buffers:
+
+        def trial(peer: Peer, count: int) -> float:
+            out, into = buffers[peer.name]
+            buffer = out if session.is_first else into
+            return methods.windowed_stream(
+                peer, buffer.carrier, window, session.partner, session.is_first, count
+            )
+
+        most = window_bytes_count(size, window)
+        return session.measure(size_name(size), trial, quantity, most, combine=sum, size_bytes=size)
+
+
+def bandwidth_row(session: Session, size: int) -> Row:
+    """MB/s, of 10^6 bytes, one way."""
+    window_bytes = size * session.options.window
+    return stream_row(session, size, lambda seconds: window_bytes / seconds / 1e6)
+
+
+def message_rate_row(session: Session, size: int) -> Row:
+    """Thousands of messages a second, of all pairs of ranks together."""
+    window = session.options.window
+    return stream_row(session, size, lambda seconds: window / seconds / 1e3)
+
+
+def both_ways_row(session: Session, size: int) -> Row:
+    """MB/s, of 10^6 bytes, the two directions added up."""
+    window = session.options.window
+    both_bytes = 2 * size * window
+    with session.buffers(size) as buffers:
+
+        def trial(peer: Peer, count: int) -> float:
+            out, into = buffers[peer.name]
+            return methods.windowed_exchange(
+                peer, out.carrier, into.carrier, window, session.partner, count
+            )
+
+        return session.measure(
+            size_name(size),
+            trial,
+            lambda seconds: both_bytes / seconds / 1e6,
+            window_bytes_count(2 * size, window),
+            size_bytes=size,
+        )
+
+
+def ring_row(session: Session, messages: int) -> Row:
+    """A token of 8 bytes that passes through all ranks, in microseconds per message."""
+    ranks = session.size
+    for peer in session.peers:
+        checks.check_ring(peer)
+    tokens = {peer.name: peer.adapt(np.zeros(8, np.uint8)) for peer in session.peers}
+    return session.measure(
+        f"{ranks} ranks",
+        lambda peer, laps: methods.pass_around_ring(peer.comm, tokens[peer.name], laps),
+        lambda seconds: seconds / ranks * 1e6,
+        max(1, messages // ranks),
+    )
+
+
+def matching_cases(options: BenchOptions) -> Sequence[Any]:
+    """Both queues, at every length."""
+    kinds = (outstanding.PostedOthers, outstanding.UnexpectedOthers)
+    return [(kind, count) for kind in kinds for count in options.outstanding]
+
+
+def matching_row(session: Session, case: Any) -> Row:
+    """Half round trips of 8 B, in microseconds, while other receives or messages wait."""
+    others, count = case
+    waiting = [others(peer, count) for peer in session.peers]
+    with session.buffers(8) as buffers:
+
+        def trial(peer: Peer, count: int) -> float:
+            out, into = buffers[peer.name]
+            return methods.ping_pong(
+                peer.comm, out.carrier, into.carrier, session.partner, session.is_first, count
+            )
+
+        row = session.measure(matching_label(case), trial, lambda seconds: seconds / 2 * 1e6, 2_000)
+    for item in waiting:
+        item.finish()
+    return row
+
+
+def matching_label(case: Any) -> str:
+    """How many others of which kind."""
+    others, count = case
+    return f"{count:,} {others.kind}"
+
+
+HALF_ROUND_TRIP = "half round trip, us"
+NO_TAGS = (("nccl", "it has no tags"),)
+NO_START = (("nccl", "its operations start when they are waited for"),)
+
+
+def plan_of_sizes(
+    title: str, unit: str, ranks: str, row: Callable[[Session, Any], Row], *, higher_is_better: bool
+) -> Plan:
+    """A row for each of ``--sizes``."""
+    return Plan(title, "size", unit, ranks, sizes_of, size_name, row, higher_is_better)
+
+
+PLANS: dict[str, Plan] = {
+    "latency": plan_of_sizes(
+        "Latency", HALF_ROUND_TRIP, "two", latency_row, higher_is_better=False
+    ),
+    "bandwidth": plan_of_sizes("Bandwidth", "MB/s", "two", bandwidth_row, higher_is_better=True),
+    "bibw": plan_of_sizes(
+        "Bandwidth both ways", "MB/s", "two", both_ways_row, higher_is_better=True
+    ),
+    "message-rate": plan_of_sizes(
+        "Message rate", "thousand messages/s", "even", message_rate_row, higher_is_better=True
+    ),
+    "multi-latency": plan_of_sizes(
+        "Latency of pairs at once", HALF_ROUND_TRIP, "even", latency_row, higher_is_better=False
+    ),
+    "matching": Plan(
         "Matching",
         "others",
         "half round trip of 8 B, us",
-        names(peers),
+        "two",
+        matching_cases,
+        matching_label,
+        matching_row,
         higher_is_better=False,
+        without=NO_TAGS,
+    ),
+    "overlap": Plan(
+        "Overlap with computation",
+        "transfer and computation",
+        "% of the transfer's time hidden",
+        "two",
+        overlap.cases,
+        overlap.label,
+        overlap.row,
+        higher_is_better=True,
+        without=NO_START,
+    ),
+    "ring": Plan(
+        "Ring of 8 B messages",
+        "ring",
+        "us per message",
+        "any",
+        lambda options: [options.messages],
+        lambda messages: f"{messages} messages",
+        ring_row,
+        higher_is_better=False,
+        without=NO_TAGS,
+    ),
+}
+
+
+def require_ranks(command: str, size: int) -> None:
+    """Whether the job fits the command.
+
+    Raises:
+        OptionError: it has the wrong number of ranks.
+    """
+    ranks = PLANS[command].ranks
+    if ranks == "two" and size != 2:
+        raise OptionError(f"{command} needs 2 ranks and has {size}: mpirun -n 2 ...")
+    if ranks == "even" and size % 2:
+        raise OptionError(f"{command} needs an even number of ranks and has {size}")
+
+
+def require_peers(command: str, against: Sequence[str]) -> None:
+    """Whether the command can measure these peers.
+
+    Raises:
+        OptionError: one cannot do what the command times.
+    """
+    for name, reason in PLANS[command].without:
+        if name in against:
+            raise OptionError(f"argument --against: {command} cannot measure {name}: {reason}")
+
+
+def run_plan(command: str, session: Session) -> Table:
+    """Measure every case; collective."""
+    plan = PLANS[command]
+    cases = plan.cases(session.options)
+    progress = session.progress
+    progress.start(len(cases) * len(session.peers) * session.options.repeats)
+    rows = []
+    try:
+        for case in cases:
+            progress.label(f"{command} {plan.label(case)}")
+            rows.append(plan.row(session, case))
+    finally:
+        progress.stop()
+    return Table(
+        title_of(command, session.options, session.size),
+        plan.first_column,
+        plan.unit,
+        tuple(peer.name for peer in session.peers),
+        higher_is_better=plan.higher_is_better,
         rows=tuple(rows),
     )
 
 
-def names(peers: Sequence[Peer]) -> tuple[str, ...]:
-    """The peers' names in the order of the table."""
-    return tuple(peer.name for peer in peers)
-
-
-PLANS: dict[str, Callable[[Sequence[Peer], BenchOptions, Progress], Table]] = {
-    "latency": run_latency,
-    "bandwidth": run_bandwidth,
-    "ring": run_ring,
-    "matching": run_matching,
-}
-EXACTLY_TWO_RANKS = frozenset({"latency", "bandwidth", "matching"})
+def title_of(command: str, options: BenchOptions, size: int) -> str:
+    """The plan's title with what the reader must know of the options."""
+    title = PLANS[command].title
+    if command in {"bandwidth", "bibw", "message-rate"}:
+        title += f", window {options.window}"
+    if PLANS[command].ranks == "even":
+        title += f", {size // 2} pair{'s' if size > 2 else ''}"
+    if options.memory != "numpy":
+        title += f", memory {options.memory}"
+    return title

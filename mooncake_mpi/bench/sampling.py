@@ -23,10 +23,15 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Trial:
-    """One side of a comparison: ``measure(count)`` gives the seconds of ``count`` operations."""
+    """One side of a comparison: ``sample(count)`` measures one value over ``count`` operations.
+
+    A turn takes a sample for each of ``counts``, after ``warmup`` uncounted operations.
+    """
 
     name: str
-    measure: Callable[[int], float]
+    sample: Callable[[int], float]
+    counts: Sequence[int]
+    warmup: int
 
 
 def percentile(ordered: Sequence[float], fraction: float) -> float:
@@ -56,25 +61,18 @@ def split_count(iterations: int, parts: int = SAMPLES_PER_REPEAT) -> list[int]:
 
 
 def alternate(
-    trials: Sequence[Trial],
-    barrier: Callable[[], None],
-    iterations: int,
-    warmup: int,
-    repeats: int,
+    trials: Sequence[Trial], before_turn: Callable[[], None], repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds per operation, in many samples, of trials that take turns: A B A B ...
+    """The samples of trials that take turns: A B A B ..., by the trial's name.
 
-    Alternating in one run takes the machine's drift out of the ratio. Each turn starts behind a
-    barrier with ``warmup`` operations that are not counted; its ``iterations`` give several
-    samples, so that percentiles mean something. Collective over the ranks that take part.
+    Alternating in one run takes the machine's drift out of the ratio. ``before_turn`` lets all
+    ranks start together. Collective over the ranks that take part.
     """
     samples: dict[str, list[float]] = {trial.name: [] for trial in trials}
-    pieces = split_count(iterations)
     for _ in range(repeats):
         for trial in trials:
-            barrier()
-            if warmup:
-                trial.measure(warmup)
-            for count in pieces:
-                samples[trial.name].append(trial.measure(count) / count)
+            before_turn()
+            if trial.warmup:
+                trial.sample(trial.warmup)
+            samples[trial.name] += [trial.sample(count) for count in trial.counts]
     return samples

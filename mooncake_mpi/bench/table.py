@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a label and the statistics of each peer, in the order of the table's peers."""
+    """One line: a label and the statistics of each peer, in the order of the table's peers.
+
+    ``size_bytes`` is the row's place on the axis of a plot, ``None`` where rows are no sizes.
+    """
 
     label: str
     statistics: tuple[Statistics, ...]
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,31 +50,29 @@ def format_statistics(statistics: Statistics) -> tuple[str, str]:
     return format_quantity(statistics.median), spread
 
 
-def format_ratio(row: Row) -> str:
-    """Median of the first peer over that of the second; empty with one peer."""
-    if len(row.statistics) < 2 or row.statistics[1].median == 0:
+def format_ratio(ours: Statistics, theirs: Statistics) -> str:
+    """Our median over theirs; empty where theirs is zero."""
+    if theirs.median == 0:
         return ""
-    ratio = row.statistics[0].median / row.statistics[1].median
+    ratio = ours.median / theirs.median
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def header_cells(table: Table) -> list[str]:
-    """Column titles, the first for the row's label."""
+    """Column titles, the first for the row's label; each peer but the first ends with its ratio."""
     cells = [table.first_column]
-    for peer in table.peers:
-        cells += [peer, "p10 - p90"]
-    if len(table.peers) > 1:
-        cells.append("ratio")
+    for index, peer in enumerate(table.peers):
+        cells += [peer, "p10 - p90", *(["ratio"] if index else [])]
     return cells
 
 
-def row_cells(table: Table, row: Row) -> list[str]:
+def row_cells(row: Row) -> list[str]:
     """One text per column."""
     cells = [row.label]
-    for statistics in row.statistics:
+    for index, statistics in enumerate(row.statistics):
         cells += format_statistics(statistics)
-    if len(table.peers) > 1:
-        cells.append(format_ratio(row))
+        if index:
+            cells.append(format_ratio(row.statistics[0], statistics))
     return cells
 
 
@@ -84,13 +86,21 @@ def caption(table: Table) -> str:
 
 def plain_text(table: Table) -> str:
     """The table in text with aligned columns."""
-    lines = [header_cells(table), *(row_cells(table, row) for row in table.rows)]
+    lines = [header_cells(table), *(row_cells(row) for row in table.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     drawn = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     ]
     return "\n".join([table.title, caption(table), "", *drawn])
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, with its caption below."""
+    header, *rows = [header_cells(table), *(row_cells(row) for row in table.rows)]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+    return "\n".join([*lines, "", f"{table.title}: {caption(table)}."])
 
 
 def show(table: Table, notes: Sequence[str] = ()) -> None:
@@ -105,9 +115,10 @@ def show(table: Table, notes: Sequence[str] = ()) -> None:
         for title in header_cells(table):
             drawn.add_column(title, justify="right", no_wrap=True)
         for row in table.rows:
-            drawn.add_row(*row_cells(table, row))
-        # A rank's standard output is the launcher's: no size to ask for. Both are given, as rich
-        # takes a dumb terminal to be 80 wide otherwise.
-        Console(width=400, height=100).print(drawn)
+            drawn.add_row(*row_cells(row))
+        # A rank's standard output is the launcher's: no size to ask for, and no telling whether a
+        # terminal or a file is behind it, so no colours. Both sizes are given, as rich takes a dumb
+        # terminal to be 80 wide otherwise.
+        Console(width=400, height=100, color_system=None).print(drawn)
     for note in notes:
         print(note)
