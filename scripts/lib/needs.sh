@@ -38,6 +38,7 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 int main() { return 0; }' || need "a C++20 compiler" g++ gcc-c++
   if [[ ${1:-} == native-tests ]]; then
     compiles '#include <gtest/gtest.h>' || need GoogleTest libgtest-dev gtest-devel
+    compiles '#include <infiniband/verbs.h>' || need "libibverbs' headers" libibverbs-dev rdma-core-devel
   fi
 }
 

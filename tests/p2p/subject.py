@@ -10,6 +10,7 @@ import time
 
 AGAINST_MPI = os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi"
 
+from barrier import quiet_barrier  # noqa: E402
 from mpi4py import MPI as library  # noqa: E402, N811
 
 if AGAINST_MPI:
@@ -18,15 +19,6 @@ else:
     from mooncake_mpi import MPI
 
 __all__ = ["AGAINST_MPI", "MPI", "library", "quiet_barrier", "ring_of", "wait_until"]
-
-
-def quiet_barrier(comm=None):
-    """A barrier of the MPI library that sleeps: idle ranks leave the cores to those that work."""
-    request = (comm or library.COMM_WORLD).Ibarrier()
-    delay = 50e-6
-    while not library.Request.Test(request):
-        time.sleep(delay)
-        delay = min(delay * 1.5, 2e-3)
 
 
 def ring_of(comm):

@@ -16,13 +16,18 @@ switch_off() {
 }
 
 run_command() {
-  cd "$(cat "$job/cwd")" || return
-  # PATH and all; what only this shell may set is readonly and says so
-  source "$job/environment" 2>/dev/null
-  PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
   local command
   mapfile -d '' command <"$job/command"
+  cd "$(cat "$job/cwd")" || return
+  # all of the caller's variables; what only this shell may set is read-only and says so
+  source "$job/environment" 2>/dev/null
+  extend_paths
   exec setsid "${command[@]}"
+}
+
+extend_paths() {
+  export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+  export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$(cat "$job/python_path")
 }
 
 mkdir -p /sys/fs/cgroup
@@ -45,6 +50,7 @@ if [[ -e $job/command ]]; then
   status=${PIPESTATUS[0]}
 else
   cd "$(cat "$job/cwd")" || cd /
+  extend_paths
   stty -F /dev/hvc0 rows "$(sed -n 1p "$job/terminal")" cols "$(sed -n 2p "$job/terminal")"
   TERM=$(sed -n 3p "$job/terminal") setsid --ctty bash -i </dev/hvc0 >/dev/hvc0 2>&1
   status=$?

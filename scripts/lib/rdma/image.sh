@@ -36,6 +36,8 @@ ensure_image() {
   local recipe
   recipe=$(cat "$root"/scripts/lib/rdma/{init,image.sh} | md5sum)
   image=$lab_folder/image-${recipe:0:12}
+  # for the system's Python and environments made from it
+  lab_python_path=$image/pyverbs/usr/lib/python3/dist-packages
   [[ ! -e $image/initramfs.gz ]] || return 0
   mkdir -p "$lab_folder"
   exec {image_lock}>"$lab_folder/lock"
@@ -52,10 +54,9 @@ make_image() {
   new=$(mktemp -d "$lab_folder/new.XXXXXX")
   package=$(kernel_package) || { apt-get update && package=$(kernel_package); }
   version=${package#linux-image-}
-  # Unpacked and not installed: nothing here boots it. APT must not drop its rights for this folder.
-  (cd "$new" && { apt-get download -o APT::Sandbox::User=root "$package" ||
-    { apt-get update && apt-get download -o APT::Sandbox::User=root "$package"; }; })
-  dpkg-deb --fsys-tarfile "$new"/linux-image-*.deb | tar -x -C "$new"
+  # Unpacked and not installed: nothing here boots the kernel, and pyverbs would bring rdma-core.
+  unpack_package "$package" "$new"
+  unpack_package python3-pyverbs "$new/pyverbs"
   depmod -b "$new" "$version"
 
   mkdir -p "$new/initramfs"/{bin,modules,proc,sys,dev,host,changes,root}
@@ -69,8 +70,17 @@ make_image() {
   install -m 755 "$root/scripts/lib/rdma/init" "$new/initramfs/init"
   unpack_kernel "$new/boot/vmlinuz-$version" "$new/kernel"
   (cd "$new/initramfs" && find . | cpio --quiet -o -H newc | gzip -1) >"$new/initramfs.gz"
-  rm -rf "$new"/{boot,etc,lib,usr,initramfs} "$new"/*.deb
+  rm -rf "$new"/{boot,etc,lib,usr,initramfs}
   mv "$new" "$image"
+}
+
+unpack_package() { # unpack_package name folder
+  # APT must not drop its rights: they are needed in this folder.
+  local download=(apt-get download -o APT::Sandbox::User=root "$1")
+  mkdir -p "$2"
+  (cd "$2" && { "${download[@]}" || { apt-get update && "${download[@]}"; }; })
+  dpkg-deb --extract "$2/$1"_*.deb "$2"
+  rm "$2/$1"_*.deb
 }
 
 kernel_package() {

@@ -5,93 +5,101 @@
 # deliver a packet from one end to the other without the cable: every address is local. Rules on source
 # and destination that come before the local table send it over the cable instead.
 
-guest_folder=/run/rdma-lab   # exists only inside
+guest_folder=/run/rdma-lab # exists only inside
 rails=(0 1)
 ends=(a b)
 
-end_interface() { printf 'rail%s%s' "$1" "$2"; }
-end_device() { printf 'rxe%s%s' "$1" "$2"; }
-end_address() { if [[ $2 == a ]]; then printf '10.9.%s.1' "$1"; else printf '10.9.%s.2' "$1"; fi; }
-other_end() { if [[ $1 == a ]]; then printf b; else printf a; fi; }
-end_table() { if [[ $2 == a ]]; then printf '%d' $((200 + 2 * $1)); else printf '%d' $((201 + 2 * $1)); fi; }
+# Sets interface, device, address, other (the address at the cable's other end) and table. No process is
+# started for it: an emulated processor takes milliseconds for each.
+describe_end() { # describe_end rail a|b
+  interface=rail$1$2 device=rxe$1$2
+  if [[ $2 == a ]]; then
+    address=10.9.$1.1 other=10.9.$1.2 table=$((200 + 2 * $1))
+  else
+    address=10.9.$1.2 other=10.9.$1.1 table=$((201 + 2 * $1))
+  fi
+}
 
 make_rails() (
   set -e
-  sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.accept_local=1
-  ip rule add pref 100 lookup local
-  ip rule del pref 0
-  for rail in "${rails[@]}"; do
-    ip link add "$(end_interface "$rail" a)" mtu 4200 type veth peer name "$(end_interface "$rail" b)" mtu 4200
-    for end in "${ends[@]}"; do make_end "$rail" "$end"; done
-    for end in "${ends[@]}"; do
-      raise_end "$rail" "$end"
-      rdma link add "$(end_device "$rail" "$end")" type rxe netdev "$(end_interface "$rail" "$end")"
-    done
+  proc=/proc/sys/net/ipv4/conf
+  rail_commands | ip -batch -
+  for key in all "${rails[@]/%/a}" "${rails[@]/%/b}"; do
+    [[ $key == all ]] || key=rail$key
+    # a packet may come from this machine, and each end answers for its own address only
+    printf 0 >"$proc/$key/rp_filter"
+    printf 1 >"$proc/$key/accept_local"
+    printf 1 >"$proc/$key/arp_ignore"
+    printf 2 >"$proc/$key/arp_announce"
   done
+  device_commands | rdma --batch -
 )
 
-make_end() {
-  local interface address other
-  interface=$(end_interface "$1" "$2")
-  address=$(end_address "$1" "$2")
-  other=$(end_address "$1" "$(other_end "$2")")
-  # each end answers for its own address only, and takes packets that come from this machine
-  sysctl -qw "net.ipv4.conf.$interface.accept_local=1" "net.ipv4.conf.$interface.rp_filter=0" \
-    "net.ipv4.conf.$interface.arp_ignore=1" "net.ipv4.conf.$interface.arp_announce=2"
-  ip address add "$address/24" dev "$interface"
-  ip rule add pref 10 iif lo from "$address" to "$other" lookup "$(end_table "$1" "$2")"
+rail_commands() {
+  local rail end interface device address other table
+  printf '%s\n' "rule add pref 100 lookup local" "rule del pref 0"
+  for rail in "${rails[@]}"; do
+    printf '%s\n' "link add rail${rail}a mtu 4200 type veth peer name rail${rail}b mtu 4200"
+    for end in "${ends[@]}"; do
+      describe_end "$rail" "$end"
+      printf '%s\n' "address add $address/24 dev $interface" \
+        "rule add pref 10 iif lo from $address to $other lookup $table" "$(raise_commands)"
+    done
+  done
 }
 
 # The kernel forgets an interface's routes when its link goes down.
-raise_end() {
-  local interface
-  interface=$(end_interface "$1" "$2")
-  ip link set "$interface" up
-  ip route replace "$(end_address "$1" "$(other_end "$2")")/32" dev "$interface" \
-    src "$(end_address "$1" "$2")" table "$(end_table "$1" "$2")"
+raise_commands() {
+  printf '%s\n' "link set $interface up" "route replace $other/32 dev $interface src $address table $table"
 }
 
-chosen_ends() { # chosen_ends rail [a|b]
-  [[ " ${rails[*]} " == *" ${1:-} "* ]] || die "no rail '${1:-}'; there are: ${rails[*]}"
-  case ${2:-} in
-    '') printf '%s\n' "${ends[@]}" ;;
-    a | b) printf '%s\n' "$2" ;;
-    *) die "no end '$2' of a rail; there are: ${ends[*]}" ;;
-  esac
-}
-
-rail_down() {
-  local end chosen
-  chosen=$(chosen_ends "$@")
-  for end in $chosen; do ip link set "$(end_interface "$1" "$end")" down; done
-}
-
-rail_up() {
-  local end chosen
-  chosen=$(chosen_ends "$@")
-  for end in $chosen; do raise_end "$1" "$end"; done
-}
-
-rail_netem() {
-  local end chosen rail=${1:-}
-  chosen=$(chosen_ends "$rail")
-  shift
-  (($#)) || die "netem how? loss 2%, delay 1ms, ... or off"
-  for end in $chosen; do
-    if [[ $1 == off ]]; then
-      tc qdisc del dev "$(end_interface "$rail" "$end")" root 2>/dev/null || true
-    else
-      tc qdisc replace dev "$(end_interface "$rail" "$end")" root netem "$@"
-    fi
+device_commands() {
+  local rail end interface device address other table
+  for rail in "${rails[@]}"; do
+    for end in "${ends[@]}"; do
+      describe_end "$rail" "$end"
+      printf '%s\n' "link add $device type rxe netdev $interface"
+    done
   done
+}
+
+# Runs a function for the ends of a rail that were named.
+for_ends() { # for_ends function rail [a|b]
+  local action=$1 rail=${2:-} end interface device address other table
+  [[ " ${rails[*]} " == *" $rail "* ]] || die "no rail '$rail'; there are: ${rails[*]}"
+  [[ -z ${3:-} || " ${ends[*]} " == *" $3 "* ]] || die "no end '$3' of a rail; there are: ${ends[*]}"
+  for end in ${3:-${ends[@]}}; do
+    describe_end "$rail" "$end"
+    "$action"
+  done
+}
+
+rail_down() { for_ends lower_end "$@"; }
+lower_end() { ip link set "$interface" down; }
+
+rail_up() { for_ends raise_end "$@"; }
+raise_end() { raise_commands | ip -batch -; }
+
+rail_netem() { # rail_netem rail arguments...
+  (($# > 1)) || die "netem on which rail, and how? loss 2%, delay 1ms, ... or off"
+  local netem=("${@:2}")
+  for_ends disturb_end "$1"
+}
+
+disturb_end() {
+  if [[ ${netem[0]} == off ]]; then
+    tc qdisc del dev "$interface" root 2>/dev/null || true
+  else
+    tc qdisc replace dev "$interface" root netem "${netem[@]}"
+  fi
 }
 
 rail_rails() {
-  local rail end
-  for rail in "${rails[@]}"; do
-    for end in "${ends[@]}"; do
-      printf '%s\n' "$rail$end: $(rdma link show "$(end_device "$rail" "$end")/1"), $(end_address "$rail" "$end")" \
-        "    $(tc qdisc show dev "$(end_interface "$rail" "$end")" | head -n 1)"
-    done
-  done
+  local rail
+  for rail in "${rails[@]}"; do for_ends show_end "$rail"; done
+}
+
+show_end() {
+  printf '%s, %s\n' "$(rdma link show "$device/1")" "$address"
+  printf '  %s\n' "$(tc qdisc show dev "$interface" root)"
 }
