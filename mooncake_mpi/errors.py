@@ -55,6 +55,15 @@ class Error(MPI.Exception):
         # The number of a class differs between MPI libraries, its name does not.
         return (_rebuild, (type(self), self.name, self.message))
 
+    def Get_error_class(self) -> int:
+        """The error class; Open MPI 4 does not know the class of a class that was added."""
+        return int(self) if int(self) in _added.values() else super().Get_error_class()
+
+    @property
+    def error_class(self) -> int:
+        """As :meth:`Get_error_class`."""
+        return self.Get_error_class()
+
     def Get_error_string(self) -> str:
         """The text of ``str()``."""
         return str(self)
