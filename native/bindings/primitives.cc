@@ -158,8 +158,10 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
   check_receive(communicator, source, tag, MatchChannel::kMessages);
   Engine::Envelope envelope{};
   UnexpectedMessage* message = nullptr;
+  // A wait may ask once more after it was told yes; a second message must not be taken then.
   auto found = [&] {
-    return runtime().engine->iprobe(communicator.context(), source, tag, envelope, &message);
+    return message != nullptr ||
+           runtime().engine->iprobe(communicator.context(), source, tag, envelope, &message);
   };
   if (blocking) {
     require(wait_until(found));
