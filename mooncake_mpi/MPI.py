@@ -7,12 +7,13 @@ below are mpi4py's own objects.
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
-from mooncake_mpi import _native, errors
+from mooncake_mpi import _native, errors, shared_arrays
 from mooncake_mpi.intracomm import PREDEFINED, Cartcomm, Distgraphcomm, Graphcomm, Intracomm
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __file__ = _library.__file__
 
 _FLUSH_MS = 100
+_blocks: set[int] = set()  # what Alloc_mem gave
 _WORLDS = ("COMM_SELF", "COMM_WORLD")
 
 
@@ -42,6 +44,40 @@ def Flush_buffer() -> None:  # type: ignore[no-redef]
     """Wait until every buffered message was sent."""
     _flush()
     _library.Flush_buffer()
+
+
+def Alloc_mem(size: int, info: _library.Info = _library.INFO_NULL) -> _library.buffer:  # type: ignore[no-redef]
+    """Allocate memory for message passing: every process of the node can map it.
+
+    Where there is none, and for what the MPI library has to look at (no bytes, or hints), it is
+    the library's memory (MPI 4.1, section 9.2).
+
+    Args:
+        size: number of bytes.
+        info: hints to the MPI library.
+
+    Raises:
+        Exception: ``ERR_ARG`` for a negative size, ``ERR_NO_MEM`` when there is no memory.
+    """
+    if info is _library.INFO_NULL:
+        shared_arrays.set_limits()
+        nbytes = index(size)
+        address = _native.allocate_block(nbytes) if nbytes > 0 else 0
+        if address:
+            _blocks.add(address)
+            return _library.buffer.fromaddress(address, nbytes)
+    return _library.Alloc_mem(size, info)
+
+
+def Free_mem(mem: Any) -> None:  # type: ignore[no-redef]
+    """Free memory that was allocated with :func:`Alloc_mem`, given as any buffer over all of it."""
+    whole = mem if isinstance(mem, _library.buffer) else _library.buffer.frombuffer(mem)
+    if whole.address not in _blocks:
+        _library.Free_mem(mem)
+        return
+    _blocks.remove(whole.address)
+    _native.free_block(whole.address)
+    whole.release()
 
 
 def _flush() -> None:

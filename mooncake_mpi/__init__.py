@@ -18,10 +18,31 @@ if TYPE_CHECKING:
     from mooncake_mpi import MPI, config
     from mooncake_mpi.errors import Error
     from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.numpy_memory import numpy_allocator
+    from mooncake_mpi.shared_arrays import empty, empty_like, zeros
 
-__all__ = ["MPI", "Error", "Intracomm", "__version__", "config"]
+__all__ = [
+    "MPI",
+    "Error",
+    "Intracomm",
+    "__version__",
+    "config",
+    "empty",
+    "empty_like",
+    "numpy_allocator",
+    "zeros",
+]
 
-_MODULES = {"MPI": None, "config": None, "Intracomm": "intracomm", "Error": "errors"}
+_MODULES = {
+    "MPI": None,
+    "config": None,
+    "Intracomm": "intracomm",
+    "Error": "errors",
+    "empty": "shared_arrays",
+    "empty_like": "shared_arrays",
+    "zeros": "shared_arrays",
+    "numpy_allocator": "numpy_memory",
+}
 
 
 def __getattr__(name: str) -> Any:

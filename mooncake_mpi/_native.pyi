@@ -238,3 +238,38 @@ def lane_of(communicator: Communicator, rank: int) -> str:
 
 def cross_memory_with(communicator: Communicator, rank: int) -> bool:
     """Whether that rank's memory can be read directly."""
+
+class SharedBuffer:
+    """Host memory that the processes of the node can map; freed with its last view."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def allocate_shared(nbytes: int, zeroed: bool = False) -> SharedBuffer:
+    """Memory that peers can map; ordinary memory where there is none."""
+
+def allocate_block(nbytes: int) -> int:
+    """
+    The address of memory that peers can map, or 0; free it with free_block.
+    """
+
+def free_block(address: int) -> bool:
+    """Free such memory; False when the address is none."""
+
+def shared_memory_usage() -> dict[str, int]:
+    """
+    Regions that peers can map, bytes in use, bytes kept for the next allocation, and allocations that took ordinary memory.
+    """
+
+def keep_shared_memory(nbytes: int) -> None:
+    """How much freed memory may be kept for the next allocation."""
+
+def make_numpy_handler(array_api: Any, threshold_bytes: int) -> Any:
+    """
+    A data allocator for NumPy: arrays of so many bytes and more get memory that peers can map.
+    """
+
+def set_numpy_handler(array_api: Any, handler: Any) -> Any:
+    """
+    Make a data allocator the current one of this context; the previous one.
+    """

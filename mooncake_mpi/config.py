@@ -46,6 +46,10 @@ class Config:
         unexpected_limit_bytes: memory that may fill with messages that nobody has received yet.
         progress_thread: whether a thread makes progress while operations are outstanding and no
             call waits.
+        mapping: whether messages from and to memory made for them are copied by loads and stores.
+        memory_keep_bytes: freed memory of that kind that is kept for the next allocation.
+        numpy: whether NumPy's arrays get such memory.
+        numpy_threshold_bytes: the smallest array that does.
         lanes: comma-separated names of the lanes that may be used; empty means all.
     """
 
@@ -54,13 +58,17 @@ class Config:
     spin_us: int | None = None
     unexpected_limit_bytes: int | None = None
     progress_thread: bool | None = None
+    mapping: bool | None = None
+    memory_keep_bytes: int | None = None
+    numpy: bool | None = None
+    numpy_threshold_bytes: int | None = None
     lanes: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("eager_limit_bytes", "spin_us", "unexpected_limit_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name} must not be negative")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 0:
+                raise ConfigError(f"{field.name} must not be negative")
         for lane in self.lane_names():
             if lane not in LANES:
                 raise ConfigError(f"no lane is called {lane!r}; there are {', '.join(LANES)}")
@@ -126,5 +134,9 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "spin_us": ("MOONCAKE_MPI_SPIN_US", parse_integer),
     "unexpected_limit_bytes": ("MOONCAKE_MPI_UNEXPECTED_LIMIT", parse_size),
     "progress_thread": ("MOONCAKE_MPI_PROGRESS_THREAD", parse_switch),
+    "mapping": ("MOONCAKE_MPI_MAPPING", parse_switch),
+    "memory_keep_bytes": ("MOONCAKE_MPI_MEMORY_KEEP", parse_size),
+    "numpy": ("MOONCAKE_MPI_NUMPY", parse_switch),
+    "numpy_threshold_bytes": ("MOONCAKE_MPI_NUMPY_THRESHOLD", parse_size),
     "lanes": ("MOONCAKE_MPI_LANES", str),
 }

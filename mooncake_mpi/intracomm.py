@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, messages, runtime
+from mooncake_mpi import _native, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.messages import Message
@@ -355,3 +355,4 @@ def _install() -> None:
 
 
 _install()
+numpy_memory.install_if_set()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mooncake_mpi import _native
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _write = _libc.write
 _write.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
@@ -59,8 +61,8 @@ def owner_bounds(obj: Any) -> tuple[int, int] | None:
         return owner_bounds(obj.base)
     if isinstance(obj, memoryview):
         return owner_bounds(obj.obj)
-    if isinstance(obj, (bytes, bytearray, array)):
-        view = np.frombuffer(obj, np.uint8) if len(obj) else np.empty(0, np.uint8)
+    if isinstance(obj, (bytes, bytearray, array, _native.SharedBuffer)):
+        view = np.frombuffer(memoryview(obj), np.uint8) if len(obj) else np.empty(0, np.uint8)
         first = view.__array_interface__["data"][0]
         return first, first + view.nbytes
     return None

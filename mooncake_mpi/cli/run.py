@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import mpi4py
 
+from mooncake_mpi import numpy_memory
 from mooncake_mpi.cli import replace
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     program = _parse(list(arguments))
     replace.install()
+    numpy_memory.install_if_set()
     try:
         _run(program)
     except SystemExit as end:

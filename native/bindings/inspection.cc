@@ -35,6 +35,7 @@ nb::dict stats() {
   result["unexpected_received"] = counters.unexpected_received;
   result["chunks_read"] = counters.chunks_read;
   result["chunks_written"] = counters.chunks_written;
+  result["chunks_mapped"] = counters.chunks_mapped;
   result["fragments_sent"] = counters.fragments_sent;
   result["packets_rejected"] = counters.packets_rejected;
   result["operations"] = operations;

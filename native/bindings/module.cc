@@ -13,6 +13,7 @@
 #include "bindings/primitives.h"
 #include "bindings/request.h"
 #include "bindings/runtime.h"
+#include "bindings/shared_memory.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -33,6 +34,11 @@ void start(nb::dict config) {
   engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
   engine_config.cross_memory = flag("cma");
   engine_config.progress_thread = flag("progress_thread");
+  engine_config.mapping = flag("mapping");
+  if (config.contains("memory_keep_bytes")) {
+    process_pool().set_keep_bytes(nb::cast<std::uint64_t>(config["memory_keep_bytes"]));
+  }
+  engine_config.pool = &process_pool();
   if (config.contains("lanes")) {
     const auto lanes = nb::cast<std::string>(config["lanes"]);
     engine_config.shm = lanes.empty() || lanes.find("shm") != std::string::npos;
@@ -205,6 +211,8 @@ NB_MODULE(_native, m) {
         "Put the native methods on a communicator class.");
   define_primitives(m);
   define_inspection(m);
+  define_shared_memory(m);
+  define_numpy_handler(m);
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "drivers/linux/process_memory.h"
+#include "memory/shared_pool.h"
 #include "protocol/protocol.h"
 
 namespace mooncake_mpi {
@@ -11,9 +12,12 @@ namespace mooncake_mpi {
 struct EngineConfig {
   ProtocolLimits limits;
   bool cross_memory = true;        // process_vm_readv, where the kernel allows it
+  bool mapping = true;             // loads and stores on memory of peers, where it is made for that
   bool shm = true;                 // the shm lane
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
+  // Where the program's buffers may lie that peers can map; nullptr: nowhere.
+  const SharedPool* pool = nullptr;
 };
 
 }  // namespace mooncake_mpi

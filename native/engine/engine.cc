@@ -37,7 +37,8 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
 Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
                                                std::unique_ptr<linux_driver::ProcessMemory> memory,
                                                std::vector<std::unique_ptr<Transport>> more_lanes,
-                                               std::unique_ptr<linux_driver::ProcessWatch> watch) {
+                                               std::unique_ptr<linux_driver::ProcessWatch> watch,
+                                               std::unique_ptr<shm::RegionMapper> mapper) {
   if (watch == nullptr) watch = std::make_unique<linux_driver::SystemProcessWatch>();
   const wire::Address address = identify_process();
   std::unique_ptr<Engine> engine(new Engine(config, address.uid, std::move(watch)));
@@ -49,7 +50,12 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     } else if (memory == nullptr) {
       memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
     }
-    auto shm = shm::ShmTransport::create(address, std::move(memory));
+    if (mapper == nullptr && config.mapping) {
+      mapper = std::make_unique<shm::SystemRegionMapper>();
+    } else if (mapper == nullptr) {
+      mapper = std::make_unique<shm::RefusingRegionMapper>();
+    }
+    auto shm = shm::ShmTransport::create(address, std::move(memory), std::move(mapper));
     if (!shm) return shm.failure();
     engine->doorbell_ = &shm.value()->doorbell();
     engine->lanes_.push_back(std::move(shm).value());
@@ -60,6 +66,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     lane->describe(engine->own_address_);
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
+  if (config.mapping) engine->protocol_.set_pool(config.pool);
   engine->choose_policy();
   return engine;
 }

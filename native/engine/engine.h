@@ -30,7 +30,8 @@ class Engine final : private PacketSink {
   static Result<std::unique_ptr<Engine>> create(
       const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr,
       std::vector<std::unique_ptr<Transport>> more_lanes = {},
-      std::unique_ptr<linux_driver::ProcessWatch> watch = nullptr);
+      std::unique_ptr<linux_driver::ProcessWatch> watch = nullptr,
+      std::unique_ptr<shm::RegionMapper> mapper = nullptr);
   ~Engine() override;
 
   // --- communicators ---

@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "matching/matcher.h"
 #include "memory/buffer.h"
+#include "memory/region.h"
 #include "protocol/context.h"
 #include "transport/copy_job.h"
 #include "wire/header.h"
@@ -70,7 +71,8 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
 
   // Rendezvous.
   std::uint64_t remote_id = 0;
-  std::uint64_t remote_address = 0;
+  RemoteMemory remote;  // the peer's bytes
+  bool mapped = false;  // they are copied by loads and stores
   std::uint64_t transfer_bytes = 0;
   std::uint64_t transferred_bytes = 0;  // stream: sent or received so far
   std::uint32_t chunk_bytes = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/intrusive_list.h"
+#include "memory/shared_pool.h"
 #include "protocol/context.h"
 #include "protocol/operation_pool.h"
 #include "protocol/peer.h"
@@ -18,6 +19,7 @@ struct ProtocolLimits {
   std::uint64_t eager_bytes = 8 * 1024;          // longer messages go by rendezvous
   std::uint64_t unexpected_bytes = 1024 * 1024;  // of eager messages unmatched, per peer
   std::uint64_t shared_copy_bytes = 32 * 1024;   // from here on both sides copy
+  std::uint64_t past_caches_bytes = 8 << 20;     // from here on mapped memory is stored around them
 };
 
 struct ProtocolCounters {
@@ -26,6 +28,7 @@ struct ProtocolCounters {
   std::uint64_t unexpected_received = 0;
   std::uint64_t chunks_read = 0;
   std::uint64_t chunks_written = 0;
+  std::uint64_t chunks_mapped = 0;  // of both: by loads and stores
   std::uint64_t fragments_sent = 0;
   std::uint64_t packets_rejected = 0;
 };
@@ -36,7 +39,8 @@ struct ProtocolCounters {
 //   eager       one packet; unmatched ones are stored by the receiver, as many as credits allow
 //   rendezvous  RTS -> (match) -> the receiver reads the sender's memory, the sender writing
 //               chunks of a shared job meanwhile (CTS together), -> FIN
-//               or, where memory cannot be read: RTS -> CTS stream -> DATA ...
+//               or, where the receiver cannot read: RTS -> CTS stream -> the sender writes the
+//               receiver's memory -> FIN, or where it cannot: DATA ...
 class Protocol {
  public:
   explicit Protocol(const ProtocolLimits& limits) noexcept : limits_(limits) {}
@@ -46,6 +50,8 @@ class Protocol {
 
   // Completions by one thread wake others that sleep on this doorbell.
   void set_doorbell(Doorbell* doorbell) noexcept { doorbell_ = doorbell; }
+  // Buffers in this pool are announced as memory that peers can map.
+  void set_pool(const SharedPool* pool) noexcept { pool_ = pool; }
 
   // Sending. The header names context, source and tag; its kind is chosen here.
   // A small message right away, without an operation; false: use start_send.
@@ -133,6 +139,7 @@ class Protocol {
   void on_ack(Peer& from, const wire::Header& header, Bytes payload);
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);
   Operation* find_send(Peer& from, std::uint64_t id);
+  bool finish_written(Peer& from, const wire::Fin& fin);
 
   // receive.cc
   void on_message(Peer& from, const wire::Header& header, Bytes payload);
@@ -151,11 +158,17 @@ class Protocol {
   Error refusal(const Operation& send) const noexcept;
 
   // rendezvous.cc
-  void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, std::uint64_t address);
+  void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
+                      const RemoteMemory& remote);
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
   void on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload);
   unsigned advance_copy(Operation& receive);
   unsigned advance_help(Operation& send);
+  void start_writing(Operation& send, Reach reach);
+  unsigned advance_writing(Operation& send);
+  Error write_chunk(Operation& send, std::uint32_t chunk);
+  void set_chunks(Operation& operation, std::uint32_t chunk_bytes) const noexcept;
+  RegionId region_of(const Buffer& buffer) const;
   void read_chunk(Operation& receive, std::uint32_t chunk);
   void finish_copy(Operation& receive);
   std::uint64_t chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept;
@@ -168,6 +181,7 @@ class Protocol {
   ProtocolCounters counters_;
   Doorbell* doorbell_ = nullptr;
   std::function<void(Context&)> on_revocation_;
+  const SharedPool* pool_ = nullptr;
   OperationPool operations_;
   ContextTable contexts_;
   UnexpectedPool unexpected_;

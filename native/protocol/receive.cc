@@ -38,7 +38,7 @@ void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) 
 
 void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload) {
   std::uint64_t send_id = 0;
-  std::uint64_t address = 0;
+  RemoteMemory remote;
   if (header.kind == wire::Kind::kEagerSync) {
     wire::EagerSync sync;
     if (wire::decode(header, payload, sync) != wire::Error::kNone) {
@@ -54,7 +54,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
       return;
     }
     send_id = rts.send_id;
-    address = rts.address;
+    remote = {rts.address, rts.region};
     payload = {};
   }
 
@@ -74,7 +74,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     auto& receive = static_cast<Operation&>(*posted);
     prepare_receive(receive, from, header);
     if (header.kind == wire::Kind::kRts) {
-      start_transfer(receive, from, send_id, address);
+      start_transfer(receive, from, send_id, remote);
     } else {
       accept_eager(receive, from, header, payload, send_id);
     }
@@ -91,7 +91,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   message.peer = &from;
   message.header = header;
   message.send_id = send_id;
-  message.address = address;
+  message.remote = remote;
   if (!payload.empty()) std::memcpy(message.data(), payload.data(), payload.size());
   matcher.enqueue(message);
   ++counters_.unexpected_received;
@@ -127,7 +127,7 @@ void Protocol::accept_message(Operation& receive, UnexpectedMessage& message) {
     accept_eager(receive, *message.peer, message.header, Bytes(message.data(), message.bytes),
                  message.send_id);
   } else {
-    start_transfer(receive, *message.peer, message.send_id, message.address);
+    start_transfer(receive, *message.peer, message.send_id, message.remote);
   }
   unexpected_.release(message);
 }

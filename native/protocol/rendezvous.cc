@@ -25,12 +25,22 @@ std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
 
 }  // namespace
 
+RegionId Protocol::region_of(const Buffer& buffer) const {
+  return pool_ != nullptr ? pool_->region_of(buffer.address, buffer.bytes) : 0;
+}
+
+void Protocol::set_chunks(Operation& operation, std::uint32_t chunk_bytes) const noexcept {
+  operation.chunk_bytes = chunk_bytes;
+  operation.chunk_count =
+      static_cast<std::uint32_t>((operation.transfer_bytes + chunk_bytes - 1) / chunk_bytes);
+  operation.next_chunk = 0;
+}
+
 void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
-                              std::uint64_t address) {
+                              const RemoteMemory& remote) {
   receive.remote_id = send_id;
-  receive.remote_address = address;
+  receive.remote = remote;
   receive.transferred_bytes = 0;
-  receive.next_chunk = 0;
   receive.job = Channel::kNoJob;
   receive.stage = Stage::kCopying;
   if (from.failure != Error::kNone) [[unlikely]] {  // its memory is gone
@@ -45,24 +55,27 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
   wire::Cts cts{.send_id = send_id,
                 .receive_id = receive.id(),
                 .address = reinterpret_cast<std::uint64_t>(receive.buffer.address),
+                .region = 0,
                 .length = receive.transfer_bytes,
                 .copy_job = 0,
                 .chunk_bytes = 0,
                 .generation = 0};
-  if (!from.channel->can_read_peer()) {
+  const Reach reach = from.channel->reach(remote, receive.transfer_bytes);
+  if (reach == Reach::kNone) {
     receive.stage = Stage::kStreaming;
+    cts.region = region_of(receive.buffer);
     send_control(from, cts, wire::kStream);
     return;
   }
-  receive.chunk_bytes = choose_chunk_bytes(receive.transfer_bytes);
-  receive.chunk_count = static_cast<std::uint32_t>(
-      (receive.transfer_bytes + receive.chunk_bytes - 1) / receive.chunk_bytes);
+  receive.mapped = reach == Reach::kMapped;
+  set_chunks(receive, choose_chunk_bytes(receive.transfer_bytes));
   if (receive.transfer_bytes >= limits_.shared_copy_bytes && receive.chunk_count > 1) {
     receive.job = from.channel->acquire_job();
   }
   if (receive.job != Channel::kNoJob) {
     receive.job_generation = next_job_generation_++;
     from.channel->own_job(receive.job)->open(receive.job_generation);
+    cts.region = region_of(receive.buffer);
     cts.copy_job = receive.job;
     cts.chunk_bytes = receive.chunk_bytes;
     cts.generation = receive.job_generation;
@@ -80,12 +93,13 @@ std::uint64_t Protocol::chunk_size(const Operation& operation, std::uint32_t chu
 void Protocol::read_chunk(Operation& receive, std::uint32_t chunk) {
   const std::uint64_t offset = std::uint64_t{chunk} * receive.chunk_bytes;
   if (receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate) {
-    const Error error = receive.peer->channel->read_peer(receive.buffer.address + offset,
-                                                         receive.remote_address + offset,
-                                                         chunk_size(receive, chunk));
+    const Error error = receive.peer->channel->read_peer(
+        receive.buffer.address + offset, receive.remote + offset, chunk_size(receive, chunk),
+        receive.transfer_bytes >= limits_.past_caches_bytes);
     if (error != Error::kNone) receive.completion.error = error;
   }
   ++counters_.chunks_read;
+  counters_.chunks_mapped += receive.mapped ? 1 : 0;
 }
 
 unsigned Protocol::advance_copy(Operation& receive) {
@@ -129,12 +143,12 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
     return;
   }
   send->remote_id = cts.receive_id;
-  send->remote_address = cts.address;
+  send->remote = {cts.address, cts.region};
   send->transfer_bytes = cts.length;
+  const Reach reach = from.channel->reach(send->remote, cts.length);
+  send->mapped = reach == Reach::kMapped;
   if ((header.flags & wire::kStream) != 0) {
-    send->stage = Stage::kStreaming;
-    send->transferred_bytes = 0;
-    work_.push_back(*send);
+    start_writing(*send, reach);
     return;
   }
   if ((header.flags & wire::kTogether) == 0) {
@@ -143,7 +157,7 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   }
   const std::uint64_t chunks = (cts.length + cts.chunk_bytes - 1) / cts.chunk_bytes;
   // A sender that cannot write leaves it all to the receiver, which has begun already.
-  if (from.channel->peer_job(cts.copy_job) == nullptr || !from.channel->can_read_peer() ||
+  if (from.channel->peer_job(cts.copy_job) == nullptr || reach == Reach::kNone ||
       chunks > UINT32_MAX) {
     return;
   }
@@ -155,7 +169,17 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   work_.push_back(*send);
 }
 
+Error Protocol::write_chunk(Operation& send, std::uint32_t chunk) {
+  const std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
+  ++counters_.chunks_written;
+  counters_.chunks_mapped += send.mapped ? 1 : 0;
+  return send.peer->channel->write_peer(send.buffer.address + offset, send.remote + offset,
+                                        chunk_size(send, chunk),
+                                        send.transfer_bytes >= limits_.past_caches_bytes);
+}
+
 unsigned Protocol::advance_help(Operation& send) {
+  if (send.job == Channel::kNoJob) return advance_writing(send);
   Channel& channel = *send.peer->channel;
   CopyJob& job = *channel.peer_job(send.job);
   const std::uint32_t chunk = job.claim(send.job_generation, send.chunk_count);
@@ -164,11 +188,7 @@ unsigned Protocol::advance_help(Operation& send) {
     send.stage = Stage::kAnnounced;
     return 1;
   }
-  const std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
-  const Error error = channel.write_peer(send.buffer.address + offset, send.remote_address + offset,
-                                         chunk_size(send, chunk));
-  ++counters_.chunks_written;
-  if (error != Error::kNone) {
+  if (write_chunk(send, chunk) != Error::kNone) {
     send_control(*send.peer, wire::ChunkFailed{send.remote_id, chunk, 0});
   } else if (job.finish_chunk(send.chunk_count)) {
     channel.ring();  // the receiver may sleep until the last chunk is there

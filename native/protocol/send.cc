@@ -70,7 +70,9 @@ bool Protocol::announce(Operation& send) {
     header.kind = wire::Kind::kRts;
     header.payload_bytes = sizeof(wire::Rts);
     std::byte rts[sizeof(wire::Rts)];
-    wire::encode(wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(buffer.address)}, rts);
+    wire::encode(
+        wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(buffer.address), region_of(buffer)},
+        rts);
     if (!peer.channel->try_send(header, Bytes(rts, sizeof rts), {})) return false;
     send.stage = Stage::kAnnounced;
     ++counters_.rendezvous_sent;
@@ -117,6 +119,8 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
   wire::Fin fin;
   if (wire::decode(header, payload, fin) != wire::Error::kNone) {
     ++counters_.packets_rejected;
+  } else if (finish_written(from, fin)) {
+    return;
   } else if (Operation* send = find_send(from, fin.id)) {
     complete(*send, fin.status == 0 ? Error::kNone : refusal(*send));
   }

@@ -1,12 +1,54 @@
-// Rendezvous where neither process can read the other's memory: the sender puts the bytes into the
-// channel, fragment by fragment as room allows, and the receiver takes them out.
+// Rendezvous where the receiver cannot read the sender's memory. If the sender can write the
+// receiver's, it does so alone; otherwise it puts the bytes into the channel, fragment by fragment
+// as room allows, and the receiver takes them out.
 #include <algorithm>
 
 #include "protocol/protocol.h"
+#include "protocol/send_control.h"
 
 namespace mooncake_mpi {
 
 using Stage = Operation::Stage;
+
+namespace {
+
+constexpr std::uint32_t kWriteBytes = 256 * 1024;  // then other traffic has its turn
+
+}  // namespace
+
+void Protocol::start_writing(Operation& send, Reach reach) {
+  send.transferred_bytes = 0;
+  send.job = Channel::kNoJob;
+  set_chunks(send, kWriteBytes);
+  send.stage = reach == Reach::kNone ? Stage::kStreaming : Stage::kCopying;
+  work_.push_back(send);
+}
+
+// Until FIN the receiver has heard of nothing: a sender that fails at writing streams from the
+// start.
+unsigned Protocol::advance_writing(Operation& send) {
+  if (write_chunk(send, send.next_chunk) != Error::kNone) {
+    send.stage = Stage::kStreaming;
+    return 1;
+  }
+  if (++send.next_chunk < send.chunk_count) return 1;
+  send_control(*send.peer, wire::Fin{send.remote_id, 0, 0});
+  complete(send, Error::kNone);
+  return 1;
+}
+
+// FIN for a receive whose bytes the sender has written; false when it is for something else.
+bool Protocol::finish_written(Peer& from, const wire::Fin& fin) {
+  Operation* receive = operations_.find(fin.id);
+  if (receive == nullptr || receive->kind != Operation::Kind::kReceive) return false;
+  if (receive->peer != &from || receive->stage != Stage::kStreaming ||
+      receive->transferred_bytes != 0) {
+    ++counters_.packets_rejected;
+  } else {
+    complete(*receive, fin.status == 0 ? Error::kNone : Error::kOther);
+  }
+  return true;
+}
 
 unsigned Protocol::advance_stream(Operation& send) {
   if (send.kind == Operation::Kind::kReceive) return 0;

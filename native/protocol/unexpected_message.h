@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "matching/matcher.h"
+#include "memory/region.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi {
@@ -18,7 +19,7 @@ struct UnexpectedMessage : Unexpected {
   Peer* peer = nullptr;
   wire::Header header{};
   std::uint64_t send_id = 0;  // synchronous eager, RTS
-  std::uint64_t address = 0;  // RTS
+  RemoteMemory remote;        // RTS
   std::uint32_t bytes = 0;    // stored behind the object
   std::uint32_t room = 0;
 

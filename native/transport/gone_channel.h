@@ -12,10 +12,10 @@ class GoneChannel final : public Channel {
   std::size_t max_payload_bytes() const noexcept override { return 32 * 1024; }
   void return_credit(std::uint32_t) noexcept override {}
   std::uint64_t returned_credit() const noexcept override { return 0; }
-  Error read_peer(void*, std::uint64_t, std::size_t) noexcept override {
+  Error read_peer(void*, const RemoteMemory&, std::size_t, bool) noexcept override {
     return Error::kProcessFailed;
   }
-  Error write_peer(const void*, std::uint64_t, std::size_t) noexcept override {
+  Error write_peer(const void*, const RemoteMemory&, std::size_t, bool) noexcept override {
     return Error::kProcessFailed;
   }
 };

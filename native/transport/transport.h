@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "memory/region.h"
 #include "transport/copy_job.h"
 #include "wire/address.h"
 #include "wire/header.h"
@@ -32,6 +33,10 @@ class PacketSink {
   virtual Peer* on_connect(const ProcessId& process) = 0;
 };
 
+// How this process reaches bytes of a peer by itself: not at all, through the kernel (CMA), or by
+// loads and stores.
+enum class Reach : std::uint8_t { kNone, kKernel, kMapped };
+
 // The way to one peer over one lane. Packets of a channel arrive whole and in order.
 // Engine lock held for every call.
 class Channel {
@@ -48,10 +53,15 @@ class Channel {
   virtual void return_credit(std::uint32_t bytes) noexcept = 0;
   virtual std::uint64_t returned_credit() const noexcept = 0;
 
-  // Single copy: this process reads or writes the peer's memory by itself.
+  // Single copy: this process reads or writes the peer's memory by itself. `past_caches`: the bytes
+  // are part of a transfer that does not fit the caches. What reach() said may end between two
+  // calls; then these take another way, or fail.
   virtual bool can_read_peer() const noexcept { return false; }
-  virtual Error read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept;
-  virtual Error write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept;
+  virtual Reach reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept;
+  virtual Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
+                          bool past_caches) noexcept;
+  virtual Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
+                           bool past_caches) noexcept;
 
   // Jobs for copies shared with the peer: those of messages that come from it (ours to hand out),
   // and the peer's for messages that go to it. kNoJob / nullptr where the lane has none.
@@ -87,10 +97,13 @@ class Transport {
   virtual void forget(Peer&) {}
 };
 
-inline Error Channel::read_peer(void*, std::uint64_t, std::size_t) noexcept {
+inline Reach Channel::reach(const RemoteMemory&, std::uint64_t) noexcept {
+  return can_read_peer() ? Reach::kKernel : Reach::kNone;
+}
+inline Error Channel::read_peer(void*, const RemoteMemory&, std::size_t, bool) noexcept {
   return Error::kOther;
 }
-inline Error Channel::write_peer(const void*, std::uint64_t, std::size_t) noexcept {
+inline Error Channel::write_peer(const void*, const RemoteMemory&, std::size_t, bool) noexcept {
   return Error::kOther;
 }
 

@@ -93,6 +93,8 @@ const char* describe(Error error) {
       return "a range of bytes that wraps around";
     case Error::kChunk:
       return "a copy job without chunk size";
+    case Error::kRegion:
+      return "a region of memory that has no number";
   }
   return "unknown error";
 }

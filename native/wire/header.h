@@ -18,15 +18,16 @@ enum class Kind : uint8_t {
   kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched
   kCts = 4,          // Cts: the receiver is ready and says who copies
   kData = 5,         // Data, then bytes of a message: payload_bytes - sizeof(Data) of them
-  kFin = 6,          // Fin: the operation is over on the sending side of this packet
+  kFin = 6,          // Fin: the other side is done with the operation, and so the operation is over
   kAck = 7,          // Ack: a synchronous eager message was matched
   kChunkFailed = 8,  // ChunkFailed: the sender could not copy this chunk, the receiver must
   kCredit = 9,       // Credit: eager bytes that the receiver's unexpected queue no longer holds
 };
 
-// Header::flags. On kCts one of these, or none: then the sender alone copies.
+// Header::flags. On kCts one of these.
 inline constexpr uint8_t kTogether = 1;  // both sides copy chunks of the copy job
-inline constexpr uint8_t kStream = 2;    // the sender streams kData packets
+inline constexpr uint8_t kStream = 2;  // the sender writes the bytes itself and says so with kFin,
+                                       // or streams kData packets
 
 struct Header {
   Kind kind;
@@ -80,6 +81,7 @@ enum class Error : uint8_t {
   kLength,    // a length that contradicts payload_bytes, or where the kind has none
   kRange,     // offset + bytes or address + bytes overflows
   kChunk,     // a copy job without chunk size
+  kRegion,    // a region of memory without number or descriptor
 };
 
 // One line for a log or an exception.

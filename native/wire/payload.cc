@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "memory/region.h"
+
 namespace mooncake_mpi::wire {
 
 namespace {
@@ -17,10 +19,12 @@ Error check(const Header& /*header*/, const EagerSync& /*payload*/) {
 }
 
 Error check(const Header& header, const Rts& payload) {
+  if (payload.region != 0 && !is_region(payload.region)) return Error::kRegion;
   return wraps(payload.address, header.length()) ? Error::kRange : Error::kNone;
 }
 
 Error check(const Header& header, const Cts& payload) {
+  if (payload.region != 0 && !is_region(payload.region)) return Error::kRegion;
   if (wraps(payload.address, payload.length)) return Error::kRange;
   if ((header.flags & kTogether) != 0 && payload.chunk_bytes == 0) return Error::kChunk;
   return Error::kNone;

@@ -18,12 +18,14 @@ struct EagerSync {
 struct Rts {
   uint64_t send_id;
   uint64_t address;  // of the bytes in the sender's address space
+  uint64_t region;   // of the sender's, that they lie in; zero: none
 };
 
 struct Cts {
   uint64_t send_id;
   uint64_t receive_id;
   uint64_t address;      // of the buffer in the receiver's address space
+  uint64_t region;       // of the receiver's, that it lies in; zero: none
   uint64_t length;       // bytes wanted: fewer than the message has when it is truncated
   uint32_t copy_job;     // slot of the shared copy job; used with kTogether
   uint32_t chunk_bytes;  // of the copy job, not zero with kTogether
@@ -56,7 +58,7 @@ struct Credit {
   uint64_t bytes;
 };
 
-static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 16 && sizeof(Cts) == 48);
+static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 24 && sizeof(Cts) == 56);
 static_assert(sizeof(Data) == 16 && sizeof(Fin) == 16 && sizeof(Ack) == 8);
 static_assert(sizeof(ChunkFailed) == 16 && sizeof(Credit) == 8);
 

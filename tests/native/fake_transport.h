@@ -83,13 +83,14 @@ class FakeChannel final : public Channel {
   uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
   bool can_read_peer() const noexcept override { return limits_.reads_peer; }
 
-  Error read_peer(void* local, uint64_t remote, size_t bytes) noexcept override {
-    std::memcpy(local, reinterpret_cast<const void*>(remote), bytes);
+  Error read_peer(void* local, const RemoteMemory& remote, size_t bytes, bool) noexcept override {
+    std::memcpy(local, reinterpret_cast<const void*>(remote.address), bytes);
     return Error::kNone;
   }
-  Error write_peer(const void* local, uint64_t remote, size_t bytes) noexcept override {
+  Error write_peer(const void* local, const RemoteMemory& remote, size_t bytes,
+                   bool) noexcept override {
     if (!limits_.writes_peer) return Error::kBuffer;
-    std::memcpy(reinterpret_cast<void*>(remote), local, bytes);
+    std::memcpy(reinterpret_cast<void*>(remote.address), local, bytes);
     return Error::kNone;
   }
 

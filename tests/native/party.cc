@@ -22,18 +22,45 @@ T take(Result<T> result) {
   return std::move(result).value();
 }
 
+// Reads, but writes only now and then.
+class FlakyProcessMemory final : public linux_driver::ProcessMemory {
+ public:
+  int read(pid_t pid, void* local, uint64_t remote, size_t bytes) override {
+    return system_.read(pid, local, remote, bytes);
+  }
+  int write(pid_t pid, const void* local, uint64_t remote, size_t bytes) override {
+    return ++writes_ % 4 == 0 ? EPERM : system_.write(pid, local, remote, bytes);
+  }
+
+ private:
+  linux_driver::SystemProcessMemory system_;
+  unsigned writes_ = 0;
+};
+
+std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, int rank) {
+  if (lane.kind == Lane::Kind::kShmOneWay && rank == 0) {
+    return std::make_unique<FlakyProcessMemory>();
+  }
+  if (lane.kind == Lane::Kind::kShm) return nullptr;
+  return std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
+}
+
+// Where the buffers of the running test lie.
+bool send_shared = false;
+bool receive_shared = false;
+
 class EngineParty final : public Party {
  public:
   EngineParty(const Lane& lane, const ProtocolLimits& limits, int rank, int size) {
     EngineConfig config;
     config.limits = limits;
-    std::unique_ptr<linux_driver::ProcessMemory> memory;
-    if (lane.kind == Lane::Kind::kShmWithoutCma) {
-      memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
-    }
+    config.pool = &process_pool();
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
-    engine_ = take(Engine::create(config, std::move(memory), {}, std::move(watch)));
+    std::unique_ptr<shm::RegionMapper> mapper;
+    if (!lane.maps) mapper = std::make_unique<shm::RefusingRegionMapper>();
+    engine_ = take(Engine::create(config, process_memory(lane, rank), {}, std::move(watch),
+                                  std::move(mapper)));
     context_ = take(engine_->create_context(rank, size));
   }
 
@@ -240,6 +267,8 @@ void PrintTo(const Lane& lane, std::ostream* out) {
 
 Job::Job(const Lane& lane, int size, const ProtocolLimits& limits) : network_(lane.fake) {
   const bool fake = lane.kind == Lane::Kind::kFake;
+  send_shared = lane.send_shared;
+  receive_shared = lane.receive_shared;
   for (int rank = 0; rank < size; ++rank) {
     if (fake) {
       parties_.push_back(std::make_unique<FakeParty>(network_, limits, rank, size));
@@ -293,25 +322,44 @@ void Job::settle() {
   run_until([] { return false; });
 }
 
-GuardedBuffer::GuardedBuffer(size_t bytes) : size_(bytes), memory_(bytes + kGuard, kUntouched) {}
+TestMemory::TestMemory(size_t bytes, bool shared) : shared_(shared) {
+  auto* address = shared ? process_pool().allocate(bytes).address : new std::byte[bytes];
+  if (address == nullptr) std::abort();
+  bytes_ = {address, bytes};
+}
+
+TestMemory::~TestMemory() {
+  if (bytes_.data() == nullptr) return;
+  if (shared_) {
+    process_pool().free(bytes_.data());
+  } else {
+    delete[] bytes_.data();
+  }
+}
+
+GuardedBuffer::GuardedBuffer(size_t bytes) : size_(bytes), memory_(bytes + kGuard, receive_shared) {
+  std::ranges::fill(memory_.bytes(), kUntouched);
+}
 
 Buffer GuardedBuffer::buffer() {
-  return {memory_.data(), size_};
+  return {memory_.bytes().data(), size_};
 }
 
 void GuardedBuffer::expect(uint32_t seed, size_t bytes) const {
   // The pattern of a longer message begins with that of a shorter one.
-  const Bytes all(memory_);
+  const Bytes all = memory_.bytes();
   EXPECT_TRUE(same(all.first(bytes), pattern(seed, bytes)))
       << "message " << seed << " of " << bytes << " bytes is damaged";
-  const std::vector<std::byte> untouched(memory_.size() - bytes, kUntouched);
+  const std::vector<std::byte> untouched(all.size() - bytes, kUntouched);
   EXPECT_TRUE(same(all.subspan(bytes), untouched)) << "bytes behind the message were written";
 }
 
-MessageBytes::MessageBytes(uint32_t seed, size_t bytes) : memory_(pattern(seed, bytes)) {}
+MessageBytes::MessageBytes(uint32_t seed, size_t bytes) : memory_(bytes, send_shared) {
+  std::ranges::copy(pattern(seed, bytes), memory_.bytes().begin());
+}
 
 Buffer MessageBytes::buffer() {
-  return {memory_.data(), memory_.size()};
+  return {memory_.bytes().data(), memory_.bytes().size()};
 }
 
 }  // namespace mooncake_mpi::testing

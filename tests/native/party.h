@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -48,10 +50,18 @@ class Party {
 
 // How the parties of a test reach each other.
 struct Lane {
-  enum class Kind { kShm, kShmWithoutCma, kFake };
+  enum class Kind {
+    kShm,
+    kShmWithoutCma,
+    kShmOneWay,  // rank 0 may read and, now and then, write the others' memory; they may not
+    kFake,
+  };
   const char* name;
   Kind kind = Kind::kShm;
   FakeLimits fake = {};
+  bool send_shared = false;     // what is sent lies in memory that peers can map
+  bool receive_shared = false;  // what is received does
+  bool maps = true;             // or every mapping fails
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);
@@ -85,19 +95,35 @@ class Job {
   size_t turn_ = 0;
 };
 
+// Memory of a test: of the process's pool, or ordinary.
+class TestMemory {
+ public:
+  TestMemory(size_t bytes, bool shared);
+  ~TestMemory();
+  TestMemory(TestMemory&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})), shared_(other.shared_) {}
+  TestMemory& operator=(TestMemory&&) = delete;
+
+  std::span<std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<std::byte> bytes_;
+  bool shared_;
+};
+
 // A receive buffer with bytes behind it that must stay as they are.
 class GuardedBuffer {
  public:
   explicit GuardedBuffer(size_t bytes);
   Buffer buffer();
-  Bytes bytes() const { return Bytes(memory_).first(size_); }
+  Bytes bytes() const { return memory_.bytes().first(size_); }
   // Holds the first bytes of the message `seed`, and nothing was written behind them.
   void expect(uint32_t seed, size_t bytes) const;
 
  private:
   static constexpr size_t kGuard = 64;
   size_t size_;
-  std::vector<std::byte> memory_;
+  TestMemory memory_;
 };
 
 // The message `seed`: bytes that no other message or offset has.
@@ -105,10 +131,10 @@ class MessageBytes {
  public:
   MessageBytes(uint32_t seed, size_t bytes);
   Buffer buffer();
-  Bytes bytes() const { return memory_; }
+  Bytes bytes() const { return memory_.bytes(); }
 
  private:
-  std::vector<std::byte> memory_;
+  TestMemory memory_;
 };
 
 }  // namespace mooncake_mpi::testing

@@ -15,6 +15,7 @@ namespace mooncake_mpi::wire {
 namespace {
 
 constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+constexpr uint64_t kRegion = uint64_t{9} << 32 | 7;
 
 // A valid header of each kind.
 Header sample(Kind kind) {
@@ -177,7 +178,7 @@ TEST(WireHeader, TheLayoutIsFixed) {
 
 TEST(WireHeader, EveryErrorHasAnExplanationOfItsOwn) {
   std::vector<std::string> seen;
-  for (int i = 0; i <= static_cast<int>(Error::kChunk); ++i) {
+  for (int i = 0; i <= static_cast<int>(Error::kRegion); ++i) {
     const std::string text = describe(static_cast<Error>(i));
     EXPECT_EQ(std::find(seen.begin(), seen.end(), text), seen.end()) << text;
     seen.push_back(text);
@@ -194,14 +195,16 @@ Error round_trip(const Header& header, const Payload& payload, Payload& out) {
 
 TEST(WirePayload, ValuesSurviveTheTrip) {
   Rts rts;
-  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, 2}, rts), Error::kNone);
+  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, 2, kRegion}, rts), Error::kNone);
   EXPECT_EQ(rts.send_id, 1u);
   EXPECT_EQ(rts.address, 2u);
+  EXPECT_EQ(rts.region, kRegion);
   Cts cts;
-  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, 4, 5, 6, 7}, cts), Error::kNone);
+  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, kRegion, 4, 5, 6, 7}, cts), Error::kNone);
   EXPECT_EQ(cts.send_id, 1u);
   EXPECT_EQ(cts.receive_id, 2u);
   EXPECT_EQ(cts.address, 3u);
+  EXPECT_EQ(cts.region, kRegion);
   EXPECT_EQ(cts.length, 4u);
   EXPECT_EQ(cts.copy_job, 5u);
   EXPECT_EQ(cts.chunk_bytes, 6u);
@@ -232,10 +235,10 @@ TEST(WirePayload, ValuesSurviveTheTrip) {
 TEST(WirePayload, RangesThatWrapAroundAreRejected) {
   Rts rts;
   const uint64_t length = sample(Kind::kRts).length();
-  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length}, rts), Error::kNone);
-  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length + 1}, rts), Error::kRange);
+  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length, 0}, rts), Error::kNone);
+  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length + 1, 0}, rts), Error::kRange);
   Cts cts;
-  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, kMost, 1, 0, 1, 0}, cts), Error::kRange);
+  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, kMost, 0, 1, 0, 1, 0}, cts), Error::kRange);
   Data data;
   EXPECT_EQ(round_trip(sample(Kind::kData), {1, kMost - 4095}, data), Error::kRange);
   EXPECT_EQ(round_trip(sample(Kind::kData), {1, kMost - 4096}, data), Error::kNone);
@@ -243,10 +246,21 @@ TEST(WirePayload, RangesThatWrapAroundAreRejected) {
 
 TEST(WirePayload, ACopyJobNeedsAChunkSize) {
   Cts cts;
-  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, 4, 5, 0, 7}, cts), Error::kChunk);
+  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, 0, 4, 5, 0, 7}, cts), Error::kChunk);
   Header stream = sample(Kind::kCts);
   stream.flags = kStream;
-  EXPECT_EQ(round_trip(stream, {1, 2, 3, 4, 0, 0, 0}, cts), Error::kNone);
+  EXPECT_EQ(round_trip(stream, {1, 2, 3, 0, 4, 0, 0, 0}, cts), Error::kNone);
+}
+
+TEST(WirePayload, ARegionHasANumberAndADescriptor) {
+  Rts rts;
+  Cts cts;
+  for (const uint64_t word : {uint64_t{5}, uint64_t{1} << 32 | 0x80000000u, kMost}) {
+    EXPECT_EQ(round_trip(sample(Kind::kRts), {1, 2, word}, rts), Error::kRegion);
+    EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, word, 4, 5, 6, 7}, cts), Error::kRegion);
+  }
+  EXPECT_EQ(round_trip(sample(Kind::kRts), {1, 2, 0}, rts), Error::kNone);
+  EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, 0, 4, 5, 6, 7}, cts), Error::kNone);
 }
 
 TEST(WirePayload, ReservedFieldsMustBeZero) {

@@ -30,7 +30,7 @@ class RandomBytes : public ::testing::Test {
 
   // A packet as a peer would send it, of a random kind.
   std::vector<std::byte> packet() {
-    constexpr uint32_t kFixed[] = {0, 0, 8, 16, 48, 16, 16, 8, 16, 8};
+    constexpr uint32_t kFixed[] = {0, 0, 8, sizeof(Rts), sizeof(Cts), 16, 16, 8, 16, 8};
     const auto kind = static_cast<Kind>(1 + draw(9));
     const bool bytes_follow =
         kind == Kind::kEager || kind == Kind::kEagerSync || kind == Kind::kData;

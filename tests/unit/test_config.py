@@ -26,6 +26,10 @@ def test_what_is_set_is_passed_on():
             "MOONCAKE_MPI_SPIN_US": "20",
             "MOONCAKE_MPI_UNEXPECTED_LIMIT": "2M",
             "MOONCAKE_MPI_PROGRESS_THREAD": "off",
+            "MOONCAKE_MPI_MAPPING": "0",
+            "MOONCAKE_MPI_MEMORY_KEEP": "1G",
+            "MOONCAKE_MPI_NUMPY": "1",
+            "MOONCAKE_MPI_NUMPY_THRESHOLD": "1M",
             "MOONCAKE_MPI_LANES": "shm, self",
         }
     )
@@ -35,6 +39,10 @@ def test_what_is_set_is_passed_on():
         "spin_us": 20,
         "unexpected_limit_bytes": 2 << 20,
         "progress_thread": False,
+        "mapping": False,
+        "memory_keep_bytes": 1 << 30,
+        "numpy": True,
+        "numpy_threshold_bytes": 1 << 20,
         "lanes": "shm, self",
     }
     assert config.lane_names() == ("shm", "self")
@@ -55,6 +63,10 @@ def test_settings_cannot_be_changed():
         ("MOONCAKE_MPI_SPIN_US", "-3"),
         ("MOONCAKE_MPI_UNEXPECTED_LIMIT", "4 XiB"),
         ("MOONCAKE_MPI_PROGRESS_THREAD", "2"),
+        ("MOONCAKE_MPI_MAPPING", "some"),
+        ("MOONCAKE_MPI_MEMORY_KEEP", "-1"),
+        ("MOONCAKE_MPI_NUMPY", "2"),
+        ("MOONCAKE_MPI_NUMPY_THRESHOLD", "large"),
         ("MOONCAKE_MPI_LANES", "shm,carrier-pigeon"),
     ],
 )

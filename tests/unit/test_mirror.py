@@ -16,12 +16,14 @@ from mooncake_mpi import MPI
 OWN = {"__builtins__", "__cached__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"}
 
 REPLACED = {
+    "Alloc_mem",
     "COMM_SELF",
     "COMM_WORLD",
     "Cartcomm",
     "Detach_buffer",
     "Distgraphcomm",
     "Flush_buffer",
+    "Free_mem",
     "Graphcomm",
     "Intracomm",
     "Message",

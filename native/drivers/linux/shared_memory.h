@@ -22,6 +22,8 @@ class Mapping {
   std::size_t size() const noexcept { return bytes_; }
   // Gives whole pages back to the system, in every process that maps them: they read as zero.
   void discard(std::size_t offset, std::size_t bytes) noexcept;
+  // A forked child does not get it.
+  void keep_from_children() const noexcept;
 
  private:
   std::byte* address_ = nullptr;
@@ -29,7 +31,8 @@ class Mapping {
 };
 
 // An anonymous file in memory (memfd). It has no name in any file system and goes with the last
-// process that holds it, however that process ends; /dev/shm's size does not limit it.
+// process that holds it, however that process ends; /dev/shm's size does not limit it. Its size is
+// sealed: no process can cut off what another one has mapped.
 class SharedMemory {
  public:
   static Result<SharedMemory> create(const char* label, std::size_t bytes);
@@ -41,7 +44,16 @@ class SharedMemory {
   ~SharedMemory();
 
   int descriptor() const noexcept { return descriptor_; }
+  // The size; an error when this is no memory whose size is sealed, which a descriptor number that
+  // another process gave us may come to mean at any time.
+  Result<std::size_t> sealed_bytes() const;
   Result<Mapping> map(std::size_t offset, std::size_t bytes) const;
+  // Takes the pages now, so that no later access can fail; false when there are none.
+  bool reserve(std::size_t offset, std::size_t bytes) const noexcept;
+  // Gives the pages back, in whatever process they are mapped; they read as zeros afterwards.
+  bool discard(std::size_t offset, std::size_t bytes) const noexcept;
+  // Puts a copy-on-write mapping in the place of a shared one.
+  bool make_private(const Mapping& mapping) const noexcept;
 
  private:
   explicit SharedMemory(int descriptor) noexcept : descriptor_(descriptor) {}

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "memory/copy.h"
+
 namespace mooncake_mpi {
 
 class SelfChannel final : public Channel {
@@ -25,9 +27,17 @@ class SelfChannel final : public Channel {
   }
   std::uint64_t returned_credit() const noexcept override { return transport_.credit_returned_; }
   bool can_read_peer() const noexcept override { return true; }
+  Reach reach(const RemoteMemory&, std::uint64_t) noexcept override { return Reach::kMapped; }
 
-  Error read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept override {
-    std::memcpy(local, reinterpret_cast<const void*>(remote), bytes);
+  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
+                  bool past_caches) noexcept override {
+    const auto* from = reinterpret_cast<const std::byte*>(remote.address);
+    auto* to = static_cast<std::byte*>(local);
+    if (from + bytes <= to || to + bytes <= from) {
+      copy_bytes(to, from, bytes, past_caches);
+    } else {
+      std::memmove(to, from, bytes);  // a program that sends to itself may get this wrong
+    }
     return Error::kNone;
   }
 

@@ -4,22 +4,27 @@
 #include <cerrno>
 #include <utility>
 
+#include "memory/copy.h"
+
 namespace mooncake_mpi::shm {
 
 Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
-    const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory) {
+    const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory,
+    std::unique_ptr<RegionMapper> region_mapper) {
   Result<OwnSegment> segment = OwnSegment::create(self.uid);
   if (!segment) return segment.failure();
-  return std::unique_ptr<ShmTransport>(
-      new ShmTransport(self, std::move(segment).value(), std::move(process_memory)));
+  return std::unique_ptr<ShmTransport>(new ShmTransport(
+      self, std::move(segment).value(), std::move(process_memory), std::move(region_mapper)));
 }
 
 ShmTransport::ShmTransport(const wire::Address& self, OwnSegment segment,
-                           std::unique_ptr<linux_driver::ProcessMemory> process_memory)
+                           std::unique_ptr<linux_driver::ProcessMemory> process_memory,
+                           std::unique_ptr<RegionMapper> region_mapper)
     : process_(self.uid),
       host_(self.host),
       segment_(std::move(segment)),
-      process_memory_(std::move(process_memory)) {
+      process_memory_(std::move(process_memory)),
+      region_mapper_(std::move(region_mapper)) {
   std::memcpy(&probe_word_, process_.data(), sizeof probe_word_);
   probe_word_ |= 1;  // zero would be what an unmapped probe looks like
 }
@@ -138,7 +143,8 @@ ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer, pid_t
       producer_(slot_.view()),
       peer_(peer),
       pid_(pid),
-      can_read_(can_read) {}
+      can_read_(can_read),
+      regions_(*transport.region_mapper_, pid) {}
 
 ShmChannel::~ShmChannel() {
   transport_.channels_.erase(&peer_);
@@ -170,12 +176,27 @@ Error copy_error(int code) noexcept {
 
 }  // namespace
 
-Error ShmChannel::read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept {
-  return copy_error(transport_.process_memory_->read(pid_, local, remote, bytes));
+Reach ShmChannel::reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept {
+  if (regions_.find(remote, bytes) != nullptr) return Reach::kMapped;
+  return can_read_ ? Reach::kKernel : Reach::kNone;
 }
 
-Error ShmChannel::write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept {
-  return copy_error(transport_.process_memory_->write(pid_, local, remote, bytes));
+Error ShmChannel::read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
+                            bool past_caches) noexcept {
+  if (const std::byte* mapped = regions_.find(remote, bytes)) {
+    copy_bytes(local, mapped, bytes, past_caches);
+    return Error::kNone;
+  }
+  return copy_error(transport_.process_memory_->read(pid_, local, remote.address, bytes));
+}
+
+Error ShmChannel::write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
+                             bool past_caches) noexcept {
+  if (std::byte* mapped = regions_.find(remote, bytes)) {
+    copy_bytes(mapped, local, bytes, past_caches);
+    return Error::kNone;
+  }
+  return copy_error(transport_.process_memory_->write(pid_, local, remote.address, bytes));
 }
 
 std::uint32_t ShmChannel::acquire_job() noexcept {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "drivers/linux/process_memory.h"
+#include "transport/shm/peer_regions.h"
 #include "transport/shm/ring.h"
 #include "transport/shm/segment.h"
 #include "transport/transport.h"
@@ -14,11 +15,13 @@ namespace mooncake_mpi::shm {
 
 class ShmChannel;
 
-// Processes of one node: rings in shared memory, and cross-memory attach where it is allowed.
+// Processes of one node: rings in shared memory; large messages by loads and stores where they lie
+// in regions, and by cross-memory attach where it is allowed.
 class ShmTransport final : public Transport {
  public:
   static Result<std::unique_ptr<ShmTransport>> create(
-      const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory);
+      const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory,
+      std::unique_ptr<RegionMapper> region_mapper);
 
   std::string_view name() const noexcept override { return "shm"; }
   void describe(wire::Address& address) const override;
@@ -45,7 +48,8 @@ class ShmTransport final : public Transport {
   };
 
   ShmTransport(const wire::Address& self, OwnSegment segment,
-               std::unique_ptr<linux_driver::ProcessMemory> process_memory);
+               std::unique_ptr<linux_driver::ProcessMemory> process_memory,
+               std::unique_ptr<RegionMapper> region_mapper);
 
   void accept(PacketSink& sink);
   unsigned drain(Incoming& incoming, PacketSink& sink);
@@ -55,6 +59,7 @@ class ShmTransport final : public Transport {
   std::array<std::byte, 16> host_;
   OwnSegment segment_;
   std::unique_ptr<linux_driver::ProcessMemory> process_memory_;
+  std::unique_ptr<RegionMapper> region_mapper_;
   std::uint64_t probe_word_;
   std::vector<std::unique_ptr<Incoming>> incoming_;
   std::vector<std::uint32_t> unaccepted_;
@@ -72,8 +77,11 @@ class ShmChannel final : public Channel {
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override;
   bool can_read_peer() const noexcept override { return can_read_; }
-  Error read_peer(void* local, std::uint64_t remote, std::size_t bytes) noexcept override;
-  Error write_peer(const void* local, std::uint64_t remote, std::size_t bytes) noexcept override;
+  Reach reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept override;
+  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
+                  bool past_caches) noexcept override;
+  Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
+                   bool past_caches) noexcept override;
   std::uint32_t acquire_job() noexcept override;
   void release_job(std::uint32_t job) noexcept override;
   CopyJob* own_job(std::uint32_t job) noexcept override;
@@ -90,6 +98,7 @@ class ShmChannel final : public Channel {
   Peer& peer_;
   pid_t pid_;
   bool can_read_;
+  PeerRegions regions_;
   ShmTransport::Incoming* incoming_ = nullptr;
 };
 

@@ -1,0 +1,159 @@
+#include "memory/shared_pool.h"
+
+#include <pthread.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+namespace mooncake_mpi {
+namespace {
+
+// Under strict accounting the system may promise pages that it then has not got: a store to such a
+// page ends in SIGBUS. So they are taken when they are asked for.
+bool accounting_is_strict() {
+  std::ifstream file("/proc/sys/vm/overcommit_memory");
+  int mode = 0;
+  return static_cast<bool>(file >> mode) && mode == 2;
+}
+
+// Not the same in two processes, lest one be taken for the other when the kernel reuses its pid.
+std::uint32_t first_serial() {
+  std::uint32_t serial = 0;
+  if (getrandom(&serial, sizeof serial, 0) != sizeof serial) {
+    serial = static_cast<std::uint32_t>(getpid()) << 12;
+  }
+  return serial >> 1 | 1;
+}
+
+}  // namespace
+
+SharedPool::SharedPool(const Limits& limits)
+    : limits_(limits), next_serial_(first_serial()), reserve_(accounting_is_strict()) {}
+
+Arena::Block SharedPool::allocate(std::size_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (forked_) return {};
+  for (const auto& arena : arenas_) {
+    if (const Arena::Block block = arena->allocate(bytes, reserve_); block.address != nullptr) {
+      return block;
+    }
+  }
+  Arena* arena = add_arena(bytes);
+  const Arena::Block block = arena != nullptr ? arena->allocate(bytes, reserve_) : Arena::Block{};
+  if (block.address == nullptr) {
+    ++refused_;
+    trim();
+  }
+  return block;
+}
+
+// The usual size if the limits of this process allow that much address space, else less.
+Arena* SharedPool::add_arena(std::size_t bytes) {
+  if (bytes > SIZE_MAX / 4) return nullptr;
+  for (std::size_t size = std::max(limits_.arena_bytes, bytes);; size = std::max(size / 2, bytes)) {
+    auto arena = Arena::create(next_serial_, size);
+    if (arena) {
+      ++next_serial_;
+      if (next_serial_ == 0) ++next_serial_;
+      const Arena& added = *arena.value();
+      const auto begin = reinterpret_cast<std::uintptr_t>(added.begin());
+      const auto end = reinterpret_cast<std::uintptr_t>(added.end());
+      lowest_.store(std::min(lowest_.load(), begin), std::memory_order_relaxed);
+      highest_.store(std::max(highest_.load(), end), std::memory_order_relaxed);
+      arenas_.push_back(std::move(arena).value());
+      return arenas_.back().get();
+    }
+    if (size == bytes) return nullptr;
+  }
+}
+
+bool SharedPool::free(void* address) {
+  if (!may_contain(address)) return false;
+  std::lock_guard lock(mutex_);
+  Arena* arena = find(address, 1);
+  if (arena == nullptr || arena->block_bytes(address) == 0) return false;
+  if (forked_) {
+    arena->forget(address);
+    return true;
+  }
+  arena->free(address);
+  trim();
+  return true;
+}
+
+// An empty arena goes, but for the first: a program that allocates and frees one array over and
+// over must not make its peers map it anew each time.
+void SharedPool::trim() {
+  if (forked_) return;
+  std::erase_if(arenas_, [first = arenas_.empty() ? nullptr : arenas_.front().get()](auto& arena) {
+    return arena.get() != first && arena->empty();
+  });
+  std::size_t kept = 0;
+  for (const auto& arena : arenas_)
+    kept += arena->kept_bytes();
+  for (const auto& arena : arenas_) {
+    while (kept > limits_.keep_bytes && arena->kept_bytes() != 0) {
+      kept -= arena->discard(kept - limits_.keep_bytes);
+    }
+  }
+}
+
+std::size_t SharedPool::block_bytes(const void* address) const {
+  if (!may_contain(address)) return 0;
+  std::lock_guard lock(mutex_);
+  const Arena* arena = find(address, 1);
+  return arena != nullptr ? arena->block_bytes(address) : 0;
+}
+
+RegionId SharedPool::region_of(const void* address, std::size_t bytes) const {
+  if (!may_contain(address)) return 0;
+  std::lock_guard lock(mutex_);
+  const Arena* arena = forked_ ? nullptr : find(address, bytes);
+  return arena != nullptr ? arena->region() : 0;
+}
+
+Arena* SharedPool::find(const void* address, std::size_t bytes) const noexcept {
+  for (const auto& arena : arenas_) {
+    if (arena->contains(address, bytes)) return arena.get();
+  }
+  return nullptr;
+}
+
+void SharedPool::set_keep_bytes(std::size_t bytes) {
+  std::lock_guard lock(mutex_);
+  limits_.keep_bytes = bytes;
+  trim();
+}
+
+SharedPool::Usage SharedPool::usage() const {
+  std::lock_guard lock(mutex_);
+  Usage usage{.regions = arenas_.size(), .refused = refused_};
+  for (const auto& arena : arenas_) {
+    usage.live_bytes += arena->live_bytes();
+    usage.kept_bytes += arena->kept_bytes();
+  }
+  return usage;
+}
+
+void SharedPool::after_fork_in_child() noexcept {
+  forked_ = true;
+  for (const auto& arena : arenas_)
+    arena->make_private();
+  mutex_.unlock();
+}
+
+SharedPool& process_pool() {
+  static SharedPool* pool = [] {
+    auto* created = new SharedPool;
+    pthread_atfork([] { process_pool().before_fork(); },
+                   [] { process_pool().after_fork_in_parent(); },
+                   [] { process_pool().after_fork_in_child(); });
+    return created;
+  }();
+  return *pool;
+}
+
+}  // namespace mooncake_mpi

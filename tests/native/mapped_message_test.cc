@@ -1,0 +1,98 @@
+// Messages between buffers that both processes map.
+#include <cstring>
+
+#include "lanes.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+constexpr Lane kMapped{"ShmMapped", Lane::Kind::kShm, {}, true, true};
+constexpr Lane kMappedAlone{"ShmMappedWithoutCma", Lane::Kind::kShmWithoutCma, {}, true, true};
+constexpr Lane kTargetMapped{"Target", Lane::Kind::kShmWithoutCma, {}, false, true};
+
+TEST(MappedMessages, AreCopiedByLoadsAndStoresOfBothSides) {
+  Job job(kMappedAlone, 2);
+  constexpr size_t kBytes = 4'000'000;
+  MessageBytes message(1, kBytes);
+  GuardedBuffer target(kBytes);
+  Operation& receive = job[1].receive(0, 0, target.buffer());
+  Operation& send = job[0].send(1, 0, message.buffer());
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  target.expect(1, kBytes);
+  const ProtocolCounters sender = job[0].counters();
+  const ProtocolCounters receiver = job[1].counters();
+  EXPECT_GT(receiver.chunks_read, 0u);
+  EXPECT_EQ(receiver.chunks_mapped, receiver.chunks_read);
+  EXPECT_EQ(sender.chunks_mapped, sender.chunks_written);
+  EXPECT_EQ(sender.fragments_sent, 0u);
+}
+
+TEST(MappedMessages, IntoAMappedBufferAreWrittenByTheSenderWhereTheReceiverCannotRead) {
+  Job job(kTargetMapped, 2);
+  constexpr size_t kBytes = 1'000'000;
+  MessageBytes message(1, kBytes);
+  GuardedBuffer target(kBytes);
+  Operation& receive = job[1].receive(0, 0, target.buffer());
+  Operation& send = job[0].send(1, 0, message.buffer());
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  target.expect(1, kBytes);
+  EXPECT_EQ(receive.completion.bytes, kBytes);
+  EXPECT_EQ(job[0].counters().chunks_written, 4u);
+  EXPECT_EQ(job[0].counters().fragments_sent, 0u);
+}
+
+TEST(MappedMessages, FromABufferAtTheAddressOfAFreedOneCarryItsOwnBytes) {
+  Job job(kMapped, 2);
+  constexpr size_t kBytes = 300'000;
+  const std::byte* address = nullptr;
+  for (uint32_t turn = 0; turn < 200; ++turn) {
+    MessageBytes message(turn, kBytes);
+    if (address == nullptr) address = message.bytes().data();
+    GuardedBuffer target(kBytes);
+    Operation& send = job[0].send(1, 0, message.buffer());
+    Operation& receive = job[1].receive(0, 0, target.buffer());
+    ASSERT_TRUE(job.finish({&send, &receive}));
+    target.expect(turn, kBytes);
+    job[0].release(send);
+    job[1].release(receive);
+    EXPECT_EQ(message.bytes().data(), address);
+  }
+}
+
+// The header is in memory that the owner writes: here it says in mid-transfer that the region is
+// gone, as a peer would find it if its mapping went away under it.
+void retire(const std::byte* address) {
+  const RegionId region = process_pool().region_of(address, 1);
+  auto mapping = std::move(shm::SystemRegionMapper().map(getpid(), region)).value();
+  reinterpret_cast<RegionHeader*>(mapping.data())->retired.store(1);
+}
+
+class LostMapping : public ::testing::Test {
+ protected:
+  void run(const Lane& lane, Error expected) {
+    // A region of their own: the pool's other users go on with theirs.
+    Job job(lane, 2);
+    constexpr size_t kBytes = 4'000'000;
+    MessageBytes message(1, kBytes);
+    GuardedBuffer target(kBytes);
+    Operation& receive = job[1].receive(0, 0, target.buffer());
+    Operation& send = job[0].send(1, 0, message.buffer());
+    while (job[1].counters().chunks_read == 0)
+      job[1].progress();
+    retire(message.bytes().data());
+    ASSERT_TRUE(job.finish({&send, &receive}));
+    EXPECT_EQ(receive.completion.error, expected);
+    if (expected == Error::kNone) target.expect(1, kBytes);
+  }
+};
+
+TEST_F(LostMapping, InMidTransferLeavesTheRestToTheKernel) {
+  run(kMapped, Error::kNone);
+}
+
+TEST_F(LostMapping, InMidTransferIsAnErrorWhereTheKernelRefuses) {
+  run(kMappedAlone, Error::kBuffer);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,107 @@
+// The free pages of an arena, against a model that knows every page.
+#include "memory/page_ranges.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+namespace mooncake_mpi {
+namespace {
+
+constexpr uint64_t kFirst = 1;
+constexpr uint64_t kPages = 300;
+
+enum class Page { kClean, kDirty, kTaken };
+
+class Model {
+ public:
+  Model() : pages_(kFirst + kPages, Page::kClean) {}
+
+  void set(uint64_t first, uint64_t count, Page to) {
+    for (uint64_t i = first; i < first + count; ++i)
+      pages_[i] = to;
+  }
+  bool all(uint64_t first, uint64_t count, Page what) const {
+    if (first < kFirst || first + count > pages_.size()) return false;
+    for (uint64_t i = first; i < first + count; ++i) {
+      if (pages_[i] != what) return false;
+    }
+    return true;
+  }
+  bool has_room(uint64_t count, uint64_t alignment) const {
+    for (const Page kind : {Page::kClean, Page::kDirty}) {
+      for (uint64_t first = 0; first < pages_.size(); first += alignment) {
+        if (all(first, count, kind)) return true;
+      }
+    }
+    return false;
+  }
+  uint64_t count(Page what) const {
+    return static_cast<uint64_t>(std::count(pages_.begin() + kFirst, pages_.end(), what));
+  }
+
+ private:
+  std::vector<Page> pages_;
+};
+
+TEST(PageRanges, RandomTakingAndGivingBackAgreesWithAModel) {
+  std::mt19937 random(5);
+  const auto draw = [&](uint64_t below) { return random() % below; };
+  PageRanges ranges(kFirst, kPages);
+  Model model;
+  struct Taken {
+    uint64_t first;
+    uint64_t pages;
+  };
+  std::vector<Taken> taken;
+  int refused = 0;
+  for (int step = 0; step < 100'000; ++step) {
+    const uint64_t action = draw(10);
+    if (action < 5) {
+      const uint64_t pages = 1 + draw(draw(4) == 0 ? 100 : 8);
+      const uint64_t alignment = draw(3) == 0 ? 16 : 1;
+      const auto range = ranges.take(pages, alignment);
+      ASSERT_EQ(range.has_value(), model.has_room(pages, alignment)) << "step " << step;
+      if (!range) {
+        ++refused;
+        continue;
+      }
+      ASSERT_EQ(range->pages, pages);
+      ASSERT_EQ(range->first % alignment, 0u);
+      ASSERT_TRUE(model.all(range->first, pages, range->clean ? Page::kClean : Page::kDirty));
+      model.set(range->first, pages, Page::kTaken);
+      taken.push_back({range->first, pages});
+    } else if (action < 9 && !taken.empty()) {
+      const size_t which = draw(taken.size());
+      const Taken back = taken[which];
+      taken.erase(taken.begin() + static_cast<long>(which));
+      ranges.give_back(back.first, back.pages);
+      model.set(back.first, back.pages, Page::kDirty);
+    } else if (action == 9) {
+      const uint64_t pages = draw(20);
+      const auto range = ranges.clean(pages);
+      ASSERT_EQ(range.has_value(), pages != 0 && model.count(Page::kDirty) != 0);
+      if (!range) continue;
+      ASSERT_LE(range->pages, pages);
+      ASSERT_TRUE(model.all(range->first, range->pages, Page::kDirty));
+      model.set(range->first, range->pages, Page::kClean);
+    }
+    ASSERT_EQ(ranges.dirty_pages(), model.count(Page::kDirty));
+    ASSERT_EQ(ranges.free_pages(), kPages - model.count(Page::kTaken));
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(PageRanges, UsedPagesAreHandedOutBeforeUntouchedOnes) {
+  PageRanges ranges(kFirst, kPages);
+  const auto range = ranges.take(10);
+  ranges.give_back(range->first, 10);
+  const auto again = ranges.take(4);
+  EXPECT_FALSE(again->clean);
+  EXPECT_EQ(again->first, range->first);
+  EXPECT_TRUE(ranges.take(7)->clean);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi
