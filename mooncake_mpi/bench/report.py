@@ -10,9 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mooncake_mpi.bench.sampling import Statistics
+from mooncake_mpi.bench.table import Row, Table
+
 if TYPE_CHECKING:
     from mooncake_mpi.bench.options import BenchOptions
-    from mooncake_mpi.bench.table import Table
 
 
 def processor_name() -> str:
@@ -47,6 +49,18 @@ def document(command: str, options: BenchOptions, table: Table, library: str) ->
         "options": asdict(options),
         "table": asdict(table),
     }
+
+
+def table_of(content: dict[str, Any]) -> Table:
+    """The table of a document that was read back from JSON."""
+    fields = dict(content["table"])
+    rows = tuple(
+        Row(
+            row["label"], tuple(Statistics(**each) for each in row["statistics"]), row["size_bytes"]
+        )
+        for row in fields.pop("rows")
+    )
+    return Table(rows=rows, **{**fields, "peers": tuple(fields["peers"])})
 
 
 def write(path: str, content: dict[str, Any]) -> None:

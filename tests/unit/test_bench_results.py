@@ -117,6 +117,7 @@ def test_the_json_holds_table_options_and_machine(tmp_path):
     assert read["options"]["against"] == ["mpi", "gloo"]
     assert read["table"]["rows"][0]["statistics"][2]["median"] == pytest.approx(0.24)
     assert read["machine"]["cpus"] >= 1
+    assert report.table_of(read) == make_table()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
