@@ -22,6 +22,11 @@ class Communicator:
     def activate(self, entries: bytes) -> None:
         """Take the addresses of all ranks, concatenated in rank order."""
 
+    def reshape(self, rank: int, size: int) -> None:
+        """
+        Before activate(): this process is `rank` of fewer members than it was made for.
+        """
+
     def close(self) -> None:
         """The communicator was freed: later calls raise ERR_COMM."""
 

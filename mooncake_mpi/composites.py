@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mooncake_mpi import _native, request_sets
+from mooncake_mpi.errors import Error
 from mooncake_mpi.requests import Request
 from mooncake_mpi.statuses import fill_empty
 
@@ -92,10 +93,16 @@ class CompositeMethods:
 
     def _end(self, status: MPI.Status | None) -> None:
         driver, self._driver = self._driver, None  # type: ignore[misc]
-        if driver is not None:
+        if driver is None:
+            if status is not None:
+                fill_empty(status)
+            return
+        try:
             self._result = driver._complete(status)
-        elif status is not None:
-            fill_empty(status)
+        except Error as error:
+            if error.name == "ERR_PROC_FAILED_PENDING":
+                self._driver = driver  # type: ignore[misc]
+            raise
 
 
 class CompositeRequest(CompositeMethods, Request):

@@ -12,6 +12,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
+from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.messages import Message
 from mooncake_mpi.objects import ObjectMethods
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
 
 
-class Intracomm(ObjectMethods, MPI.Intracomm):  # type: ignore[misc]
+class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Intracomm`` with point-to-point messages through the engine.
 
     Creating one is collective over ``comm``; wrapping the same communicator again gives the same

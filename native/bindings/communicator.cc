@@ -53,6 +53,12 @@ void Communicator::activate(Bytes entries) {
   active_ = true;
 }
 
+void Communicator::reshape(int rank, int size) {
+  rank_ = rank;
+  size_ = size;
+  runtime().engine->reshape(*context_, rank, size);
+}
+
 std::tuple<std::vector<int>, std::size_t> Communicator::failures() const {
   Engine::Failures failures = runtime().engine->failures(*context_);
   return {std::move(failures.ranks), failures.acknowledged};

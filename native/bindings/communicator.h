@@ -20,6 +20,8 @@ class Communicator {
 
   std::array<std::byte, wire::kAddressBytes> entry() const;
   void activate(Bytes entries);
+  // Before activate(): the communicator has fewer members than it was made for.
+  void reshape(int rank, int size);
   void close();
 
   // The ranks that have failed, in the order of notice, and how many of them are acknowledged.

@@ -85,7 +85,8 @@ NB_MODULE(_native, m) {
   m.doc() = "The point-to-point engine of mooncake_mpi.";
   nb::set_leak_warnings(false);  // requests and communicators may outlive the interpreter's end
 
-  nb::class_<Communicator>(m, "Communicator", "A communicator's matching space in the engine.")
+  nb::class_<Communicator>(m, "Communicator", "A communicator's matching space in the engine.",
+                           nb::dynamic_attr())
       .def(nb::init<int, int, int>(), "rank"_a, "size"_a, "tag_ub"_a,
            "Allocate this process's context of a communicator of `size` ranks.")
       .def_prop_ro(
@@ -102,6 +103,8 @@ NB_MODULE(_native, m) {
                 Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()));
           },
           "entries"_a, "Take the addresses of all ranks, concatenated in rank order.")
+      .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
+           "Before activate(): this process is `rank` of fewer members than it was made for.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
       .def("failures", &Communicator::failures,
            "The ranks that have failed, in the order of notice, and how many are acknowledged.")

@@ -130,6 +130,12 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
   return true;
 }
 
+void Engine::reshape(Context& context, std::int32_t rank, std::int32_t size) {
+  std::lock_guard lock(mutex_);
+  context.rank = rank;
+  context.size = size;
+}
+
 void Engine::close_context(Context& context) {
   std::lock_guard lock(mutex_);
   protocol_.close_context(context);

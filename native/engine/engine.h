@@ -40,6 +40,8 @@ class Engine final : private PacketSink {
   Result<Context*> create_context(std::int32_t rank, std::int32_t size);
   wire::Address address(const Context& context) const;
   Result<bool> activate(Context& context, const std::vector<wire::Address>& members);
+  // Before activation: at most as many members as it was made for.
+  void reshape(Context& context, std::int32_t rank, std::int32_t size);
   void close_context(Context& context);
 
   // --- point to point; ranks and tags were checked by the caller ---
