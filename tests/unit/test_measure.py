@@ -26,7 +26,7 @@ def measure():
 def test_every_command_of_the_page_is_valid_and_every_benchmark_is_on_it(measure):
     commands = set()
     for measurement in measure.MEASUREMENTS:
-        words = measurement.options.replace("PEERS", "mpi,gloo").split()
+        words = measurement.options.split()
         command, options = arguments.parse_options(words)
         plans.require_ranks(command, measurement.ranks)
         plans.require_peers(command, options.against)
