@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,7 +105,7 @@ def draw_bars(axes: Any, table: Table) -> None:
             label=peer,
         )
         axes.bar_label(bars, [format_quantity(value) for value in medians], fontsize=7, padding=2)
-    labels = [row.label.replace(", ", "\n") for row in table.rows]
+    labels = [textwrap.fill(row.label, 12) for row in table.rows]
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     values = [statistics for row in table.rows for statistics in row.statistics]
     smallest, largest = min(v.median for v in values), max(v.median for v in values)
