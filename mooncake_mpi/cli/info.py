@@ -54,6 +54,7 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
     yield "processes", f"{world.Get_size()}, {len(os.sched_getaffinity(0))} cores for this one"
     for ranks, way in lanes(world):
         yield f"lane to {ranks}", way
+    yield "memory for messages", _memory()
     yield from _settings()
     yield from ((f"  {name}", value) for name, value in sorted(_native.stats().items()))
 
@@ -76,6 +77,17 @@ def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
         members = list(ranks)
         last = f"-{members[-1]}" if len(members) > 1 else ""
         yield f"rank{'s' if last else ''} {members[0]}{last}", text
+
+
+def _memory() -> str:
+    """Whether this process can make memory that others map."""
+    from mooncake_mpi import _native
+
+    address = _native.allocate_block(1)
+    if not address:
+        return "none: MPI.Alloc_mem and mooncake_mpi.empty give ordinary memory"
+    _native.free_block(address)
+    return "mapped by the ranks of the node (MPI.Alloc_mem, mooncake_mpi.empty)"
 
 
 def _settings() -> Iterator[tuple[str, object]]:

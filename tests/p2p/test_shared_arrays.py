@@ -127,6 +127,7 @@ def test_descriptors_and_mappings_stay_flat_over_thousands_of_arrays(comm):
 
     exchange(50)
     quiet_barrier()
+    gc.collect()
     before, usage = resources(), shared_arrays.usage()
     exchange(800)
     gc.collect()

@@ -7,6 +7,7 @@ from jobs import run, run_suite
 
 HERE = "tests/p2p"
 COPYING = [f"{HERE}/test_{name}.py" for name in ("sizes", "truncation", "buffers")]
+MAPPING = [f"{HERE}/test_shared_arrays.py"]
 # Without a thread of its own a process moves messages only inside its calls, as MPI libraries do:
 # these tests never leave for the MPI library with something still to hand over.
 IN_CALLS = [f"{HERE}/test_{name}.py" for name in ("matching", "probe", "objects", "status")]
@@ -16,7 +17,8 @@ QUEUEING = [f"{HERE}/test_{name}.py" for name in ("flow_control", "matching", "p
 @pytest.mark.parametrize(
     ("variable", "value", "tests"),
     [
-        ("MOONCAKE_MPI_CMA", "0", COPYING),
+        ("MOONCAKE_MPI_CMA", "0", [*COPYING, *MAPPING]),
+        ("MOONCAKE_MPI_NUMPY", "1", [*COPYING, f"{HERE}/test_lifetime.py"]),
         ("MOONCAKE_MPI_EAGER_LIMIT", "0", COPYING),
         ("MOONCAKE_MPI_EAGER_LIMIT", "1M", COPYING),
         ("MOONCAKE_MPI_UNEXPECTED_LIMIT", "64K", QUEUEING),
@@ -26,6 +28,39 @@ QUEUEING = [f"{HERE}/test_{name}.py" for name in ("flow_control", "matching", "p
 )
 def test_the_promises_hold_with(variable, value, tests):
     run_suite(2, "-m", "not large", *tests, environment={variable: value})
+
+
+@pytest.mark.parametrize("cma", ["0", "1"])
+@pytest.mark.parametrize("limited", ["rank == 0", "rank == 1", "True"])
+def test_where_no_descriptor_is_left_to_map_memory_of_a_peer_messages_still_arrive(
+    program, limited, cma
+):
+    """The limit falls once messages travel and the arrays are made, before any is sent."""
+    path = program(f"""
+import os, resource
+import numpy as np
+import mooncake_mpi
+from mooncake_mpi import MPI, _native
+comm = MPI.COMM_WORLD
+rank = comm.rank
+comm.sendrecv(0, 1 - rank)
+out, into = mooncake_mpi.zeros(3_000_001, "u1"), mooncake_mpi.zeros(3_000_001, "u1")
+out[:] = np.arange(out.size) % (251 - rank)
+comm.sendrecv(0, 1 - rank)
+if {limited}:
+    lowest = os.dup(0)
+    os.close(lowest)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+for turn in range(3):
+    into[:] = 0
+    comm.Sendrecv(out, 1 - rank, 0, into, 1 - rank, 0)
+    assert (into == (np.arange(out.size) % (250 + rank)).astype("u1")).all()
+mapped = _native.stats()["chunks_mapped"]
+assert (mapped == 0) == ({limited}), mapped
+""")
+    outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": cma})
+    assert outcome.returncode == 0, outcome.output
 
 
 REFUSING = """
