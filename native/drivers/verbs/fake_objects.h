@@ -1,0 +1,154 @@
+// The objects of the fake provider; see fake_fabric.h.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "drivers/verbs/fake_fabric.h"
+
+namespace mooncake_mpi::verbs_driver {
+
+// Counts what is open.
+class FakeObject {
+ public:
+  FakeObject(FakeFabric& fabric, std::atomic<std::size_t>& live) : fabric_(fabric), live_(live) {
+    ++live_;
+  }
+  ~FakeObject() { --live_; }
+  FakeObject(const FakeObject&) = delete;
+  FakeObject& operator=(const FakeObject&) = delete;
+
+ protected:
+  FakeFabric& fabric_;
+  std::atomic<std::size_t>& live_;
+};
+
+class FakeMemoryRegion final : public MemoryRegion, private FakeObject {
+ public:
+  FakeMemoryRegion(FakeDevice& device, FakeFabric& fabric, std::byte* address, std::size_t bytes,
+                   unsigned access);
+  ~FakeMemoryRegion() override;
+  std::uint32_t local_key() const noexcept override { return key_; }
+  std::uint32_t remote_key() const noexcept override { return key_ + 1; }
+  bool covers(const std::byte* address, std::size_t bytes) const noexcept {
+    return address >= address_ && bytes <= bytes_ &&
+           static_cast<std::size_t>(address - address_) <= bytes_ - bytes;
+  }
+  unsigned access() const noexcept { return access_; }
+
+ private:
+  FakeDevice& device_;
+  std::byte* address_;
+  std::size_t bytes_;
+  unsigned access_;
+  std::uint32_t key_;
+};
+
+class FakeAddressHandle final : public AddressHandle, private FakeObject {
+ public:
+  FakeAddressHandle(FakeFabric& fabric, const Route& route);
+  ~FakeAddressHandle() override;
+  Gid gid{};
+};
+
+class FakeCompletionQueue final : public CompletionQueue, private FakeObject {
+ public:
+  FakeCompletionQueue(FakeDevice& device, FakeFabric& fabric, std::uint32_t entries);
+  ~FakeCompletionQueue() override;
+  int poll(std::span<WorkCompletion> completions) noexcept override;
+  int arm() noexcept override;
+  void push(const WorkCompletion& completion);
+
+ private:
+  FakeDevice& device_;
+  std::uint32_t entries_;
+  bool armed_ = false;
+  std::deque<WorkCompletion> completions_;
+};
+
+class FakeSharedReceiveQueue final : public SharedReceiveQueue, private FakeObject {
+ public:
+  FakeSharedReceiveQueue(FakeFabric& fabric, std::uint32_t entries);
+  ~FakeSharedReceiveQueue() override;
+  int post_receive(const ReceiveRequest& request) noexcept override;
+  std::deque<ReceiveRequest> requests;
+
+ private:
+  std::uint32_t entries_;
+};
+
+class FakeQueuePair final : public QueuePair, private FakeObject {
+ public:
+  FakeQueuePair(FakeDevice& device, FakeFabric& fabric, const QueuePairOptions& options);
+  ~FakeQueuePair() override;
+  std::uint32_t number() const noexcept override { return number_; }
+  std::uint32_t inline_bytes() const noexcept override;
+  Result<bool> connect(const ConnectOptions& options) override;
+  void fail() noexcept override;
+  int post_send(const SendRequest& request) noexcept override;
+  int post_receive(const ReceiveRequest& request) noexcept override;
+
+ private:
+  friend class FakeFabric;
+  struct Pending {
+    SendRequest request;
+    std::vector<std::byte> inlined;
+    Gid gid{};  // of a datagram
+  };
+
+  bool connected() const noexcept { return options_.kind == QueuePairOptions::Kind::kConnected; }
+  std::deque<ReceiveRequest>& receive_queue();
+  Status transmit(Pending& pending);
+  Status send(Pending& pending, FakeQueuePair& remote);
+  Status access(const Pending& pending, FakeQueuePair& remote);
+  void datagram(Pending& pending);
+  bool receive(FakeQueuePair& from, std::span<const std::byte> bytes, std::size_t offset);
+  void complete(const SendRequest& request, Status status);
+
+  FakeDevice& device_;
+  QueuePairOptions options_;
+  std::uint32_t number_;
+  bool ready_ = false;
+  bool failed_ = false;
+  ConnectOptions remote_;
+  std::uint32_t outstanding_ = 0;  // posted and unsignaled count until a later one completes
+  std::deque<Pending> pending_;
+  std::deque<ReceiveRequest> receives_;
+};
+
+class FakeDevice final : public Device, private FakeObject {
+ public:
+  FakeDevice(FakeFabric& fabric, FakeFabric::Port& port);
+  ~FakeDevice() override;
+  const Limits& limits() const noexcept override { return fabric_.limits_; }
+  Result<PortInfo> query_port(std::uint8_t port) override;
+  Result<std::unique_ptr<MemoryRegion>> register_memory(void* address, std::size_t bytes,
+                                                        unsigned access) override;
+  Result<std::unique_ptr<CompletionQueue>> create_completion_queue(std::uint32_t entries) override;
+  Result<std::unique_ptr<SharedReceiveQueue>> create_shared_receive_queue(
+      std::uint32_t entries) override;
+  Result<std::unique_ptr<QueuePair>> create_queue_pair(const QueuePairOptions& options) override;
+  Result<std::unique_ptr<AddressHandle>> create_address_handle(const Route& route) override;
+  int completion_descriptor() const noexcept override { return completion_event_; }
+  CompletionQueue* take_completion_event() noexcept override;
+  int event_descriptor() const noexcept override { return port_event_; }
+  std::optional<PortEvent> take_event() noexcept override;
+
+  static PortInfo describe(const FakeFabric::Port& port);
+  FakeFabric::Port& port() noexcept { return port_; }
+  void raise(CompletionQueue& queue);
+  void raise(PortEvent event);
+
+  std::map<std::uint32_t, FakeMemoryRegion*> regions;  // by local key
+  std::deque<CompletionQueue*> completion_events;
+
+ private:
+  FakeFabric::Port& port_;
+  int completion_event_;
+  int port_event_;
+  std::deque<PortEvent> port_events_;
+};
+
+}  // namespace mooncake_mpi::verbs_driver
