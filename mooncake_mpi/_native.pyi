@@ -52,7 +52,7 @@ class Communicator:
     @property
     def size(self) -> int: ...
 
-ENTRY_BYTES: int = 128
+ENTRY_BYTES: int = 256
 
 class Request:
     """A non-blocking operation of the engine."""
@@ -234,6 +234,12 @@ def progress() -> int:
 
 def stats() -> dict[str, int]:
     """Counters of this process's engine."""
+
+def rdma_ports() -> list[dict[str, Any]]:
+    """The RDMA ports of this machine, and which of them are used."""
+
+def verbs_trouble() -> str:
+    """Why this process has no verbs lane; empty when it has one."""
 
 def pending() -> list[dict[str, Any]]:
     """The operations under way."""

@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: The lanes of this build, in the order in which the fastest is looked for.
-LANES = ("self", "shm")
+LANES = ("self", "shm", "verbs")
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:I?B)?", re.IGNORECASE)
+_RANGES = {
+    "verbs_gid_index": (0, 255),
+    "verbs_traffic_class": (0, 255),
+    "verbs_service_level": (0, 15),
+    "verbs_timeout_s": (1, 86_400),
+    "verbs_fragment_bytes": (4096, 1 << 30),
+}
 _SWITCH = {
     "1": True,
     "on": True,
@@ -51,6 +58,14 @@ class Config:
         numpy: whether NumPy's arrays get such memory.
         numpy_threshold_bytes: the smallest array that does.
         lanes: comma-separated names of the lanes that may be used; empty means all.
+        verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
+            uses; empty means every active port.
+        verbs_gid_index: entry of the ports' GID tables; the lane chooses by itself otherwise.
+        verbs_mtu_bytes: path MTU, 256 to 4096; both ports' active MTU otherwise.
+        verbs_traffic_class: of RoCE packets (the DSCP in the upper six bits), 0 to 255.
+        verbs_service_level: of InfiniBand packets or the RoCE priority, 0 to 15.
+        verbs_timeout_s: seconds without any path to a peer until it is taken to be gone.
+        verbs_fragment_bytes: the longest piece of a message that is read at once.
     """
 
     eager_limit_bytes: int | None = None
@@ -63,12 +78,25 @@ class Config:
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
     lanes: str = ""
+    verbs_devices: str = ""
+    verbs_gid_index: int | None = None
+    verbs_mtu_bytes: int | None = None
+    verbs_traffic_class: int | None = None
+    verbs_service_level: int | None = None
+    verbs_timeout_s: int | None = None
+    verbs_fragment_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 0:
                 raise ConfigError(f"{field.name} must not be negative")
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{name} must be between {least} and {most}")
+        if self.verbs_mtu_bytes not in {None, 256, 512, 1024, 2048, 4096}:
+            raise ConfigError("verbs_mtu_bytes must be 256, 512, 1024, 2048 or 4096")
         for lane in self.lane_names():
             if lane not in LANES:
                 raise ConfigError(f"no lane is called {lane!r}; there are {', '.join(LANES)}")
@@ -139,4 +167,11 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "numpy": ("MOONCAKE_MPI_NUMPY", parse_switch),
     "numpy_threshold_bytes": ("MOONCAKE_MPI_NUMPY_THRESHOLD", parse_size),
     "lanes": ("MOONCAKE_MPI_LANES", str),
+    "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),
+    "verbs_gid_index": ("MOONCAKE_MPI_VERBS_GID_INDEX", parse_integer),
+    "verbs_mtu_bytes": ("MOONCAKE_MPI_VERBS_MTU", parse_size),
+    "verbs_traffic_class": ("MOONCAKE_MPI_VERBS_TRAFFIC_CLASS", parse_integer),
+    "verbs_service_level": ("MOONCAKE_MPI_VERBS_SERVICE_LEVEL", parse_integer),
+    "verbs_timeout_s": ("MOONCAKE_MPI_VERBS_TIMEOUT_S", parse_integer),
+    "verbs_fragment_bytes": ("MOONCAKE_MPI_VERBS_FRAGMENT", parse_size),
 }

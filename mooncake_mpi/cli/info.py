@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mooncake_mpi.intracomm import Intracomm
 
-_WIDTH = 32
+_WIDTH = 36
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,6 +55,7 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
     for ranks, way in lanes(world):
         yield f"lane to {ranks}", way
     yield "memory for messages", _memory()
+    yield from rdma()
     yield from _settings()
     yield from ((f"  {name}", value) for name, value in sorted(_native.stats().items()))
 
@@ -68,6 +69,8 @@ def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
     def way(rank: int) -> str:
         lane: str = _native.lane_of(communicator, rank)
         if rank == world.Get_rank():
+            return lane
+        if lane not in {"self", "shm"}:
             return lane
         single = _native.cross_memory_with(communicator, rank)
         copies = "one copy (process_vm_readv)" if single else "through shared memory"
@@ -88,6 +91,24 @@ def _memory() -> str:
         return "none: MPI.Alloc_mem and mooncake_mpi.empty give ordinary memory"
     _native.free_block(address)
     return "mapped by the ranks of the node (MPI.Alloc_mem, mooncake_mpi.empty)"
+
+
+def rdma() -> Iterator[tuple[str, str]]:
+    """The RDMA ports of rank 0's machine, and why the verbs lane is off when it is."""
+    from ipaddress import IPv6Address
+
+    from mooncake_mpi import _native
+
+    for port in _native.rdma_ports():
+        name = f"RDMA port {port['device']}:{port['port']}"
+        use = port["trouble"] or "used"
+        yield name, f"{port['state']}, {port['link']}, MTU {port['mtu_bytes']}, {use}"
+        for index, gid, kind in port["gids"]:
+            address = IPv6Address(gid)
+            chosen = ", chosen" if index == port["gid_index"] else ""
+            yield f"  GID {index}", f"{address.ipv4_mapped or address} ({kind}{chosen})"
+    trouble = _native.verbs_trouble()
+    yield "verbs lane", f"off: {trouble}" if trouble else "on"
 
 
 def _settings() -> Iterator[tuple[str, object]]:

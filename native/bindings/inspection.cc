@@ -7,6 +7,8 @@
 
 #include "bindings/communicator.h"
 #include "bindings/runtime.h"
+#include "drivers/verbs/system_provider.h"
+#include "transport/verbs/verbs_transport.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -37,6 +39,7 @@ nb::dict stats() {
   result["chunks_written"] = counters.chunks_written;
   result["chunks_mapped"] = counters.chunks_mapped;
   result["fragments_sent"] = counters.fragments_sent;
+  result["remote_reads"] = counters.remote_reads;
   result["packets_rejected"] = counters.packets_rejected;
   result["operations"] = operations;
   result["unexpected_bytes"] = unexpected_bytes;
@@ -59,6 +62,8 @@ const char* stage_name(Operation::Stage stage) {
       return "copying";
     case Operation::Stage::kStreaming:
       return "streaming";
+    case Operation::Stage::kReading:
+      return "reading";
     case Operation::Stage::kDone:
       return "done";
   }
@@ -112,11 +117,64 @@ nb::list pending() {
   return result;
 }
 
+const char* link_name(verbs_driver::LinkLayer link) {
+  return link == verbs_driver::LinkLayer::kEthernet ? "Ethernet" : "InfiniBand";
+}
+
+const char* gid_type_name(verbs_driver::GidType type) {
+  switch (type) {
+    case verbs_driver::GidType::kInfiniBand:
+      return "IB";
+    case verbs_driver::GidType::kRoceV1:
+      return "RoCE v1";
+    case verbs_driver::GidType::kRoceV2:
+      return "RoCE v2";
+  }
+  return "unknown";
+}
+
+nb::list rdma_ports() {
+  nb::list result;
+  auto provider = verbs_driver::open_system_provider();
+  if (!provider) return result;
+  verbs::Config config;
+  if (runtime().engine != nullptr) config = runtime().engine->config().verbs_config;
+  for (const verbs::PortReport& report : verbs::survey(*provider.value(), config)) {
+    nb::dict entry;
+    entry["device"] = report.port.device;
+    entry["port"] = static_cast<int>(report.port.port);
+    entry["state"] = report.port.state;
+    entry["link"] = link_name(report.port.link);
+    entry["mtu_bytes"] = report.port.mtu_bytes;
+    entry["lid"] = static_cast<int>(report.port.lid);
+    entry["numa_node"] = report.port.numa_node;
+    entry["gid_index"] = report.gid_index;
+    entry["trouble"] = report.trouble;
+    nb::list gids;
+    for (const auto& gid : report.port.gids) {
+      gids.append(nb::make_tuple(
+          gid.index, nb::bytes(reinterpret_cast<const char*>(gid.gid.data()), gid.gid.size()),
+          gid_type_name(gid.type)));
+    }
+    entry["gids"] = gids;
+    result.append(entry);
+  }
+  return result;
+}
+
 }  // namespace
 
 void define_inspection(nb::module_& m) {
   m.def("stats", &stats, nb::sig("def stats() -> dict[str, int]"),
         "Counters of this process's engine.");
+  m.def("rdma_ports", &rdma_ports, nb::sig("def rdma_ports() -> list[dict[str, Any]]"),
+        "The RDMA ports of this machine, and which of them are used.");
+  m.def(
+      "verbs_trouble",
+      [] {
+        return runtime().engine != nullptr ? runtime().engine->verbs_trouble() : std::string();
+      },
+      "Why this process has no verbs lane; empty when it has one.");
   m.def("pending", &pending, nb::sig("def pending() -> list[dict[str, Any]]"),
         "The operations under way.");
   m.def(

@@ -3,6 +3,10 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <sstream>
+#include <string>
+#include <vector>
+
 #include "bindings/buffer_spec.h"
 #include "bindings/communicator.h"
 #include "bindings/dlpack_tensor.h"
@@ -20,6 +24,34 @@ using namespace nb::literals;
 
 namespace mooncake_mpi::bindings {
 namespace {
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) {
+    std::erase(part, ' ');
+    if (!part.empty()) parts.push_back(part);
+  }
+  return parts;
+}
+
+// The ranges of the numbers were checked by the package's config module.
+void read_verbs(const nb::dict& config, verbs::Config& verbs) {
+  auto read = [&]<class Number>(const char* key, Number& number) {
+    if (config.contains(key)) number = static_cast<Number>(nb::cast<std::int64_t>(config[key]));
+  };
+  if (config.contains("verbs_devices")) {
+    verbs.devices = split(nb::cast<std::string>(config["verbs_devices"]));
+  }
+  read("verbs_gid_index", verbs.gid_index);
+  read("verbs_mtu_bytes", verbs.mtu_bytes);
+  read("verbs_traffic_class", verbs.traffic_class);
+  read("verbs_service_level", verbs.service_level);
+  read("verbs_fragment_bytes", verbs.fragment_bytes);
+  if (config.contains("verbs_timeout_s")) {
+    verbs.timeout_ns = nb::cast<std::uint64_t>(config["verbs_timeout_s"]) * 1'000'000'000u;
+  }
+}
 
 void start(nb::dict config) {
   if (runtime().engine != nullptr) return;
@@ -42,7 +74,9 @@ void start(nb::dict config) {
   if (config.contains("lanes")) {
     const auto lanes = nb::cast<std::string>(config["lanes"]);
     engine_config.shm = lanes.empty() || lanes.find("shm") != std::string::npos;
+    engine_config.verbs = lanes.empty() || lanes.find("verbs") != std::string::npos;
   }
+  read_verbs(config, engine_config.verbs_config);
   auto engine = Engine::create(engine_config);
   if (!engine) throw std::runtime_error(engine.failure().message);
   runtime().engine = std::move(engine).value();

@@ -4,16 +4,21 @@
 #include <memory>
 
 #include "drivers/linux/process_memory.h"
+#include "drivers/verbs/verbs.h"
 #include "memory/shared_pool.h"
 #include "protocol/protocol.h"
+#include "transport/verbs/config.h"
 
 namespace mooncake_mpi {
 
 struct EngineConfig {
   ProtocolLimits limits;
-  bool cross_memory = true;        // process_vm_readv, where the kernel allows it
-  bool mapping = true;             // loads and stores on memory of peers, where it is made for that
-  bool shm = true;                 // the shm lane
+  bool cross_memory = true;  // process_vm_readv, where the kernel allows it
+  bool mapping = true;       // loads and stores on memory of peers, where it is made for that
+  bool shm = true;           // the shm lane
+  bool verbs = true;         // the verbs lane, where there is a port
+  verbs::Config verbs_config;
+  std::shared_ptr<verbs_driver::Provider> verbs_provider;  // nullptr: libibverbs
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
   // Where the program's buffers may lie that peers can map; nullptr: nowhere.

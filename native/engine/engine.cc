@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "drivers/verbs/system_provider.h"
 #include "engine/failure.h"
 #include "engine/process_identity.h"
 #include "transport/gone_channel.h"
@@ -60,6 +61,11 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     engine->doorbell_ = &shm.value()->doorbell();
     engine->lanes_.push_back(std::move(shm).value());
   }
+  if (config.verbs) {
+    engine->open_verbs();
+  } else {
+    engine->verbs_trouble_ = "not among the chosen lanes";
+  }
   for (auto& lane : more_lanes)
     engine->lanes_.push_back(std::move(lane));
   for (const auto& lane : engine->lanes_)
@@ -68,10 +74,51 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
   engine->protocol_.set_doorbell(engine->doorbell_);
   if (config.mapping) engine->protocol_.set_pool(config.pool);
   engine->choose_policy();
+  for (const auto& lane : engine->lanes_)
+    lane->start(*engine);
   return engine;
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  stop_threads();
+}
+
+void Engine::open_verbs() {
+  std::shared_ptr<verbs_driver::Provider> provider = config_.verbs_provider;
+  if (provider == nullptr) {
+    auto system = verbs_driver::open_system_provider();
+    if (!system) {
+      verbs_trouble_ = system.failure().message;
+      return;
+    }
+    provider = std::move(system).value();
+  }
+  auto lane =
+      verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config);
+  if (!lane) {
+    verbs_trouble_ = lane.failure().message;
+    return;
+  }
+  lanes_.push_back(std::move(lane).value());
+}
+
+void Engine::before_sleep(bool sleeping) {
+  protocol_.want_room(sleeping);
+  if (!sleeping) return;
+  for (const auto& lane : lanes_)
+    lane->before_sleep();
+}
+
+void Engine::poll_now() {
+  mutex_.lock_as_visitor();
+  poll();
+  mutex_.unlock();
+}
+
+void Engine::on_failure(Peer& peer, const std::string& reason) {
+  peer.unreachable = reason;
+  fail(peer);
+}
 
 // Processes of this node that share our cores decide how long it pays to poll.
 void Engine::choose_policy() {
@@ -168,6 +215,7 @@ Result<bool> Engine::connect(Peer& peer) {
       if (!peer.unreachable.empty()) peer.unreachable += "; ";
       peer.unreachable.append(lane->name()).append(": ").append(reason);
     }
+    if (!verbs_trouble_.empty()) peer.unreachable += "; verbs: " + verbs_trouble_;
   }
   if (peer.address.host == own_address_.host && has_ended(peer.address)) {
     peer.channel = std::make_unique<GoneChannel>();
@@ -307,6 +355,8 @@ bool Engine::flush(std::uint64_t timeout_ns) {
       sending |= operation.kind == Operation::Kind::kSend && !operation.owned &&
                  operation.stage != Operation::Stage::kDone;
     });
+    for (const auto& lane : lanes_)
+      sending |= !lane->drained();
     return !sending;
   };
   const std::uint64_t deadline = now_ns() + timeout_ns;

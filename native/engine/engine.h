@@ -16,6 +16,7 @@
 #include "protocol/protocol.h"
 #include "transport/self/self_transport.h"
 #include "transport/shm/shm_transport.h"
+#include "transport/verbs/verbs_transport.h"
 
 namespace mooncake_mpi {
 
@@ -25,7 +26,7 @@ enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2
 
 // The engine of one process: its peers, its lanes, and the operations under way. Thread-safe; any
 // thread that waits makes progress for all.
-class Engine final : private PacketSink {
+class Engine final : private PacketSink, private Waker {
  public:
   static Result<std::unique_ptr<Engine>> create(
       const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr,
@@ -120,15 +121,17 @@ class Engine final : private PacketSink {
         *doorbell_, barrier_, policy, timeout_ns, done, [this] { return progress(); },
         [this](bool sleeping) {
           std::lock_guard lock(mutex_);
-          protocol_.want_room(sleeping);
+          before_sleep(sleeping);
         });
   }
   // Sends what is queued; gives up after `timeout_ns`. Called before MPI is finalised.
   bool flush(std::uint64_t timeout_ns);
-  // Ends the progress thread; it starts again when it is needed.
+  // Ends the progress thread; it starts again when it is needed. The others end for good.
   void stop_threads() {
     progress_thread_.stop();
     watch_thread_.stop();
+    for (const auto& lane : lanes_)
+      lane->stop();
   }
   // False in a child that a fork made: it has the memory of this process and none of its threads.
   bool in_own_process() const noexcept;
@@ -142,6 +145,8 @@ class Engine final : private PacketSink {
   std::string lane_of(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
   const EngineConfig& config() const noexcept { return config_; }
+  // Why there is no verbs lane; empty when there is.
+  const std::string& verbs_trouble() const noexcept { return verbs_trouble_; }
   bool oversubscribed() const noexcept { return oversubscribed_.load(std::memory_order_relaxed); }
 
  private:
@@ -174,6 +179,13 @@ class Engine final : private PacketSink {
     protocol_.on_packet(from, header, payload);
   }
   Peer* on_connect(const ProcessId& process) override;
+  void on_read(std::uint64_t id, Error error) override { protocol_.on_read(id, error); }
+  void on_failure(Peer& peer, const std::string& reason) override;
+  // Waker, for the lanes' threads.
+  void wake() override { doorbell_->wake(); }
+  void poll_now() override;
+  void before_sleep(bool sleeping);
+  void open_verbs();
   Result<bool> connect(Peer& peer);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
@@ -202,6 +214,7 @@ class Engine final : private PacketSink {
   std::vector<Peer*> watched_;  // by token
   Doorbell own_doorbell_;       // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
+  std::string verbs_trouble_;
   // Read by waiting threads while a communicator is made by another.
   std::atomic<std::uint64_t> spin_ns_{0};
   std::atomic<std::uint64_t> yield_ns_{0};

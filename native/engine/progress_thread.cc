@@ -106,7 +106,7 @@ void ProgressThread::work(std::uint32_t polls) {
     // While the program's own threads poll, only a transfer is worth a wake-up to their peers.
     const bool transfers_only = !nobody_polls(polls);
     engine_.mutex_.lock_as_visitor();
-    engine_.protocol_.want_room(true);
+    engine_.before_sleep(true);
     engine_.mutex_.unlock();
     const std::uint32_t ticket = engine_.doorbell_->announce(transfers_only);
     engine_.barrier_.issue();

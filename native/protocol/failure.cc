@@ -83,6 +83,7 @@ void Protocol::interrupt(Operation& receive) {
 void Protocol::fail_peer(Peer& peer, Error error) {
   if (peer.failure != Error::kNone) return;
   peer.failure = error;
+  if (peer.channel != nullptr) peer.channel->abandon();
   peer.outbox.clear();
   contexts_.for_each([&](Context& context) {
     for (std::size_t rank = 0; rank < context.members.size(); ++rank) {

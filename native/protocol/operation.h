@@ -11,6 +11,7 @@
 #include "memory/region.h"
 #include "protocol/context.h"
 #include "transport/copy_job.h"
+#include "transport/transport.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi {
@@ -44,6 +45,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
     kAnnounced,  // send: RTS or synchronous eager is out, the peer answers
     kCopying,    // this process copies chunks (receive) or helps to (send)
     kStreaming,  // fragments are under way
+    kReading,    // receive: the lane reads the peer's memory
     kDone,
   };
 
@@ -81,6 +83,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   std::uint32_t job = 0;
   std::uint32_t job_generation = 0;
   std::uint32_t failed_chunks = 0;
+  std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
 
   // Called with the engine's lock held, once, when the operation is done.
   void (*on_complete)(Operation&, void*) = nullptr;

@@ -30,6 +30,7 @@ struct ProtocolCounters {
   std::uint64_t chunks_written = 0;
   std::uint64_t chunks_mapped = 0;  // of both: by loads and stores
   std::uint64_t fragments_sent = 0;
+  std::uint64_t remote_reads = 0;  // messages that the lane read by itself
   std::uint64_t packets_rejected = 0;
 };
 
@@ -86,6 +87,8 @@ class Protocol {
   }
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload);
+  // The lane has done, or given up, what it was asked to read.
+  void on_read(std::uint64_t id, Error error);
   // Sends what waited for room and copies a chunk of each transfer; 0 when there was nothing to do.
   unsigned advance();
   bool outbox_empty() const noexcept { return peers_with_outbox_.empty(); }
@@ -159,7 +162,9 @@ class Protocol {
 
   // rendezvous.cc
   void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
-                      const RemoteMemory& remote);
+                      const RemoteMemory& remote, Bytes key);
+  bool announce_rendezvous(Operation& send);
+  void stream(Operation& receive);
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
   void on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload);
   unsigned advance_copy(Operation& receive);

@@ -55,7 +55,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     }
     send_id = rts.send_id;
     remote = {rts.address, rts.region};
-    payload = {};
+    payload = payload.subspan(sizeof rts);  // the lane's key to those bytes, if it has one
   }
 
   Context* context = contexts_.find(header.context);
@@ -74,7 +74,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     auto& receive = static_cast<Operation&>(*posted);
     prepare_receive(receive, from, header);
     if (header.kind == wire::Kind::kRts) {
-      start_transfer(receive, from, send_id, remote);
+      start_transfer(receive, from, send_id, remote, payload);
     } else {
       accept_eager(receive, from, header, payload, send_id);
     }
@@ -127,7 +127,8 @@ void Protocol::accept_message(Operation& receive, UnexpectedMessage& message) {
     accept_eager(receive, *message.peer, message.header, Bytes(message.data(), message.bytes),
                  message.send_id);
   } else {
-    start_transfer(receive, *message.peer, message.send_id, message.remote);
+    start_transfer(receive, *message.peer, message.send_id, message.remote,
+                   Bytes(message.data(), message.bytes));
   }
   unexpected_.release(message);
 }

@@ -37,7 +37,7 @@ void Protocol::set_chunks(Operation& operation, std::uint32_t chunk_bytes) const
 }
 
 void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
-                              const RemoteMemory& remote) {
+                              const RemoteMemory& remote, Bytes key) {
   receive.remote_id = send_id;
   receive.remote = remote;
   receive.transferred_bytes = 0;
@@ -62,9 +62,11 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
                 .generation = 0};
   const Reach reach = from.channel->reach(remote, receive.transfer_bytes);
   if (reach == Reach::kNone) {
-    receive.stage = Stage::kStreaming;
-    cts.region = region_of(receive.buffer);
-    send_control(from, cts, wire::kStream);
+    receive.stage = Stage::kReading;
+    const bool reading =
+        !key.empty() && from.channel->start_read(receive.id(), receive.buffer.address,
+                                                 remote.address, receive.transfer_bytes, key);
+    if (!reading) stream(receive);
     return;
   }
   receive.mapped = reach == Reach::kMapped;
@@ -83,6 +85,32 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
   }
   work_.push_back(receive);
   advance_copy(receive);
+}
+
+// Asks the sender for the bytes: the way that always works.
+void Protocol::stream(Operation& receive) {
+  receive.stage = Stage::kStreaming;
+  const wire::Cts cts{.send_id = receive.remote_id,
+                      .receive_id = receive.id(),
+                      .address = reinterpret_cast<std::uint64_t>(receive.buffer.address),
+                      .region = region_of(receive.buffer),
+                      .length = receive.transfer_bytes,
+                      .copy_job = 0,
+                      .chunk_bytes = 0,
+                      .generation = 0};
+  send_control(*receive.peer, cts, wire::kStream);
+}
+
+void Protocol::on_read(std::uint64_t id, Error error) {
+  Operation* receive = operations_.find(id);
+  if (receive == nullptr || receive->stage != Stage::kReading) return;
+  if (error != Error::kNone) {
+    stream(*receive);
+    return;
+  }
+  ++counters_.remote_reads;
+  send_control(*receive->peer, wire::Fin{receive->remote_id, 0, 0});
+  complete(*receive, Error::kNone);
 }
 
 std::uint64_t Protocol::chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept {

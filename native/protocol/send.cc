@@ -67,16 +67,7 @@ bool Protocol::announce(Operation& send) {
   wire::Header header = send.header;
   const Buffer& buffer = send.buffer;
   if (buffer.bytes > eager_limit(peer) || !credit_left(peer, buffer.bytes)) {
-    header.kind = wire::Kind::kRts;
-    header.payload_bytes = sizeof(wire::Rts);
-    std::byte rts[sizeof(wire::Rts)];
-    wire::encode(
-        wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(buffer.address), region_of(buffer)},
-        rts);
-    if (!peer.channel->try_send(header, Bytes(rts, sizeof rts), {})) return false;
-    send.stage = Stage::kAnnounced;
-    ++counters_.rendezvous_sent;
-    return true;
+    return announce_rendezvous(send);
   }
   const Bytes bytes(buffer.address, buffer.bytes);
   if (header.kind == wire::Kind::kEagerSync) {
@@ -92,6 +83,28 @@ bool Protocol::announce(Operation& send) {
   peer.credit_used += buffer.bytes + kMessageOverhead;
   ++counters_.eager_sent;
   if (header.kind == wire::Kind::kEager) complete(send, Error::kNone);
+  return true;
+}
+
+bool Protocol::announce_rendezvous(Operation& send) {
+  Channel& channel = *send.peer->channel;
+  wire::Header header = send.header;
+  header.kind = wire::Kind::kRts;
+  std::byte rts[sizeof(wire::Rts)];
+  wire::encode(wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(send.buffer.address),
+                         region_of(send.buffer)},
+               rts);
+  Channel::Exposure exposure;
+  if (!channel.expose(send.buffer.address, send.buffer.bytes, exposure)) return false;
+  header.payload_bytes = static_cast<std::uint32_t>(sizeof rts) + exposure.key_bytes;
+  if (!channel.try_send(header, Bytes(rts, sizeof rts),
+                        Bytes(exposure.key.data(), exposure.key_bytes))) {
+    if (exposure.handle != Channel::kNotExposed) channel.conceal(exposure.handle);
+    return false;
+  }
+  send.exposure = exposure.handle;
+  send.stage = Stage::kAnnounced;
+  ++counters_.rendezvous_sent;
   return true;
 }
 
@@ -147,6 +160,10 @@ void Protocol::complete(Operation& operation, Error error) {
   operation.stage = Stage::kDone;
   add(active_, -1);
   if (operation.background) add(background_, -1);
+  if (operation.exposure != Channel::kNotExposed) [[unlikely]] {
+    operation.peer->channel->conceal(operation.exposure);
+    operation.exposure = Channel::kNotExposed;
+  }
   if (operation.on_complete != nullptr)
     operation.on_complete(operation, operation.on_complete_argument);
   if (!operation.owned) {

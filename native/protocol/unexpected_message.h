@@ -20,7 +20,7 @@ struct UnexpectedMessage : Unexpected {
   wire::Header header{};
   std::uint64_t send_id = 0;  // synchronous eager, RTS
   RemoteMemory remote;        // RTS
-  std::uint32_t bytes = 0;    // stored behind the object
+  std::uint32_t bytes = 0;    // stored behind the object: the message, or the key of an RTS
   std::uint32_t room = 0;
 
   std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }

@@ -31,6 +31,18 @@ class PacketSink {
   // The peer that a connecting process is, or nullptr when it is not known (yet): asked again at
   // the next poll.
   virtual Peer* on_connect(const ProcessId& process) = 0;
+  // A read that start_read() began is over; the lane no longer touches its buffer.
+  virtual void on_read(std::uint64_t id, Error error);
+  // The lane has lost the peer for good.
+  virtual void on_failure(Peer& peer, const std::string& reason);
+};
+
+// What a lane's own thread may ask of the engine; any thread may call.
+class Waker {
+ public:
+  virtual ~Waker() = default;
+  virtual void wake() = 0;      // threads that sleep look again
+  virtual void poll_now() = 0;  // every lane is polled once
 };
 
 // How this process reaches bytes of a peer by itself: not at all, through the kernel (CMA), or by
@@ -62,6 +74,25 @@ class Channel {
                           bool past_caches) noexcept;
   virtual Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
                            bool past_caches) noexcept;
+
+  // Reads that the lane does by itself while this process does something else. The sender opens a
+  // message's bytes to the peer, and hands it the key with the RTS; until conceal() the peer may
+  // read them. Where that cannot be, there is no key. False: there is no room for the RTS now.
+  static constexpr std::uint32_t kNotExposed = UINT32_MAX;
+  struct Exposure {
+    std::uint32_t handle = kNotExposed;
+    std::uint32_t key_bytes = 0;
+    std::array<std::byte, wire::kMaxKeyBytes> key{};
+  };
+  virtual bool expose(const std::byte*, std::uint64_t, Exposure&) noexcept { return true; }
+  virtual void conceal(std::uint32_t) noexcept {}
+  // The receiver: PacketSink::on_read(id) tells when it is over. False: nothing was begun.
+  virtual bool start_read(std::uint64_t /*id*/, std::byte* /*local*/, std::uint64_t /*remote*/,
+                          std::uint64_t /*bytes*/, Bytes /*key*/) noexcept {
+    return false;
+  }
+  // The peer is gone: when this returns the lane touches no message's buffer any more.
+  virtual void abandon() noexcept {}
 
   // Jobs for copies shared with the peer: those of messages that come from it (ours to hand out),
   // and the peer's for messages that go to it. kNoJob / nullptr where the lane has none.
@@ -95,7 +126,18 @@ class Transport {
   // A peer's process has ended. What it had sent whole is delivered; then nothing of it is kept.
   virtual void drain(Peer&, PacketSink&) {}
   virtual void forget(Peer&) {}
+
+  // A lane with a thread of its own begins and ends it.
+  virtual void start(Waker&) {}
+  virtual void stop() {}
+  // A thread is about to sleep until the doorbell rings.
+  virtual void before_sleep() {}
+  // Whether all that was sent has left this process, so that it may end.
+  virtual bool drained() { return true; }
 };
+
+inline void PacketSink::on_read(std::uint64_t, Error) {}
+inline void PacketSink::on_failure(Peer&, const std::string&) {}
 
 inline Reach Channel::reach(const RemoteMemory&, std::uint64_t) noexcept {
   return can_read_peer() ? Reach::kKernel : Reach::kNone;

@@ -9,7 +9,7 @@ namespace mooncake_mpi::wire {
 namespace {
 
 constexpr uint32_t kMagic = 0x49504d4d;  // "MMPI" in memory
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kVersion = 2;
 constexpr uint16_t kKnownFlags = kAddressCma;
 
 struct Layout {
@@ -27,6 +27,7 @@ struct Layout {
   uint32_t context;
   uint32_t reserved_word;
   std::array<std::byte, 16> job_secret;
+  std::array<RailAddress, kMaxRails> rails;
   std::array<std::byte, 16> reserved;
   uint64_t checksum;
 };
@@ -58,6 +59,15 @@ const char* objection(const Layout& layout) {
   if ((layout.flags & kAddressCma) && layout.probe_address == 0) {
     return "process address: CMA without an address to probe";
   }
+  bool last = false;
+  for (const RailAddress& rail : layout.rails) {
+    if (const char* reason = objection(rail)) return reason;
+    if (last && rail.queue_pair != 0) return "process address: a rail behind an empty one";
+    last = rail.queue_pair == 0;
+  }
+  if (layout.rails[0].queue_pair != 0 && layout.job_secret == kZero) {
+    return "process address: rails without a secret";
+  }
   return nullptr;
 }
 
@@ -78,6 +88,7 @@ std::array<std::byte, kAddressBytes> encode(const Address& address) {
   layout.probe_magic = address.probe_magic;
   layout.context = address.context;
   layout.job_secret = address.job_secret;
+  layout.rails = address.rails;
 
   std::array<std::byte, kAddressBytes> entry;
   std::memcpy(entry.data(), &layout, sizeof(layout));
@@ -109,6 +120,7 @@ DecodedAddress decode_address(std::span<const std::byte> entry) {
   address.context = layout.context;
   address.flags = layout.flags;
   address.job_secret = layout.job_secret;
+  address.rails = layout.rails;
   return {address, nullptr};
 }
 

@@ -1,5 +1,5 @@
 // A process's address for one context: what every process of a communicator gives to the others,
-// over MPI, when the communicator is activated. A fixed 128-byte entry, little-endian.
+// over MPI, when the communicator is activated. A fixed 256-byte entry, little-endian.
 #pragma once
 
 #include <array>
@@ -8,9 +8,11 @@
 #include <optional>
 #include <span>
 
+#include "wire/verbs.h"
+
 namespace mooncake_mpi::wire {
 
-inline constexpr size_t kAddressBytes = 128;
+inline constexpr size_t kAddressBytes = 256;
 
 // Address::flags.
 inline constexpr uint16_t kAddressCma = 1;  // may be read and written with process_vm_readv/writev
@@ -26,7 +28,9 @@ struct Address {
   uint64_t probe_magic = 0;    // and what it must find there
   uint32_t context = 0;        // the process's number of the context: slot and generation
   uint16_t flags = 0;
-  std::array<std::byte, 16> job_secret{};  // authenticates connections of the job
+  // What a peer must show to be let in over a network; members of its communicators know it.
+  std::array<std::byte, 16> job_secret{};
+  std::array<RailAddress, kMaxRails> rails{};  // of the verbs lane, in order, then empty ones
 
   friend bool operator==(const Address&, const Address&) = default;
 };

@@ -8,10 +8,11 @@ namespace {
 
 // What the fields of a kind may be.
 struct Shape {
-  uint32_t fixed_bytes;  // of the payload, in front of message bytes
-  uint8_t flags;         // allowed
-  bool message;          // has tag and length
-  bool bytes_follow;     // message bytes may follow the fixed part
+  uint32_t fixed_bytes;    // of the payload, in front of message bytes
+  uint8_t flags;           // allowed
+  bool message;            // has tag and length
+  bool bytes_follow;       // message bytes may follow the fixed part
+  uint32_t key_bytes = 0;  // of a lane, that may follow instead
 };
 
 constexpr Shape kNoKind{0, 0, false, false};
@@ -23,7 +24,7 @@ constexpr Shape shape_of(Kind kind) {
     case Kind::kEagerSync:
       return {sizeof(EagerSync), 0, true, true};
     case Kind::kRts:
-      return {sizeof(Rts), 0, true, false};
+      return {sizeof(Rts), 0, true, false, kMaxKeyBytes};
     case Kind::kCts:
       return {sizeof(Cts), kTogether | kStream, false, false};
     case Kind::kData:
@@ -43,7 +44,7 @@ constexpr Shape shape_of(Kind kind) {
 Error check_lengths(const Header& header, const Shape& shape) {
   if (header.payload_bytes < shape.fixed_bytes) return Error::kPayload;
   const uint64_t bytes = header.payload_bytes - shape.fixed_bytes;
-  if (!shape.bytes_follow) return bytes == 0 ? Error::kNone : Error::kPayload;
+  if (!shape.bytes_follow) return bytes <= shape.key_bytes ? Error::kNone : Error::kPayload;
   // An eager packet is the whole message; a data packet does not repeat the length.
   if (shape.message && bytes != header.length()) return Error::kLength;
   return Error::kNone;

@@ -15,7 +15,7 @@ static_assert(std::endian::native == std::endian::little,
 enum class Kind : uint8_t {
   kEager = 1,        // a whole message: `length` bytes follow
   kEagerSync = 2,    // EagerSync, then a whole message; the receiver answers kAck when it matched
-  kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched
+  kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched; perhaps a key
   kCts = 4,          // Cts: the receiver is ready and says who copies
   kData = 5,         // Data, then bytes of a message: payload_bytes - sizeof(Data) of them
   kFin = 6,          // Fin: the other side is done with the operation, and so the operation is over
@@ -23,6 +23,9 @@ enum class Kind : uint8_t {
   kChunkFailed = 8,  // ChunkFailed: the sender could not copy this chunk, the receiver must
   kCredit = 9,       // Credit: eager bytes that the receiver's unexpected queue no longer holds
 };
+
+// What a lane needs to read a message's bytes by itself follows the RTS, in the lane's own layout.
+inline constexpr uint32_t kMaxKeyBytes = 32;
 
 // Header::flags. On kCts one of these.
 inline constexpr uint8_t kTogether = 1;  // both sides copy chunks of the copy job

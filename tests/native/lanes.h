@@ -22,6 +22,8 @@ inline const Lane kLanes[] = {
     {"FakeStream", Lane::Kind::kFake, {.reads_peer = false}},
     {"FakeWithoutJobs", Lane::Kind::kFake, {.jobs = 0}},
     {"FakeWriteFails", Lane::Kind::kFake, {.writes_peer = false}},
+    {.name = "Verbs", .kind = Lane::Kind::kVerbs},
+    {.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2},
     {"FakeNarrow", Lane::Kind::kFake, {.packets = 1, .reads_peer = false}},
 };
 

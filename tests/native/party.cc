@@ -41,7 +41,7 @@ std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, in
   if (lane.kind == Lane::Kind::kShmOneWay && rank == 0) {
     return std::make_unique<FlakyProcessMemory>();
   }
-  if (lane.kind == Lane::Kind::kShm) return nullptr;
+  if (lane.kind == Lane::Kind::kShm || lane.kind == Lane::Kind::kVerbs) return nullptr;
   return std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
 }
 
@@ -51,10 +51,17 @@ bool receive_shared = false;
 
 class EngineParty final : public Party {
  public:
-  EngineParty(const Lane& lane, const ProtocolLimits& limits, int rank, int size) {
+  EngineParty(const Lane& lane, verbs_driver::FakeFabric& fabric, const ProtocolLimits& limits,
+              int rank, int size) {
     EngineConfig config;
     config.limits = limits;
     config.pool = &process_pool();
+    config.verbs = lane.kind == Lane::Kind::kVerbs;
+    if (config.verbs) {
+      config.shm = false;
+      config.verbs_provider = fabric.make_provider(lane.rails);
+      config.verbs_config.fragment_bytes = 16 * 1024;
+    }
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
     std::unique_ptr<shm::RegionMapper> mapper;
@@ -273,7 +280,7 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits) : network_(la
     if (fake) {
       parties_.push_back(std::make_unique<FakeParty>(network_, limits, rank, size));
     } else {
-      parties_.push_back(std::make_unique<EngineParty>(lane, limits, rank, size));
+      parties_.push_back(std::make_unique<EngineParty>(lane, fabric_, limits, rank, size));
     }
   }
   dead_.resize(parties_.size());

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "drivers/verbs/fake_fabric.h"
 #include "engine/engine.h"
 #include "fake_transport.h"
 
@@ -55,6 +56,7 @@ struct Lane {
     kShmWithoutCma,
     kShmOneWay,  // rank 0 may read and, now and then, write the others' memory; they may not
     kFake,
+    kVerbs,
   };
   const char* name;
   Kind kind = Kind::kShm;
@@ -62,6 +64,7 @@ struct Lane {
   bool send_shared = false;     // what is sent lies in memory that peers can map
   bool receive_shared = false;  // what is received does
   bool maps = true;             // or every mapping fails
+  int rails = 1;
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);
@@ -74,6 +77,7 @@ class Job {
   Job& operator=(const Job&) = delete;
 
   int size() const { return static_cast<int>(parties_.size()); }
+  verbs_driver::FakeFabric& fabric() { return fabric_; }
   Party& operator[](int rank) { return *parties_[static_cast<size_t>(rank)]; }
 
   // Everybody makes progress until `done`; false when nothing more happens and it is not.
@@ -90,6 +94,7 @@ class Job {
 
  private:
   FakeNetwork network_;
+  verbs_driver::FakeFabric fabric_;
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
   size_t turn_ = 0;

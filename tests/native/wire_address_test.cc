@@ -32,6 +32,13 @@ Address sample() {
   address.context = 0x80000001;
   address.flags = kAddressCma;
   address.job_secret = bytes_from(90);
+  address.rails[0] = {.gid = bytes_from(120),
+                      .queue_pair = 0x123456,
+                      .queue_key = 0x11111111,
+                      .lid = 7,
+                      .mtu_bytes = 4096,
+                      .global = 1};
+  address.rails[1] = {.queue_pair = 5, .queue_key = 9, .lid = 8, .mtu_bytes = 256};
   return address;
 }
 
@@ -57,6 +64,26 @@ TEST(WireAddress, WithoutSharedSegmentOrCmaIsValid) {
   const DecodedAddress decoded = decode_address(encode(address));
   ASSERT_TRUE(decoded.address.has_value()) << decoded.reason;
   EXPECT_EQ(*decoded.address, address);
+}
+
+TEST(WireAddress, RailsThatContradictThemselvesAreRefused) {
+  using Damage = std::function<void(Address&)>;
+  const Damage damages[] = {
+      [](Address& a) { a.rails[0].queue_pair = 1u << 24; },
+      [](Address& a) { a.rails[0].mtu_bytes = 1000; },
+      [](Address& a) { a.rails[0].global = 2; },
+      [](Address& a) { a.rails[0].gid = {}; },
+      [](Address& a) { a.rails[0].reserved[1] = 1; },
+      [](Address& a) { a.rails[1].lid = 0; },
+      [](Address& a) { a.rails[0] = {}; },  // a rail behind an empty one
+      [](Address& a) { a.rails[1].queue_pair = 0; },
+      [](Address& a) { a.job_secret = {}; },
+  };
+  for (size_t i = 0; i < std::size(damages); ++i) {
+    Address address = sample();
+    damages[i](address);
+    EXPECT_FALSE(decode_address(encode(address)).address.has_value()) << "damage " << i;
+  }
 }
 
 TEST(WireAddress, EveryChangedBitIsNoticed) {

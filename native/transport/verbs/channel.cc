@@ -1,0 +1,306 @@
+// Packets: sent over the primary path, kept until the peer has consumed them, delivered in order.
+#include "transport/verbs/channel.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+#include "transport/verbs/verbs_transport.h"
+#include "wire/payload.h"
+
+namespace mooncake_mpi::verbs {
+
+using verbs_driver::SendRequest;
+using verbs_driver::Status;
+
+namespace {
+
+constexpr std::size_t kHeadBytes = sizeof(wire::Frame) + sizeof(wire::Header);
+constexpr std::uint32_t kCreditSlots = 4;
+constexpr std::uint32_t kCreditBytes = kHeadBytes + sizeof(wire::Credit);
+
+// Whether sequence number `one` is after `other`; they wrap round.
+bool after(std::uint32_t one, std::uint32_t other) noexcept {
+  return static_cast<std::int32_t>(one - other) > 0;
+}
+
+}  // namespace
+
+VerbsChannel::VerbsChannel(VerbsTransport& transport, const wire::Address& address, Peer& peer)
+    : transport_(transport), address_(address), peer_(peer) {}
+
+VerbsChannel::~VerbsChannel() {
+  abandon();
+  for (Path& path : paths_) {
+    if (path.has_receives) path.rail->release_receives();
+  }
+  transport_.channels_.erase(address_.uid);
+  std::erase(transport_.attention_, this);
+  std::replace(transport_.attending_.begin(), transport_.attending_.end(), this,
+               static_cast<VerbsChannel*>(nullptr));
+}
+
+Result<bool> VerbsChannel::open() {
+  slots_ = Pages(std::size_t{kSendSlots + kCreditSlots} * kPacketBytes);
+  if (slots_.data() == nullptr) return Failure{Error::kNoMemory, "no memory for packets"};
+  for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
+    auto region = transport_.rails_[i]->device().register_memory(slots_.data(), slots_.size(), 0);
+    if (!region) return region.failure();
+    slot_regions_[i] = std::move(region).value();
+  }
+  std::size_t remote_count = 0;
+  while (remote_count < wire::kMaxRails && address_.rails[remote_count].queue_pair != 0)
+    ++remote_count;
+  // Both sides pair their rails in the same way.
+  const std::size_t count = std::max(remote_count, transport_.rails_.size());
+  bool any = false;
+  paths_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    Path& path = paths_[i];
+    path.rail_index = static_cast<std::uint8_t>(i % transport_.rails_.size());
+    path.remote_index = static_cast<std::uint8_t>(i % remote_count);
+    path.rail = transport_.rails_[path.rail_index].get();
+    path.remote = address_.rails[path.remote_index];
+    any |= begin_epoch(path, 1);
+  }
+  if (!any) return Failure{Error::kUnreachable, last_error_};
+  deadline_ns_ = now_ns() + transport_.config_.timeout_ns;
+  hello_interval_ns_ = 0;
+  send_hello();
+  return true;
+}
+
+std::size_t VerbsChannel::max_payload_bytes() const noexcept {
+  return kPacketBytes - kHeadBytes;
+}
+
+std::byte* VerbsChannel::slot(std::uint32_t sequence) const noexcept {
+  return slots_.data() + std::size_t{sequence % kSendSlots} * kPacketBytes;
+}
+
+wire::Frame VerbsChannel::frame(std::uint32_t sequence) noexcept {
+  told_consumed_ = consumed_;
+  return {sequence, consumed_, returned_};
+}
+
+bool VerbsChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
+  const std::uint32_t sequence = next_sequence_;
+  if (!has_room()) return false;
+  std::byte* to = slot(sequence) + sizeof(wire::Frame);
+  wire::Header complete = header;
+  complete.payload_bytes = static_cast<std::uint32_t>(prefix.size() + payload.size());
+  std::memcpy(to, &complete, sizeof complete);
+  to += sizeof complete;
+  if (!prefix.empty()) std::memcpy(to, prefix.data(), prefix.size());
+  if (!payload.empty()) std::memcpy(to + prefix.size(), payload.data(), payload.size());
+  slot_bytes_[sequence % kSendSlots] =
+      static_cast<std::uint32_t>(kHeadBytes) + complete.payload_bytes;
+  if (!post_packet(sequence)) return false;
+  next_sequence_ = sequence + 1;
+  return true;
+}
+
+bool VerbsChannel::post_packet(std::uint32_t sequence) noexcept {
+  std::byte* address = slot(sequence);
+  const wire::Frame front = frame(sequence);
+  std::memcpy(address, &front, sizeof front);
+  SendRequest request;
+  request.address = address;
+  request.bytes = slot_bytes_[sequence % kSendSlots];
+  request.local_key = slot_regions_[primary_->path->rail_index]->local_key();
+  if (!post(*primary_, request, {.fragment = {}, .sequence = sequence, .packet = true}, false)) {
+    return false;
+  }
+  posted_sequence_ = sequence;
+  return true;
+}
+
+bool VerbsChannel::post(Connection& connection, SendRequest request,
+                        const Connection::Request& entry, bool signaled) noexcept {
+  if (connection.failed || connection.room() == 0) return false;
+  const std::uint32_t number = connection.posted;
+  request.id = ConnectionTable::id_of(connection, number);
+  request.signaled = signaled || connection.unsignaled + 1 >= kSignalEvery;
+  request.inlined = request.operation == SendRequest::Operation::kSend &&
+                    request.bytes <= connection.pair->inline_bytes();
+  connection.request(number) = entry;
+  // Counted first: the completion may be there before the call returns.
+  ++connection.posted;
+  const int error = connection.pair->post_send(request);
+  if (error != 0) {
+    --connection.posted;
+    if (error != ENOMEM) {  // a full queue has room again soon
+      last_error_ = std::string("post_send: ") + std::strerror(error);
+      break_path(*connection.path, now_ns());
+    }
+    return false;
+  }
+  connection.unsignaled = request.signaled ? 0 : connection.unsignaled + 1;
+  return true;
+}
+
+// What the peer has not consumed goes again over the new primary path.
+void VerbsChannel::replay() noexcept {
+  while (primary_ != nullptr && posted_sequence_ + 1 != next_sequence_) {
+    if (!post_packet(posted_sequence_ + 1)) return;
+  }
+}
+
+void VerbsChannel::return_credit(std::uint32_t bytes) noexcept {
+  returned_ += bytes;
+}
+
+bool VerbsChannel::owes_credit() const noexcept {
+  return tell_credit_ || consumed_ - told_consumed_ >= kCredits / 2;
+}
+
+void VerbsChannel::send_credit() noexcept {
+  std::byte* address =
+      slots_.data() + std::size_t{kSendSlots + consumed_ % kCreditSlots} * kPacketBytes;
+  const std::uint32_t told = told_consumed_;
+  const wire::Frame front = frame(0);
+  const wire::Header header = wire::control_header(wire::Kind::kCredit, 0, 0, sizeof(wire::Credit));
+  std::memcpy(address, &front, sizeof front);
+  std::memcpy(address + sizeof front, &header, sizeof header);
+  wire::encode(wire::Credit{returned_}, address + kHeadBytes);
+  SendRequest request;
+  request.address = address;
+  request.bytes = kCreditBytes;
+  request.local_key = slot_regions_[primary_->path->rail_index]->local_key();
+  if (post(*primary_, request, {}, false)) {
+    tell_credit_ = false;
+  } else {
+    told_consumed_ = told;
+  }
+}
+
+void VerbsChannel::on_packet(Bytes packet, PacketSink& sink) {
+  if (packet.size() < kHeadBytes) return;
+  wire::Frame front;
+  wire::Header header;
+  std::memcpy(&front, packet.data(), sizeof front);
+  std::memcpy(&header, packet.data() + sizeof front, sizeof header);
+  if (header.payload_bytes != packet.size() - kHeadBytes) return;
+  // Consumed is a claim of another process: never more than was sent.
+  if (after(front.consumed, peer_consumed_) && !after(front.consumed, next_sequence_ - 1)) {
+    peer_consumed_ = front.consumed;
+  }
+  peer_credit_ = std::max(peer_credit_, front.credit);
+  if (header.kind == wire::Kind::kCredit) return;
+  if (!after(front.sequence, consumed_)) return;  // seen before, over a path that failed
+  if (front.sequence != consumed_ + 1) {
+    if (front.sequence - consumed_ > kCredits) return;  // more than was granted
+    early_.try_emplace(front.sequence, packet.begin(), packet.end());
+    return;
+  }
+  deliver(front, packet, sink);
+  for (auto next = early_.find(consumed_ + 1); next != early_.end();
+       next = early_.find(consumed_ + 1)) {
+    const std::vector<std::byte> held = std::move(next->second);
+    early_.erase(next);
+    std::memcpy(&front, held.data(), sizeof front);
+    deliver(front, held, sink);
+  }
+  if (owes_credit()) transport_.attend_later(*this);
+}
+
+void VerbsChannel::deliver(const wire::Frame& front, Bytes packet, PacketSink& sink) {
+  wire::Header header;
+  std::memcpy(&header, packet.data() + sizeof front, sizeof header);
+  consumed_ = front.sequence;  // before an answer leaves, which tells it
+  sink.on_packet(peer_, header, packet.subspan(kHeadBytes));
+}
+
+void VerbsChannel::complete_requests(Connection& connection, std::uint32_t end) {
+  for (; connection.completed != end; ++connection.completed) {
+    Connection::Request& done = connection.request(connection.completed);
+    if (done.packet && &connection == primary_ && after(done.sequence, sent_complete_)) {
+      sent_complete_ = done.sequence;
+    } else if (done.fragment.read != nullptr) {
+      finish_fragment(connection, done, Outcome::kDone);
+    }
+  }
+}
+
+void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t request,
+                                      Status status) {
+  if (status == Status::kSuccess) {
+    complete_requests(connection, request + 1);
+  } else {
+    complete_requests(connection, request);
+    Connection::Request& failed = connection.request(request);
+    const bool hopeless = status == Status::kRemoteAccess || status == Status::kLocalProtection ||
+                          status == Status::kRemoteOperation;
+    if (failed.fragment.read != nullptr) {
+      finish_fragment(connection, failed, hopeless ? Outcome::kFailed : Outcome::kAgain);
+    }
+    ++connection.completed;
+    if (!connection.failed) {
+      last_error_ = std::string(verbs_driver::status_name(status));
+      break_path(*connection.path, now_ns());
+    }
+  }
+  transport_.attend_later(*this);
+}
+
+void VerbsChannel::on_closed(Connection& connection) {
+  for (; connection.completed != connection.posted; ++connection.completed) {
+    Connection::Request& request = connection.request(connection.completed);
+    if (request.fragment.read != nullptr) finish_fragment(connection, request, Outcome::kAgain);
+  }
+}
+
+void VerbsChannel::attend(PacketSink& sink) {
+  if (failed_) return;
+  replay();
+  if (primary_ != nullptr && owes_credit()) send_credit();
+  if (!reads_.empty()) {
+    pump_reads();
+    report_reads(sink);
+  }
+  // An adapter that refused a request for the moment gives no other sign when it would take it.
+  if (primary_ == nullptr) return;
+  const bool idle = std::any_of(reads_.begin(), reads_.end(),
+                                [](const auto& read) { return read->under_way == 0; });
+  if (posted_sequence_ + 1 != next_sequence_ || owes_credit() || idle) {
+    transport_.attend_later(*this);
+  }
+}
+
+// An RDMA WRITE of no bytes: its completion stands for all before it, and tells that the peer's
+// adapter still knows this queue pair, without the peer's process.
+bool VerbsChannel::probe(Connection& connection) noexcept {
+  SendRequest request;
+  request.operation = SendRequest::Operation::kWrite;
+  return post(connection, request, {}, true);
+}
+
+bool VerbsChannel::drained() {
+  if (failed_) return true;
+  if (primary_ == nullptr) return peer_consumed_ + 1 == next_sequence_;
+  if (posted_sequence_ + 1 != next_sequence_) return false;
+  if (primary_->posted == primary_->completed) return true;
+  if (primary_->unsignaled != 0) probe(*primary_);
+  return false;
+}
+
+void VerbsChannel::heartbeat() {
+  for (Path& path : paths_) {
+    if (path.state != Path::State::kReady) continue;
+    Connection& connection = *path.connection;
+    if (connection.completed == connection.seen_completed) {
+      if (connection.room() == 0) {
+        last_error_ = "completions are missing";
+        break_path(path, now_ns());
+        continue;
+      }
+      probe(connection);
+    }
+    if (path.connection != nullptr) connection.seen_completed = connection.completed;
+  }
+}
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "transport/transport.h"
+#include "transport/verbs/connection.h"
+#include "transport/verbs/pages.h"
+#include "wire/verbs.h"
+
+namespace mooncake_mpi::verbs {
+
+class VerbsTransport;
+
+// A rail of ours and a rail of the peer. Either side may begin a new epoch, a higher one than both
+// have seen; both then make a queue pair for it and connect them.
+struct Path {
+  enum class State : std::uint8_t {
+    kDown,       // no queue pair; tried again
+    kOffered,    // ours waits for the peer's
+    kConnected,  // ours can receive; the peer may not know yet
+    kReady,      // both can send
+  };
+  Rail* rail = nullptr;
+  std::uint8_t rail_index = 0;    // of ours
+  std::uint8_t remote_index = 0;  // of the peer's
+  wire::RailAddress remote;
+  State state = State::kDown;
+  std::uint32_t epoch = 0;
+  Connection* connection = nullptr;
+  bool has_receives = false;
+  std::uint64_t retry_ns = 0;  // kDown
+};
+
+// Bytes of the peer that are being read into a buffer here, piece by piece over all paths.
+struct Read {
+  std::uint64_t id = 0;
+  std::byte* local = nullptr;
+  std::uint64_t remote = 0;
+  std::uint64_t bytes = 0;
+  wire::RemoteKeys keys;
+  std::uint64_t next = 0;       // not yet posted from here on
+  std::vector<Fragment> again;  // posted on a path that failed
+  std::uint32_t under_way = 0;
+  std::uint64_t done = 0;
+  bool failed = false;
+  std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> regions;
+  std::array<bool, wire::kMaxRails> refused{};  // rails that could not register the buffer
+};
+
+// The way to one peer: packets over one path at a time, reads over all of them.
+//
+// Every packet stays in its slot until the peer has consumed it, so that a path that fails loses
+// nothing: what the peer has not consumed is sent again over another one, and the peer drops what
+// it has seen. Slots are the credits, too: the peer holds a receive buffer for each.
+class VerbsChannel final : public Channel {
+ public:
+  VerbsChannel(VerbsTransport& transport, const wire::Address& address, Peer& peer);
+  ~VerbsChannel() override;
+  // Memory and queue pairs; offers them to the peer.
+  Result<bool> open();
+
+  // --- Channel ---
+  bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override;
+  std::size_t max_payload_bytes() const noexcept override;
+  void return_credit(std::uint32_t bytes) noexcept override;
+  std::uint64_t returned_credit() const noexcept override { return peer_credit_; }
+  bool expose(const std::byte* address, std::uint64_t bytes, Exposure& exposure) noexcept override;
+  void conceal(std::uint32_t handle) noexcept override;
+  bool start_read(std::uint64_t id, std::byte* local, std::uint64_t remote, std::uint64_t bytes,
+                  Bytes key) noexcept override;
+  void abandon() noexcept override;
+
+  // --- for the transport ---
+  Peer& peer() const noexcept { return peer_; }
+  const ProcessId& process() const noexcept { return address_.uid; }
+  bool failed() const noexcept { return failed_; }
+  // wireup.cc
+  void on_hello(const wire::Hello& hello);
+  void on_port_event(Rail& rail, bool active);
+  // True while the channel needs further ticks soon.
+  bool tick(std::uint64_t now);
+  // channel.cc
+  void on_packet(Bytes packet, PacketSink& sink);
+  void on_send_completion(Connection& connection, std::uint32_t request,
+                          verbs_driver::Status status);
+  // The connection is closed: nothing of it is under way any more.
+  void on_closed(Connection& connection);
+  // What polling left to do: credits to tell, reads to go on with and to report.
+  void attend(PacketSink& sink);
+  bool drained();
+  void heartbeat();
+
+ private:
+  friend class VerbsTransport;
+
+  struct Exposed {
+    std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> regions;
+    bool used = false;
+  };
+
+  // channel.cc
+  bool has_room() const noexcept {
+    return primary_ != nullptr && next_sequence_ - peer_consumed_ <= credits_ &&
+           next_sequence_ - sent_complete_ <= kSendSlots && posted_sequence_ + 1 == next_sequence_;
+  }
+  std::byte* slot(std::uint32_t sequence) const noexcept;
+  bool post_packet(std::uint32_t sequence) noexcept;
+  bool post(Connection& connection, verbs_driver::SendRequest request,
+            const Connection::Request& entry, bool signaled) noexcept;
+  bool probe(Connection& connection) noexcept;
+  void replay() noexcept;
+  void complete_requests(Connection& connection, std::uint32_t end);
+  void deliver(const wire::Frame& frame, Bytes packet, PacketSink& sink);
+  void send_credit() noexcept;
+  wire::Frame frame(std::uint32_t sequence) noexcept;
+  bool owes_credit() const noexcept;
+
+  // reads.cc
+  void pump_reads() noexcept;
+  bool post_fragment(const Fragment& fragment) noexcept;
+  Path* choose_path(Read& read) noexcept;
+  bool prepare(Read& read, const Path& path) noexcept;
+  enum class Outcome : std::uint8_t { kDone, kAgain, kFailed };
+  void finish_fragment(Connection& connection, Connection::Request& request, Outcome outcome);
+  void report_reads(PacketSink& sink);
+
+  // wireup.cc
+  bool begin_epoch(Path& path, std::uint32_t epoch) noexcept;
+  bool connect_path(Path& path, const wire::PathOffer& offer);
+  void break_path(Path& path, std::uint64_t now) noexcept;
+  void make_ready(Path& path);
+  void choose_primary() noexcept;
+  void send_hello();
+
+  VerbsTransport& transport_;
+  wire::Address address_;
+  Peer& peer_;
+  std::vector<Path> paths_;
+  Connection* primary_ = nullptr;
+  bool failed_ = false;
+  std::string last_error_;
+
+  // Packets out.
+  Pages slots_;
+  std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> slot_regions_;
+  std::array<std::uint32_t, kSendSlots> slot_bytes_{};
+  std::uint32_t credits_ = 0;  // granted by the peer
+  std::uint32_t next_sequence_ = 1;
+  std::uint32_t posted_sequence_ = 0;  // on the primary path; behind after a change of paths
+  std::uint32_t peer_consumed_ = 0;    // our packets, all up to this one
+  std::uint32_t sent_complete_ = 0;    // the adapter no longer reads slots up to this one
+  std::uint64_t peer_credit_ = 0;
+
+  // Packets in.
+  std::uint32_t consumed_ = 0;
+  std::uint32_t told_consumed_ = 0;
+  std::uint64_t returned_ = 0;
+  bool tell_credit_ = false;  // what was told may have been lost with a path
+  std::map<std::uint32_t, std::vector<std::byte>> early_;  // arrived before an older one did
+
+  // Large messages.
+  std::vector<std::unique_ptr<Read>> reads_;
+  std::vector<Exposed> exposed_;
+
+  // Wire-up.
+  std::uint64_t hello_ns_ = 0;
+  std::uint64_t hello_interval_ns_ = 0;
+  std::uint32_t hellos_ = 0;
+  std::uint64_t deadline_ns_ = 0;  // when no path is ready
+  bool attention_ = false;         // in the transport's list
+};
+
+}  // namespace mooncake_mpi::verbs

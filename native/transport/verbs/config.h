@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mooncake_mpi::verbs {
+
+struct Config {
+  std::vector<std::string> devices;  // names, or name:port; empty: every active port
+  int gid_index = -1;                // -1: chosen
+  std::uint32_t mtu_bytes = 0;       // 0: the smaller of both ports' active MTU
+  std::uint8_t traffic_class = 0;
+  std::uint8_t service_level = 0;
+  // Without any path to a peer for so long, it is taken to be gone.
+  std::uint64_t timeout_ns = 10'000'000'000u;
+  // The longest piece of a message that is read at once. Soft-RoCE runs out of retries beyond a few
+  // MiB; striping and failover want small ones.
+  std::uint32_t fragment_bytes = 256 * 1024;
+
+  friend bool operator==(const Config&, const Config&) = default;
+};
+
+// Packets that a peer may have sent before we consumed any of them, in whole packet buffers.
+inline constexpr std::uint32_t kCredits = 32;
+inline constexpr std::uint32_t kPacketBytes = 8 * 1024 + 256;
+// Credit packets are not counted; no more than two can be unconsumed at a time.
+inline constexpr std::uint32_t kReservedReceives = 4;
+inline constexpr std::uint32_t kReceivesPerPath = kCredits + kReservedReceives;
+// Every so many requests a completion is asked for; so many slots more than credits, lest a sender
+// wait for completions that nobody asked for.
+inline constexpr std::uint32_t kSignalEvery = 8;
+inline constexpr std::uint32_t kSendSlots = kCredits + kSignalEvery;
+inline constexpr std::uint32_t kReadsPerPath = 8;
+inline constexpr std::uint32_t kSendDepth = 64;
+inline constexpr std::uint32_t kInlineBytes = 128;
+inline constexpr std::uint8_t kTimeout = 14;  // 67 ms
+inline constexpr std::uint8_t kRetries = 6;
+
+}  // namespace mooncake_mpi::verbs

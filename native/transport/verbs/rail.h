@@ -1,0 +1,120 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "drivers/verbs/verbs.h"
+#include "transport/verbs/config.h"
+#include "transport/verbs/pages.h"
+#include "wire/verbs.h"
+
+namespace mooncake_mpi::verbs {
+
+struct Connection;
+
+// One port of this process: its queues, its receive buffers, and the datagram queue pair that peers
+// wire up with.
+class Rail {
+ public:
+  static Result<std::unique_ptr<Rail>> open(verbs_driver::Provider& provider,
+                                            const verbs_driver::PortInfo& port,
+                                            const Config& config);
+
+  // The entry of the GID table that is used, or why there is none.
+  static Result<verbs_driver::GidEntry> choose_gid(const verbs_driver::PortInfo& port,
+                                                   const Config& config);
+
+  const verbs_driver::PortInfo& port() const noexcept { return port_; }
+  verbs_driver::Device& device() const noexcept { return *device_; }
+  verbs_driver::CompletionQueue& completions() const noexcept { return *completions_; }
+  verbs_driver::CompletionQueue& datagram_completions() const noexcept {
+    return *datagram_completions_;
+  }
+  const wire::RailAddress& address() const noexcept { return address_; }
+  verbs_driver::Route route_to(const wire::RailAddress& remote) const;
+
+  bool active() const noexcept { return active_; }
+  void set_active(bool active) noexcept { active_ = active; }
+
+  Result<std::unique_ptr<verbs_driver::QueuePair>> create_queue_pair();
+
+  // Receive buffers for one more path, or back when it is gone: they stay posted for the next one.
+  Result<bool> reserve_receives();
+  void release_receives() noexcept { ++spare_slabs_; }
+  std::byte* receive_buffer(std::uint64_t id) const noexcept;
+  // Gives a buffer back to the adapter.
+  void repost(std::uint64_t id);
+
+  bool send_datagram(const wire::RailAddress& remote, std::span<const std::byte> bytes);
+  // Calls visit(bytes) for each datagram that has come; their number.
+  template <class Visit>
+  unsigned poll_datagrams(Visit&& visit);
+
+  // The connected queue pairs by their number.
+  std::unordered_map<std::uint32_t, Connection*> connections;
+
+ private:
+  struct Slab {
+    Pages pages;
+    std::unique_ptr<verbs_driver::MemoryRegion> region;
+  };
+  static constexpr std::uint32_t kDatagrams = 64;
+  static constexpr std::uint32_t kDatagramBytes = 256;
+  static constexpr std::uint32_t kGrhBytes = 40;
+  static constexpr std::uint64_t kSent = std::uint64_t{1} << 32;
+
+  Rail(const verbs_driver::PortInfo& port, const Config& config) : port_(port), config_(config) {}
+  Result<bool> build(verbs_driver::Provider& provider);
+  Result<bool> build_datagrams();
+  bool post_datagram_receive(std::uint64_t slot) noexcept;
+  bool post_receive(std::uint64_t id) noexcept;
+
+  verbs_driver::PortInfo port_;
+  const Config& config_;
+  verbs_driver::GidEntry gid_;
+  wire::RailAddress address_;
+  bool active_ = true;
+  // Closed in reverse order.
+  std::unique_ptr<verbs_driver::Device> device_;
+  std::unique_ptr<verbs_driver::CompletionQueue> completions_;
+  std::unique_ptr<verbs_driver::CompletionQueue> datagram_completions_;
+  std::unique_ptr<verbs_driver::SharedReceiveQueue> receives_;
+  std::vector<Slab> slabs_;
+  std::uint32_t spare_slabs_ = 0;
+  std::vector<std::uint64_t> unposted_;  // buffers that the adapter refused; tried again
+  Slab datagrams_;
+  std::unique_ptr<verbs_driver::QueuePair> datagram_pair_;
+  std::uint32_t datagrams_sending_ = 0;
+  std::uint32_t next_datagram_ = 0;
+  struct Handle {
+    wire::RailAddress remote;
+    std::unique_ptr<verbs_driver::AddressHandle> handle;
+  };
+  std::deque<Handle> handles_;  // the latest ones
+};
+
+template <class Visit>
+unsigned Rail::poll_datagrams(Visit&& visit) {
+  verbs_driver::WorkCompletion done[8];
+  const int count = datagram_completions_->poll(done);
+  unsigned received = 0;
+  for (int i = 0; i < count; ++i) {
+    if ((done[i].id & kSent) != 0) {
+      --datagrams_sending_;
+      continue;
+    }
+    if (done[i].status == verbs_driver::Status::kSuccess && done[i].bytes >= kGrhBytes) {
+      const std::byte* slot = datagrams_.pages.data() + done[i].id * kDatagramBytes;
+      visit(std::span<const std::byte>(slot + kGrhBytes, done[i].bytes - kGrhBytes));
+      ++received;
+    }
+    post_datagram_receive(done[i].id);
+  }
+  return received;
+}
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,183 @@
+// Large messages: the receiver's adapters read the sender's memory, fragment by fragment over all
+// paths that are ready. A fragment whose path fails is read again over another.
+#include <algorithm>
+#include <cstring>
+
+#include "transport/verbs/channel.h"
+#include "transport/verbs/verbs_transport.h"
+
+namespace mooncake_mpi::verbs {
+
+using verbs_driver::SendRequest;
+
+bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
+                          Exposure& exposure) noexcept {
+  if (!has_room()) return false;
+  if (bytes == 0) return true;
+  Exposed opened;
+  wire::RemoteKeys keys;
+  for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
+    // Read only, whatever the driver's interface says about const.
+    auto region = transport_.rails_[i]->device().register_memory(const_cast<std::byte*>(address),
+                                                                 bytes, verbs_driver::kRemoteRead);
+    // All rails or none: a reader must be able to go on over any of them.
+    if (!region) {
+      last_error_ = region.failure().message;
+      return true;
+    }
+    opened.regions[i] = std::move(region).value();
+    keys.rails |= 1u << i;
+    keys.keys[i] = opened.regions[i]->remote_key();
+  }
+  opened.used = true;
+  auto free = std::find_if(exposed_.begin(), exposed_.end(),
+                           [](const Exposed& exposed) { return !exposed.used; });
+  if (free == exposed_.end()) free = exposed_.emplace(exposed_.end());
+  *free = std::move(opened);
+  exposure.handle = static_cast<std::uint32_t>(free - exposed_.begin());
+  exposure.key_bytes = sizeof keys;
+  std::memcpy(exposure.key.data(), &keys, sizeof keys);
+  return true;
+}
+
+void VerbsChannel::conceal(std::uint32_t handle) noexcept {
+  if (handle < exposed_.size()) exposed_[handle] = {};
+}
+
+bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
+                              std::uint64_t bytes, Bytes key) noexcept {
+  const auto keys = wire::decode_keys(key);
+  if (failed_ || !keys) return false;
+  auto read = std::make_unique<Read>();
+  read->id = id;
+  read->local = local;
+  read->remote = remote;
+  read->bytes = bytes;
+  read->keys = *keys;
+  bool any = false;
+  for (const Path& path : paths_)
+    any |= prepare(*read, path);
+  if (!any) return false;
+  reads_.push_back(std::move(read));
+  pump_reads();
+  transport_.attend_later(*this);  // it may be over, or have failed, already
+  return true;
+}
+
+// Registers the buffer with the path's rail; false where that is refused or the peer has no key.
+bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
+  if ((read.keys.rails >> path.remote_index & 1) == 0 || read.refused[path.rail_index]) {
+    return false;
+  }
+  auto& region = read.regions[path.rail_index];
+  if (region != nullptr) return true;
+  auto registered =
+      path.rail->device().register_memory(read.local, read.bytes, verbs_driver::kLocalWrite);
+  if (!registered) {
+    read.refused[path.rail_index] = true;
+    last_error_ = registered.failure().message;
+    return false;
+  }
+  region = std::move(registered).value();
+  return true;
+}
+
+// The ready path with the least under way, or nullptr when all are busy.
+Path* VerbsChannel::choose_path(Read& read) noexcept {
+  Path* best = nullptr;
+  bool ready = false;
+  bool usable = false;
+  for (Path& path : paths_) {
+    if (path.state != Path::State::kReady) continue;
+    ready = true;
+    if (!prepare(read, path)) continue;
+    usable = true;
+    Connection& connection = *path.connection;
+    constexpr std::uint32_t kRoomForPackets = 8;
+    if (connection.reads == kReadsPerPath || connection.room() <= kRoomForPackets) continue;
+    if (best == nullptr || connection.read_bytes < best->connection->read_bytes) best = &path;
+  }
+  if (ready && !usable) read.failed = true;  // streaming may do
+  return best;
+}
+
+void VerbsChannel::pump_reads() noexcept {
+  for (const auto& read : reads_) {
+    while (!read->failed && (!read->again.empty() || read->next < read->bytes)) {
+      Fragment fragment;
+      if (!read->again.empty()) {
+        fragment = read->again.back();
+      } else {
+        fragment = {.read = read.get(),
+                    .offset = read->next,
+                    .bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                        transport_.config_.fragment_bytes, read->bytes - read->next))};
+      }
+      const bool repeated = !read->again.empty();
+      if (!post_fragment(fragment)) break;
+      if (repeated) {
+        read->again.erase(
+            std::find_if(read->again.begin(), read->again.end(),
+                         [&](const Fragment& other) { return other.offset == fragment.offset; }));
+      } else {
+        read->next += fragment.bytes;
+      }
+    }
+  }
+}
+
+bool VerbsChannel::post_fragment(const Fragment& fragment) noexcept {
+  Read& read = *fragment.read;
+  Path* path = choose_path(read);
+  if (path == nullptr) return false;
+  Connection& connection = *path->connection;
+  SendRequest request;
+  request.operation = SendRequest::Operation::kRead;
+  request.address = read.local + fragment.offset;
+  request.bytes = fragment.bytes;
+  request.local_key = read.regions[path->rail_index]->local_key();
+  request.remote_address = read.remote + fragment.offset;
+  request.remote_key = read.keys.keys[path->remote_index];
+  ++connection.reads;
+  connection.read_bytes += fragment.bytes;
+  ++read.under_way;
+  if (post(connection, request, {.fragment = fragment, .sequence = 0, .packet = false}, true)) {
+    return true;
+  }
+  --connection.reads;
+  connection.read_bytes -= fragment.bytes;
+  --read.under_way;
+  return false;
+}
+
+void VerbsChannel::finish_fragment(Connection& connection, Connection::Request& request,
+                                   Outcome outcome) {
+  const Fragment fragment = request.fragment;
+  request.fragment.read = nullptr;
+  --connection.reads;
+  connection.read_bytes -= fragment.bytes;
+  Read& read = *fragment.read;
+  --read.under_way;
+  if (outcome == Outcome::kDone) {
+    read.done += fragment.bytes;
+  } else if (outcome == Outcome::kAgain) {
+    read.again.push_back(fragment);
+  } else {
+    read.failed = true;
+  }
+}
+
+// Only when nothing of a read is under way does its buffer belong to the program again.
+void VerbsChannel::report_reads(PacketSink& sink) {
+  std::vector<std::pair<std::uint64_t, Error>> over;
+  std::erase_if(reads_, [&](const std::unique_ptr<Read>& read) {
+    const bool done = read->done == read->bytes;
+    if (read->under_way != 0 || (!done && !read->failed)) return false;
+    over.emplace_back(read->id, done ? Error::kNone : Error::kOther);
+    return true;
+  });
+  for (const auto& [id, error] : over)
+    sink.on_read(id, error);
+}
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,262 @@
+#include "transport/verbs/verbs_transport.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace mooncake_mpi::verbs {
+
+using verbs_driver::DeviceEvent;
+using verbs_driver::PortInfo;
+using verbs_driver::Provider;
+using verbs_driver::Status;
+using verbs_driver::WorkCompletion;
+
+namespace {
+
+constexpr std::uint64_t kTickNs = 10'000'000;
+constexpr std::uint64_t kHeartbeatNs = 1'000'000'000;
+constexpr std::uint64_t kRetireNs = 100'000'000;
+
+bool is_chosen(const PortInfo& port, const Config& config) {
+  if (config.devices.empty()) return true;
+  return std::any_of(config.devices.begin(), config.devices.end(), [&](const std::string& name) {
+    return name == port.device || name == port.device + ":" + std::to_string(port.port);
+  });
+}
+
+}  // namespace
+
+std::vector<PortReport> survey(Provider& provider, const Config& config) {
+  std::vector<PortReport> reports;
+  Result<std::vector<PortInfo>> ports = provider.ports();
+  if (!ports) return reports;
+  for (PortInfo& port : ports.value()) {
+    PortReport report;
+    Result<verbs_driver::GidEntry> gid = Rail::choose_gid(port, config);
+    if (gid) report.gid_index = static_cast<int>(gid.value().index);
+    if (!is_chosen(port, config)) {
+      report.trouble = "not among the chosen devices";
+    } else if (!port.active) {
+      report.trouble = "port " + port.state;
+    } else if (!gid) {
+      report.trouble = gid.failure().message;
+    }
+    report.port = std::move(port);
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+VerbsTransport::VerbsTransport(const wire::Address& self, std::shared_ptr<Provider> provider,
+                               const Config& config)
+    : process_(self.uid), provider_(std::move(provider)), config_(config) {}
+
+VerbsTransport::~VerbsTransport() {
+  watcher_.stop();
+  for (Connection* connection : std::exchange(retired_, {}))
+    connections_.remove(*connection);
+}
+
+Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(const wire::Address& self,
+                                                               std::shared_ptr<Provider> provider,
+                                                               const Config& config) {
+  Result<std::vector<PortInfo>> ports = provider->ports();
+  if (!ports) return ports.failure();
+  if (ports.value().empty()) return Failure{Error::kUnreachable, "no RDMA device"};
+  std::unique_ptr<VerbsTransport> transport(new VerbsTransport(self, std::move(provider), config));
+  if (getrandom(transport->secret_.data(), transport->secret_.size(), 0) !=
+      static_cast<ssize_t>(transport->secret_.size())) {
+    return Failure{Error::kOther, "no random numbers for the job's secret"};
+  }
+  std::string trouble;
+  for (const PortInfo& port : ports.value()) {
+    if (!is_chosen(port, config) || transport->rails_.size() == wire::kMaxRails) continue;
+    auto rail = Rail::open(*transport->provider_, port, transport->config_);
+    if (rail) {
+      transport->rails_.push_back(std::move(rail).value());
+      continue;
+    }
+    if (!trouble.empty()) trouble += "; ";
+    trouble += port.device + ":" + std::to_string(port.port) + " " + rail.failure().message;
+  }
+  if (transport->rails_.empty()) {
+    if (trouble.empty()) trouble = "none of the chosen devices is here";
+    return Failure{Error::kUnreachable, trouble};
+  }
+  return transport;
+}
+
+void VerbsTransport::describe(wire::Address& address) const {
+  address.job_secret = secret_;
+  for (std::size_t i = 0; i < rails_.size(); ++i)
+    address.rails[i] = rails_[i]->address();
+}
+
+std::string VerbsTransport::unreachable_reason(const wire::Address& peer) const {
+  if (peer.rails[0].queue_pair == 0) return "the peer has no RDMA port";
+  return {};
+}
+
+Result<std::unique_ptr<Channel>> VerbsTransport::connect(const wire::Address& address, Peer& peer) {
+  auto channel = std::make_unique<VerbsChannel>(*this, address, peer);
+  Result<bool> opened = channel->open();
+  if (!opened) return opened.failure();
+  channels_[address.uid] = channel.get();
+  return std::unique_ptr<Channel>(std::move(channel));
+}
+
+unsigned VerbsTransport::poll(PacketSink& sink) {
+  unsigned count = 0;
+  for (const auto& rail : rails_)
+    count += poll_rail(*rail, sink);
+  if (watcher_.has_events()) [[unlikely]]
+    take_port_events();
+  // The watcher keeps the time; a program that polls all the time keeps it from nothing.
+  if (watcher_.take_due() || ++polls_ % 1024 == 0) [[unlikely]]
+    tick(sink);
+  if (!attention_.empty()) {
+    attending_.swap(attention_);
+    for (std::size_t i = 0; i < attending_.size(); ++i) {
+      if (attending_[i] == nullptr) continue;  // destroyed meanwhile
+      attending_[i]->attention_ = false;
+      attending_[i]->attend(sink);
+    }
+    attending_.clear();
+  }
+  return count;
+}
+
+unsigned VerbsTransport::poll_rail(Rail& rail, PacketSink& sink) {
+  WorkCompletion done[16];
+  const int count = rail.completions().poll(done);
+  for (int i = 0; i < count; ++i)
+    on_completion(rail, done[i], sink);
+  const unsigned datagrams =
+      rail.poll_datagrams([&](Bytes datagram) { on_datagram(datagram, sink); });
+  return datagrams + (count > 0 ? static_cast<unsigned>(count) : 0);
+}
+
+void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, PacketSink& sink) {
+  if (ConnectionTable::is_send(done.id)) {
+    std::uint32_t request = 0;
+    Connection* connection = connections_.find(done.id, request);
+    if (connection != nullptr) {
+      connection->channel->on_send_completion(*connection, request, done.status);
+    }
+    return;
+  }
+  if (done.status == Status::kSuccess) {
+    const auto connection = rail.connections.find(done.queue_pair);
+    if (connection != rail.connections.end() && !connection->second->channel->failed()) {
+      connection->second->channel->on_packet(Bytes(rail.receive_buffer(done.id), done.bytes), sink);
+    }
+  }
+  rail.repost(done.id);
+}
+
+// From anywhere: what does not carry our secret is nobody's of our job.
+void VerbsTransport::on_datagram(Bytes datagram, PacketSink& sink) {
+  const auto hello = wire::decode_hello(datagram, secret_, process_);
+  if (!hello) return;
+  auto channel = channels_.find(hello->from);
+  if (channel == channels_.end()) {
+    // Not known yet, or gone: it will ask again.
+    if (sink.on_connect(hello->from) == nullptr) return;
+    channel = channels_.find(hello->from);
+    if (channel == channels_.end()) return;
+  }
+  channel->second->on_hello(*hello);
+}
+
+void VerbsTransport::take_port_events() {
+  for (const Watcher::Event& event : watcher_.take_events()) {
+    const bool active = event.event.event == DeviceEvent::kPortActive;
+    const bool down = event.event.event == DeviceEvent::kPortDown ||
+                      event.event.event == DeviceEvent::kDeviceFatal;
+    if (!active && !down) continue;
+    event.rail->set_active(active);
+    for (const auto& [process, channel] : channels_)
+      channel->on_port_event(*event.rail, active);
+  }
+}
+
+void VerbsTransport::tick(PacketSink& sink) {
+  const std::uint64_t now = now_ns();
+  const bool beat = now >= next_heartbeat_ns_;
+  if (beat) next_heartbeat_ns_ = now + kHeartbeatNs;
+  bool soon = false;
+  std::vector<VerbsChannel*> lost;
+  for (const auto& [process, channel] : channels_) {
+    if (channel->failed()) continue;
+    if (beat) channel->heartbeat();
+    soon |= channel->tick(now);
+    if (channel->failed()) lost.push_back(channel);
+  }
+  std::erase_if(retired_, [&](Connection* connection) {
+    if (now - connection->retired_ns < kRetireNs) return false;
+    close(*connection);
+    return true;
+  });
+  soon |= !retired_.empty();
+  watcher_.set_interval(soon ? kTickNs : channels_.empty() ? 0 : kHeartbeatNs);
+  for (VerbsChannel* channel : lost) {
+    channel->abandon();
+    Peer& peer = channel->peer();
+    const std::string reason = channel->last_error_;
+    sink.on_failure(peer, reason);  // which may destroy the channel
+  }
+}
+
+void VerbsTransport::tick_soon() {
+  watcher_.set_interval(kTickNs);
+}
+
+void VerbsTransport::retire(Connection& connection, std::uint64_t now) {
+  connection.retired_ns = now;
+  retired_.push_back(&connection);
+}
+
+// Once its queue pair is destroyed the adapter touches nothing of it any more.
+void VerbsTransport::close(Connection& connection) {
+  VerbsChannel& channel = *connection.channel;
+  connection.rail->connections.erase(connection.pair->number());
+  connection.pair.reset();
+  channel.on_closed(connection);
+  connections_.remove(connection);
+  attend_later(channel);
+}
+
+void VerbsTransport::close_all(VerbsChannel& channel) {
+  std::erase_if(retired_,
+                [&](const Connection* connection) { return connection->channel == &channel; });
+  connections_.remove_all(channel);
+}
+
+void VerbsTransport::attend_later(VerbsChannel& channel) {
+  if (channel.attention_) return;
+  channel.attention_ = true;
+  attention_.push_back(&channel);
+}
+
+void VerbsTransport::start(Waker& waker) {
+  watcher_.start(waker, rails_);
+}
+
+void VerbsTransport::before_sleep() {
+  for (const auto& rail : rails_)
+    rail->completions().arm();
+}
+
+bool VerbsTransport::drained() {
+  bool all = true;
+  for (const auto& [process, channel] : channels_)
+    all &= channel->drained();
+  return all;
+}
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "drivers/verbs/verbs.h"
+#include "transport/transport.h"
+#include "transport/verbs/channel.h"
+#include "transport/verbs/config.h"
+#include "transport/verbs/watcher.h"
+
+namespace mooncake_mpi::verbs {
+
+// What one port looks like to `info`.
+struct PortReport {
+  verbs_driver::PortInfo port;
+  int gid_index = -1;   // that is used
+  std::string trouble;  // why it is not used; empty when it is
+};
+std::vector<PortReport> survey(verbs_driver::Provider& provider, const Config& config);
+
+// Other hosts, and this one on request: reliable connected queue pairs over every active port.
+class VerbsTransport final : public Transport {
+ public:
+  // Fails, with the reason in one line, where no port can be used.
+  static Result<std::unique_ptr<VerbsTransport>> create(
+      const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
+      const Config& config);
+  ~VerbsTransport() override;
+
+  std::string_view name() const noexcept override { return "verbs"; }
+  void describe(wire::Address& address) const override;
+  std::string unreachable_reason(const wire::Address& peer) const override;
+  Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) override;
+  unsigned poll(PacketSink& sink) override;
+  void start(Waker& waker) override;
+  void stop() override { watcher_.stop(); }
+  void before_sleep() override;
+  bool drained() override;
+
+  const Config& config() const noexcept { return config_; }
+
+ private:
+  friend class VerbsChannel;
+
+  VerbsTransport(const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
+                 const Config& config);
+
+  unsigned poll_rail(Rail& rail, PacketSink& sink);
+  void on_completion(Rail& rail, const verbs_driver::WorkCompletion& done, PacketSink& sink);
+  void on_datagram(Bytes datagram, PacketSink& sink);
+  void take_port_events();
+  void tick(PacketSink& sink);
+  void retire(Connection& connection, std::uint64_t now);
+  void close(Connection& connection);
+  void close_all(VerbsChannel& channel);
+  void attend_later(VerbsChannel& channel);
+  void tick_soon();
+
+  ProcessId process_;
+  std::array<std::byte, 16> secret_{};
+  std::shared_ptr<verbs_driver::Provider> provider_;
+  Config config_;
+  std::vector<std::unique_ptr<Rail>> rails_;
+  ConnectionTable connections_;
+  std::vector<Connection*> retired_;
+  std::map<ProcessId, VerbsChannel*> channels_;
+  std::vector<VerbsChannel*> attention_;  // at the next poll
+  std::vector<VerbsChannel*> attending_;  // now
+  std::uint32_t polls_ = 0;
+  std::uint64_t next_heartbeat_ns_ = 0;
+  Watcher watcher_;
+};
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,231 @@
+// How two processes connect their queue pairs, and connect them again when a path has failed: each
+// tells the other in a datagram which queue pairs it has, which of the other's it is connected to,
+// and repeats that until both know.
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "base/clock.h"
+#include "transport/verbs/channel.h"
+#include "transport/verbs/verbs_transport.h"
+
+namespace mooncake_mpi::verbs {
+
+using State = Path::State;
+
+namespace {
+
+constexpr std::uint64_t kMillisecond = 1'000'000;
+constexpr std::uint64_t kFirstRepeatNs = 20 * kMillisecond;
+constexpr std::uint64_t kLastRepeatNs = 1000 * kMillisecond;
+constexpr std::uint64_t kRetryNs = 100 * kMillisecond;
+constexpr std::uint64_t kRefusedRetryNs = 500 * kMillisecond;
+constexpr std::uint32_t kReadDepth = 8;  // both sides must agree
+
+std::uint32_t random_psn() {
+  static thread_local std::random_device device;
+  return device() & 0xffffff;
+}
+
+}  // namespace
+
+// A queue pair for this epoch; false where none can be made now, which is tried again later.
+bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
+  path.epoch = epoch;
+  path.state = State::kDown;
+  path.retry_ns = now_ns() + kRefusedRetryNs;
+  if (!path.rail->active()) {
+    last_error_ = path.rail->port().device + ": port down";
+    return false;
+  }
+  if (!path.has_receives) {
+    Result<bool> reserved = path.rail->reserve_receives();
+    if (!reserved) {
+      last_error_ = path.rail->port().device + ": " + reserved.failure().message;
+      return false;
+    }
+    path.has_receives = true;
+  }
+  auto pair = path.rail->create_queue_pair();
+  if (!pair) {
+    last_error_ = path.rail->port().device + ": " + pair.failure().message;
+    return false;
+  }
+  auto connection = std::make_unique<Connection>();
+  connection->channel = this;
+  connection->path = &path;
+  connection->rail = path.rail;
+  connection->pair = std::move(pair).value();
+  connection->psn = random_psn();
+  path.connection = &transport_.connections_.add(std::move(connection));
+  path.state = State::kOffered;
+  return true;
+}
+
+bool VerbsChannel::connect_path(Path& path, const wire::PathOffer& offer) {
+  verbs_driver::ConnectOptions options;
+  options.route = path.rail->route_to(path.remote);
+  options.remote_queue_pair = offer.queue_pair;
+  options.remote_psn = offer.psn;
+  options.local_psn = path.connection->psn;
+  options.mtu_bytes =
+      std::min<std::uint32_t>(path.rail->address().mtu_bytes, path.remote.mtu_bytes);
+  options.timeout = kTimeout;
+  options.retries = kRetries;
+  options.read_depth =
+      static_cast<std::uint8_t>(std::min(path.rail->device().limits().read_depth, kReadDepth));
+  Result<bool> connected = path.connection->pair->connect(options);
+  if (connected) {
+    path.state = State::kConnected;
+    return true;
+  }
+  last_error_ = path.rail->port().device + ": " + connected.failure().message;
+  break_path(path, now_ns());
+  return false;
+}
+
+void VerbsChannel::break_path(Path& path, std::uint64_t now) noexcept {
+  Connection* connection = path.connection;
+  path.connection = nullptr;
+  path.state = State::kDown;
+  path.retry_ns = now + kRetryNs;
+  if (connection == nullptr) return;
+  connection->failed = true;
+  connection->path = nullptr;
+  connection->pair->fail();
+  transport_.retire(*connection, now);
+  if (primary_ == connection) choose_primary();
+  const bool any = std::any_of(paths_.begin(), paths_.end(),
+                               [](const Path& other) { return other.state == State::kReady; });
+  if (!any && deadline_ns_ == 0) deadline_ns_ = now + transport_.config_.timeout_ns;
+  transport_.tick_soon();
+}
+
+void VerbsChannel::choose_primary() noexcept {
+  const auto ready = std::find_if(paths_.begin(), paths_.end(),
+                                  [](const Path& path) { return path.state == State::kReady; });
+  Connection* chosen = ready != paths_.end() ? ready->connection : nullptr;
+  if (chosen == primary_) return;
+  primary_ = chosen;
+  if (primary_ == nullptr) return;
+  posted_sequence_ = sent_complete_ = peer_consumed_;
+  tell_credit_ = true;
+  replay();
+}
+
+void VerbsChannel::make_ready(Path& path) {
+  path.state = State::kReady;
+  deadline_ns_ = 0;
+  if (primary_ == nullptr) choose_primary();
+  transport_.attend_later(*this);
+}
+
+void VerbsChannel::on_hello(const wire::Hello& hello) {
+  if (failed_ || hello.paths != paths_.size()) return;
+  credits_ = std::min(hello.credits, kCredits);
+  bool answer = false;
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    Path& path = paths_[i];
+    const wire::PathOffer& offer = hello.offers[i];
+    if (offer.epoch > path.epoch) {
+      break_path(path, now_ns());
+      begin_epoch(path, offer.epoch);
+    } else if (offer.epoch < path.epoch) {
+      answer = true;
+      continue;
+    }
+    if (path.connection == nullptr || offer.queue_pair == 0) continue;
+    if (path.state == State::kOffered) {
+      if (!connect_path(path, offer)) continue;
+      answer = true;
+    }
+    if (path.state == State::kConnected && offer.known_epoch == path.epoch) make_ready(path);
+    answer |= offer.ready == 0;
+  }
+  if (answer) send_hello();
+  transport_.tick_soon();
+}
+
+void VerbsChannel::send_hello() {
+  wire::Hello hello;
+  hello.magic = wire::kHelloMagic;
+  hello.version = wire::kVerbsVersion;
+  hello.paths = static_cast<std::uint16_t>(paths_.size());
+  hello.secret = address_.job_secret;
+  hello.from = transport_.process_;
+  hello.to = address_.uid;
+  hello.credits = kCredits;
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    const Path& path = paths_[i];
+    wire::PathOffer& offer = hello.offers[i];
+    offer.epoch = path.epoch;
+    if (path.connection == nullptr) continue;
+    offer.queue_pair = path.connection->pair->number();
+    offer.psn = path.connection->psn;
+    const bool connected = path.state == State::kConnected || path.state == State::kReady;
+    offer.known_epoch = connected ? path.epoch : 0;
+    offer.ready = path.state == State::kReady ? 1 : 0;
+  }
+  // Another way each time: one of them may be down.
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    const Path& path = paths_[hellos_++ % paths_.size()];
+    if (!path.rail->active()) continue;
+    const auto bytes = std::as_bytes(std::span(&hello, 1));
+    if (path.rail->send_datagram(path.remote, bytes)) break;
+  }
+  hello_ns_ = now_ns();
+  transport_.tick_soon();
+}
+
+void VerbsChannel::on_port_event(Rail& rail, bool active) {
+  const std::uint64_t now = now_ns();
+  for (Path& path : paths_) {
+    if (path.rail != &rail) continue;
+    if (!active) {
+      last_error_ = rail.port().device + ": port down";
+      break_path(path, now);
+    }
+    path.retry_ns = now + kRetryNs;
+  }
+  transport_.tick_soon();
+}
+
+bool VerbsChannel::tick(std::uint64_t now) {
+  if (failed_) return false;
+  bool offering = false;
+  bool down = false;
+  for (Path& path : paths_) {
+    if (path.state == State::kDown && path.rail->active() && now >= path.retry_ns &&
+        begin_epoch(path, path.epoch + 1)) {
+      hello_ns_ = 0;
+      hello_interval_ns_ = 0;
+    }
+    offering |= path.state == State::kOffered || path.state == State::kConnected;
+    down |= path.state == State::kDown && path.rail->active();
+  }
+  if (offering && now - hello_ns_ >= hello_interval_ns_) {
+    send_hello();
+    hello_interval_ns_ = std::clamp(2 * hello_interval_ns_, kFirstRepeatNs, kLastRepeatNs);
+  }
+  if (deadline_ns_ != 0 && now >= deadline_ns_) {
+    if (last_error_.empty()) last_error_ = "no answer";
+    failed_ = true;
+    return false;
+  }
+  return offering || down || deadline_ns_ != 0;
+}
+
+void VerbsChannel::abandon() noexcept {
+  failed_ = true;
+  primary_ = nullptr;
+  for (Path& path : paths_) {
+    path.connection = nullptr;
+    path.state = State::kDown;
+  }
+  transport_.close_all(*this);
+  reads_.clear();
+  for (Exposed& exposed : exposed_)
+    exposed = {};
+}
+
+}  // namespace mooncake_mpi::verbs

@@ -1,0 +1,67 @@
+#include "wire/verbs.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mooncake_mpi::wire {
+namespace {
+
+constexpr uint32_t kNumberBits = 24;  // of queue pair numbers and packet sequence numbers
+constexpr uint32_t kMaxCredits = 1u << 16;
+
+// In a time that does not depend on where they differ.
+bool same_secret(const std::array<std::byte, 16>& one, const std::array<std::byte, 16>& other) {
+  std::byte difference{0};
+  for (size_t i = 0; i < one.size(); ++i)
+    difference |= one[i] ^ other[i];
+  return difference == std::byte{0};
+}
+
+bool well_formed(const PathOffer& offer) {
+  return offer.queue_pair >> kNumberBits == 0 && offer.psn >> kNumberBits == 0 && offer.ready <= 1;
+}
+
+}  // namespace
+
+const char* objection(const RailAddress& rail) {
+  if (rail.queue_pair == 0) {
+    return rail == RailAddress{} ? nullptr : "process address: a rail without a queue pair";
+  }
+  if (rail.queue_pair >> kNumberBits != 0) return "process address: not a queue pair number";
+  if (rail.mtu_bytes < 256 || (rail.mtu_bytes & (rail.mtu_bytes - 1)) != 0) {
+    return "process address: not an MTU";
+  }
+  if (rail.global > 1 || rail.reserved[0] != 0 || rail.reserved[1] != 0 || rail.reserved[2] != 0) {
+    return "process address: a reserved field of a rail is not zero";
+  }
+  if (rail.global == 1 && rail.gid == std::array<std::byte, 16>{}) {
+    return "process address: a rail without a GID";
+  }
+  if (rail.global == 0 && rail.lid == 0) return "process address: a rail without LID or GID";
+  return nullptr;
+}
+
+std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
+                                  const std::array<std::byte, 16>& secret,
+                                  const std::array<std::byte, 16>& to) {
+  if (datagram.size() != sizeof(Hello)) return std::nullopt;
+  Hello hello;
+  std::memcpy(&hello, datagram.data(), sizeof hello);
+  if (!same_secret(hello.secret, secret)) return std::nullopt;
+  const bool sane = hello.magic == kHelloMagic && hello.version == kVerbsVersion &&
+                    hello.to == to && hello.reserved == 0 && hello.paths >= 1 &&
+                    hello.paths <= kMaxRails && hello.credits >= 1 &&
+                    hello.credits <= kMaxCredits &&
+                    std::all_of(hello.offers.begin(), hello.offers.end(), well_formed);
+  return sane ? std::optional<Hello>(hello) : std::nullopt;
+}
+
+std::optional<RemoteKeys> decode_keys(std::span<const std::byte> bytes) {
+  if (bytes.size() != sizeof(RemoteKeys)) return std::nullopt;
+  RemoteKeys keys;
+  std::memcpy(&keys, bytes.data(), sizeof keys);
+  if (keys.rails == 0 || keys.rails >> kMaxRails != 0) return std::nullopt;
+  return keys;
+}
+
+}  // namespace mooncake_mpi::wire
