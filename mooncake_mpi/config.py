@@ -59,7 +59,7 @@ class Config:
         numpy_threshold_bytes: the smallest array that does.
         lanes: comma-separated names of the lanes that may be used; empty means all.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
-            uses; empty means every active port.
+            uses; otherwise every active port.
         verbs_gid_index: entry of the ports' GID tables; the lane chooses by itself otherwise.
         verbs_mtu_bytes: path MTU, 256 to 4096; both ports' active MTU otherwise.
         verbs_traffic_class: of RoCE packets (the DSCP in the upper six bits), 0 to 255.
@@ -78,7 +78,7 @@ class Config:
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
     lanes: str = ""
-    verbs_devices: str = ""
+    verbs_devices: str | None = None
     verbs_gid_index: int | None = None
     verbs_mtu_bytes: int | None = None
     verbs_traffic_class: int | None = None
