@@ -1,11 +1,11 @@
 #include "memory/shared_pool.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 namespace mooncake_mpi {
@@ -14,9 +14,12 @@ namespace {
 // Under strict accounting the system may promise pages that it then has not got: a store to such a
 // page ends in SIGBUS. So they are taken when they are asked for.
 bool accounting_is_strict() {
-  std::ifstream file("/proc/sys/vm/overcommit_memory");
-  int mode = 0;
-  return static_cast<bool>(file >> mode) && mode == 2;
+  // Not a stream: its locale may be that of another C++ library in the process, and break.
+  const int file = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+  char mode = '0';
+  const bool known = file >= 0 && read(file, &mode, 1) == 1;
+  if (file >= 0) close(file);
+  return known && mode == '2';
 }
 
 // Not the same in two processes, lest one be taken for the other when the kernel reuses its pid.
