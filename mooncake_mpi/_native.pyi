@@ -19,8 +19,10 @@ class Communicator:
         This process's address, of the same length in every process: allgather it.
         """
 
-    def activate(self, entries: bytes) -> None:
-        """Take the addresses of all ranks, concatenated in rank order."""
+    def activate(self, entries: bytes, label: str = "") -> None:
+        """
+        Take the addresses of all ranks, concatenated in rank order; `label` is for people.
+        """
 
     def reshape(self, rank: int, size: int) -> None:
         """
@@ -231,6 +233,14 @@ def flush(timeout_ms: int) -> bool:
 
 def progress() -> int:
     """Poll once; work done."""
+
+def boards(segments: Sequence[tuple[int, int]]) -> tuple[list[dict[str, Any]], str]:
+    """
+    What processes wait for, given as (pid, descriptor of the segment), and those that wait for each other, as text. Needs no engine.
+    """
+
+def explain() -> str:
+    """What this process waits for, and the heads of its queues."""
 
 def stats() -> dict[str, int]:
     """Counters of this process's engine."""

@@ -57,6 +57,8 @@ class Config:
         memory_keep_bytes: freed memory of that kind that is kept for the next allocation.
         numpy: whether NumPy's arrays get such memory.
         numpy_threshold_bytes: the smallest array that does.
+        timeout_ms: how long a blocking call may wait before it raises, in milliseconds; zero means
+            for ever.
         lanes: comma-separated names of the lanes that may be used; empty means all.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
             uses; otherwise every active port.
@@ -73,6 +75,7 @@ class Config:
     spin_us: int | None = None
     unexpected_limit_bytes: int | None = None
     progress_thread: bool | None = None
+    timeout_ms: int | None = None
     mapping: bool | None = None
     memory_keep_bytes: int | None = None
     numpy: bool | None = None
@@ -147,6 +150,14 @@ def parse_switch(text: str) -> bool:
         raise ValueError("expected 0 or 1") from None
 
 
+def parse_seconds(text: str) -> int:
+    """A number of seconds such as ``30`` or ``0.5``, as milliseconds."""
+    try:
+        return round(float(text) * 1000)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a number of seconds such as 30 or 0.5") from None
+
+
 def parse_integer(text: str) -> int:
     """A decimal integer."""
     try:
@@ -166,6 +177,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "memory_keep_bytes": ("MOONCAKE_MPI_MEMORY_KEEP", parse_size),
     "numpy": ("MOONCAKE_MPI_NUMPY", parse_switch),
     "numpy_threshold_bytes": ("MOONCAKE_MPI_NUMPY_THRESHOLD", parse_size),
+    "timeout_ms": ("MOONCAKE_MPI_TIMEOUT_S", parse_seconds),
     "lanes": ("MOONCAKE_MPI_LANES", str),
     "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),
     "verbs_gid_index": ("MOONCAKE_MPI_VERBS_GID_INDEX", parse_integer),

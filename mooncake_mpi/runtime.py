@@ -69,7 +69,7 @@ def activate(
         Error: an address is not one, or a process runs another version.
     """
     try:
-        communicator.activate(bytes(entries))
+        communicator.activate(bytes(entries), comm.Get_name())
     except ValueError as error:
         raise errors.make_error("ERR_OTHER", str(error)) from None
     comm.Set_attr(_keyval, communicator)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "run a Python program with mpi4py.MPI replaced",
     "info": "show versions, the MPI library, lanes and settings",
-    "doctor": "check that messages travel, and list what is pending",
+    "doctor": "check that messages travel, or say what a job that hangs waits for",
     "bench": "measure latency and bandwidth against the MPI library",
 }
 

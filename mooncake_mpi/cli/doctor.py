@@ -31,7 +31,19 @@ def main(arguments: Sequence[str]) -> int:
         description="Send messages of several sizes around all ranks, look for what slows or stops "
         "them, and list the operations that are left pending.",
     )
-    parser.parse_args(arguments)
+    parser.add_argument(
+        "--hang",
+        nargs="*",
+        type=int,
+        metavar="PID",
+        help="say what the running processes of this user wait for (those given, or all), and "
+        "which wait for each other; start it without mpirun",
+    )
+    options = parser.parse_args(arguments)
+    if options.hang is not None:
+        from mooncake_mpi.cli.hang import explain
+
+        return explain(options.hang)
 
     from mpi4py import MPI
 

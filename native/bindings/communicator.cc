@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bindings/hang_signal.h"
 #include "bindings/runtime.h"
 
 namespace nb = nanobind;
@@ -38,7 +39,7 @@ std::array<std::byte, wire::kAddressBytes> Communicator::entry() const {
   return wire::encode(runtime().engine->address(*context_));
 }
 
-void Communicator::activate(Bytes entries) {
+void Communicator::activate(Bytes entries, std::string label) {
   std::vector<wire::Address> members;
   for (std::size_t at = 0; at + wire::kAddressBytes <= entries.size(); at += wire::kAddressBytes) {
     wire::DecodedAddress entry = wire::decode_address(entries.subspan(at, wire::kAddressBytes));
@@ -48,7 +49,8 @@ void Communicator::activate(Bytes entries) {
     }
     members.push_back(*entry.address);
   }
-  Result<bool> activated = runtime().engine->activate(*context_, members);
+  Result<bool> activated = runtime().engine->activate(*context_, members, std::move(label));
+  answer_hang_signal();
   if (!activated) throw std::invalid_argument(activated.failure().message);
   active_ = true;
 }

@@ -2,6 +2,7 @@
 
 #include <Python.h>
 
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -19,7 +20,7 @@ class Communicator {
   Communicator& operator=(const Communicator&) = delete;
 
   std::array<std::byte, wire::kAddressBytes> entry() const;
-  void activate(Bytes entries);
+  void activate(Bytes entries, std::string label = {});
   // Before activate(): the communicator has fewer members than it was made for.
   void reshape(int rank, int size);
   void close();

@@ -30,6 +30,29 @@ bool waiting(const RequestObject& request) noexcept {
   return request.state == RequestObject::State::kActive && !is_complete(request);
 }
 
+void add_operations(const std::vector<RequestObject*>& requests, WaitRecord& record) {
+  for (const RequestObject* request : requests) {
+    if (waiting(*request)) record.operations.push_back(request->operation->id());
+  }
+}
+
+// One wait of the package, of which a slice is a call from it: the same requests, right again.
+struct SlicedWait {
+  std::uint64_t first_operation = 0;
+  std::uint64_t since_ns = 0;
+  std::uint64_t last_ns = 0;
+
+  static constexpr std::uint64_t kGapNs = 20'000'000;
+
+  // How long it lasts already.
+  std::uint64_t waited_ns(std::uint64_t operation, std::uint64_t now) noexcept {
+    if (operation != first_operation || now - last_ns > kGapNs) {
+      *this = {operation, now, now};
+    }
+    return now - since_ns;
+  }
+};
+
 // Keeps the requests alive while the GIL is released: another thread may change the list.
 class Holder {
  public:
@@ -66,7 +89,12 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
       ++next;
     return next == requests.size();
   };
-  if (!wait_until(all_done)) return nullptr;
+  if (!wait_until(all_done, [&](WaitRecord& record) {
+        record.call = "Waitall";
+        add_operations(requests, record);
+      })) {
+    return nullptr;
+  }
   Error first = Error::kNone;
   std::size_t failed = 0;
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -98,10 +126,25 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
     return all;
   };
   if (done()) Py_RETURN_TRUE;
+  static thread_local SlicedWait sliced;
+  WaitRecord record;
+  record.call = all ? "Waitall" : "Waitany";
+  record.one_of_many = !all;
+  add_operations(requests, record);
+  const std::uint64_t waited =
+      sliced.waited_ns(record.operations.empty() ? 0 : record.operations.front(), now_ns());
+  LongWait wait;
+  if (waited != 0 && !wait.go_on(waited, [&](WaitRecord& out) {
+        record.since_ns = out.since_ns;
+        out = record;
+      })) {
+    return nullptr;
+  }
   PyThreadState* thread = PyEval_SaveThread();
   const WaitResult result =
       runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
   PyEval_RestoreThread(thread);
+  sliced.last_ns = now_ns();
   if (PyErr_CheckSignals() != 0) return nullptr;
   return PyBool_FromLong(result == WaitResult::kDone);
 }

@@ -1,7 +1,9 @@
 // What `info` and `doctor` show of the engine.
 #include "bindings/inspection.h"
 
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <vector>
 
@@ -164,7 +166,46 @@ nb::list rdma_ports() {
 
 }  // namespace
 
+namespace {
+
+nb::dict board_of(const BoardCopy& board) {
+  nb::dict result;
+  result["pid"] = board.pid;
+  result["rank"] = board.rank;
+  result["ask_descriptor"] = board.ask_descriptor;
+  result["reports"] = board.reports;
+  result["report"] = board.report;
+  nb::list waits;
+  for (const WaitEntry& wait : board.waits)
+    waits.append(describe(wait, now_ns()));
+  result["waits"] = waits;
+  return result;
+}
+
+}  // namespace
+
 void define_inspection(nb::module_& m) {
+  m.def(
+      "boards",
+      [](const std::vector<std::pair<int, int>>& segments) {
+        std::vector<BoardCopy> boards;
+        nb::list dicts;
+        for (const auto& [pid, descriptor] : segments) {
+          BoardCopy board = read_board(pid, descriptor);
+          if (board.pid == 0) continue;
+          dicts.append(board_of(board));
+          boards.push_back(std::move(board));
+        }
+        return std::make_pair(dicts, describe_cycles(boards, now_ns()));
+      },
+      nb::sig(
+          "def boards(segments: Sequence[tuple[int, int]]) -> tuple[list[dict[str, Any]], str]"),
+      "segments"_a,
+      "What processes wait for, given as (pid, descriptor of the segment), and those that wait for "
+      "each other, as text. Needs no engine.");
+  m.def(
+      "explain", [] { return runtime().engine != nullptr ? runtime().engine->explain() : ""; },
+      "What this process waits for, and the heads of its queues.");
   m.def("stats", &stats, nb::sig("def stats() -> dict[str, int]"),
         "Counters of this process's engine.");
   m.def("rdma_ports", &rdma_ports, nb::sig("def rdma_ports() -> list[dict[str, Any]]"),

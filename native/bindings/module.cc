@@ -64,6 +64,7 @@ void start(nb::dict config) {
   engine_config.limits.unexpected_bytes =
       number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
   engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
+  engine_config.timeout_ns = number("timeout_ms", 0) * 1'000'000u;
   engine_config.cross_memory = flag("cma");
   engine_config.progress_thread = flag("progress_thread");
   engine_config.mapping = flag("mapping");
@@ -132,11 +133,13 @@ NB_MODULE(_native, m) {
           "This process's address, of the same length in every process: allgather it.")
       .def(
           "activate",
-          [](Communicator& self, nb::bytes entries) {
+          [](Communicator& self, nb::bytes entries, std::string label) {
             self.activate(
-                Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()));
+                Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()),
+                std::move(label));
           },
-          "entries"_a, "Take the addresses of all ranks, concatenated in rank order.")
+          "entries"_a, "label"_a = "",
+          "Take the addresses of all ranks, concatenated in rank order; `label` is for people.")
       .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
            "Before activate(): this process is `rank` of fewer members than it was made for.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")

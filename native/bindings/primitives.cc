@@ -164,7 +164,12 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
            runtime().engine->iprobe(communicator.context(), source, tag, envelope, &message);
   };
   if (blocking) {
-    require(wait_until(found));
+    require(wait_until(found, [&](WaitRecord& record) {
+      record.call = "Mprobe";
+      record.probed = &communicator.context();
+      record.source = source;
+      record.tag = tag;
+    }));
   } else if (!found()) {
     return nb::none();
   }

@@ -77,7 +77,7 @@ void give_up_receive(Operation& operation, BufferView& view, MatchChannel channe
 }
 
 PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status, bool any_size) {
-  if (!wait_until([&] { return is_done(operation); })) {
+  if (!wait_until([&] { return is_done(operation); }, "Recv", &operation)) {
     give_up_receive(operation, view, MatchChannel::kMessages);
     return nullptr;
   }
@@ -87,7 +87,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
       return raise_completion_error(Error::kProcessFailedPending, {});
     }
     // It has matched since.
-    if (!wait_until([&] { return is_finished(operation); })) {
+    if (!wait_until([&] { return is_finished(operation); }, "Recv", &operation)) {
       runtime().abandon(operation, std::move(view));
       return nullptr;
     }
@@ -179,9 +179,15 @@ PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   Completion completion = proc_null_completion();
   if (!call.proc_null) {
     Engine::Envelope envelope{};
-    if (!wait_until([&] {
-          return runtime().engine->iprobe(call.communicator->context(), call.source, call.tag,
-                                          envelope);
+    auto found = [&] {
+      return runtime().engine->iprobe(call.communicator->context(), call.source, call.tag,
+                                      envelope);
+    };
+    if (!wait_until(found, [&](WaitRecord& record) {
+          record.call = "Probe";
+          record.probed = &call.communicator->context();
+          record.source = call.source;
+          record.tag = call.tag;
         })) {
       return nullptr;
     }

@@ -80,7 +80,8 @@ PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
   if (!kWait.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
   if (request.state == State::kActive &&
-      !wait_until([&] { return request.state != State::kActive || is_complete(request); })) {
+      !wait_until([&] { return request.state != State::kActive || is_complete(request); }, "Wait",
+                  request.operation)) {
     return nullptr;
   }
   return end(request, values[0]);

@@ -88,7 +88,7 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
 }
 
 bool wait_send(Operation& operation, BufferView& view) {
-  if (!wait_until([&] { return is_done(operation); })) {
+  if (!wait_until([&] { return is_done(operation); }, "Send", &operation)) {
     if (!runtime().engine->cancel(operation, MatchChannel::kMessages)) {
       runtime().abandon(operation, std::move(view));
       return false;

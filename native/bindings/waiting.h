@@ -6,11 +6,45 @@
 
 namespace mooncake_mpi::bindings {
 
+// What a call that has waited for a while says of itself, until it returns.
+class LongWait {
+ public:
+  LongWait() = default;
+  ~LongWait();
+  LongWait(const LongWait&) = delete;
+  LongWait& operator=(const LongWait&) = delete;
+
+  // After each part of the wait that ended without what was waited for: `describe(record)` fills in
+  // the rest of the record at the first of them. False with the exception set when the time that
+  // the settings allow is over.
+  template <class Describe>
+  bool go_on(std::uint64_t waited_ns, Describe&& describe) {
+    if (id_ == 0) {
+      WaitRecord record;
+      record.since_ns = now_ns() - waited_ns;
+      describe(record);
+      begin(record);
+    }
+    return in_time();
+  }
+
+ private:
+  void begin(const WaitRecord& record);
+  bool in_time();
+
+  std::uint64_t id_ = 0;  // 0: the engine has not been told
+  std::uint64_t since_ns_ = 0;
+};
+
+// Raises ERR_PENDING: `seconds` have passed. Says on standard error what everything waits for.
+bool raise_timeout(std::uint64_t waited_ns);
+
 // Waits until `done()`. It polls a few microseconds with the GIL held, since taking it back costs
 // more than most messages take; then it lets other threads run, and looks for signals every 50 ms
-// and whenever one interrupts its sleep. False with a Python exception set (KeyboardInterrupt).
-template <class Done>
-bool wait_until(Done&& done) {
+// and whenever one interrupts its sleep. False with a Python exception set (KeyboardInterrupt, or
+// the error of a timeout).
+template <class Done, class Describe>
+bool wait_until(Done&& done, Describe&& describe) {
   Engine& engine = *runtime().engine;
   constexpr int kTurnsWithGil = 64;
   if (done() || engine.spin(done, engine.oversubscribed() ? 4 : kTurnsWithGil)) {
@@ -18,13 +52,24 @@ bool wait_until(Done&& done) {
     return true;
   }
   constexpr std::uint64_t kSignalCheckNs = 50'000'000;
+  LongWait wait;
   for (;;) {
     PyThreadState* thread = PyEval_SaveThread();
     const WaitResult result = engine.wait(done, kSignalCheckNs);
     PyEval_RestoreThread(thread);
     if (result == WaitResult::kDone) return true;
     if (PyErr_CheckSignals() != 0) return false;
+    if (!wait.go_on(result == WaitResult::kTimeout ? kSignalCheckNs : 0, describe)) return false;
   }
+}
+
+// For a call that waits for one operation.
+template <class Done>
+bool wait_until(Done&& done, const char* call, const Operation* operation) {
+  return wait_until(done, [&](WaitRecord& record) {
+    record.call = call;
+    if (operation != nullptr) record.operations.push_back(operation->id());
+  });
 }
 
 // Finished or interrupted: a wait for it is over.

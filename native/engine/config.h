@@ -21,6 +21,7 @@ struct EngineConfig {
   std::shared_ptr<verbs_driver::Provider> verbs_provider;  // nullptr: libibverbs
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
+  std::uint64_t timeout_ns = 0;  // of a blocking call; 0: none
   // Where the program's buffers may lie that peers can map; nullptr: nowhere.
   const SharedPool* pool = nullptr;
 };

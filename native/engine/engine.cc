@@ -31,7 +31,9 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
     : config_(config),
       process_(process),
       protocol_(config.limits),
-      watch_thread_(std::move(watch), [this](std::uint64_t token) { on_process_end(token); }) {
+      watch_thread_(
+          std::move(watch), [this](std::uint64_t token) { on_process_end(token); },
+          [this] { report(); }) {
   protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
 }
 
@@ -59,6 +61,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     auto shm = shm::ShmTransport::create(address, std::move(memory), std::move(mapper));
     if (!shm) return shm.failure();
     engine->doorbell_ = &shm.value()->doorbell();
+    engine->board_ = &shm.value()->board();
     engine->lanes_.push_back(std::move(shm).value());
   }
   if (config.verbs) {
@@ -73,6 +76,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
   if (config.mapping) engine->protocol_.set_pool(config.pool);
+  engine->board_->pid = address.pid;
+  engine->board_->ask_descriptor = engine->watch_thread_.ask_descriptor();
   engine->choose_policy();
   for (const auto& lane : engine->lanes_)
     lane->start(*engine);
@@ -148,8 +153,11 @@ wire::Address Engine::address(const Context& context) const {
   return address;
 }
 
-Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>& members) {
+Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>& members,
+                              std::string label) {
   std::lock_guard lock(mutex_);
+  context.label = std::move(label);
+  if (board_->rank < 0 && context.size > 1) board_->rank = context.rank;
   if (members.size() != static_cast<std::size_t>(context.size)) {
     return Failure{Error::kCommunicator, "expected " + std::to_string(context.size) +
                                              " addresses, got " + std::to_string(members.size())};

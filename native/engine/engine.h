@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 #include "base/biased_mutex.h"
 #include "drivers/linux/membarrier.h"
 #include "engine/config.h"
+#include "engine/hang_report.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
 #include "engine/watch_thread.h"
@@ -40,7 +42,8 @@ class Engine final : private PacketSink, private Waker {
   // activate() takes all members' addresses, in rank order.
   Result<Context*> create_context(std::int32_t rank, std::int32_t size);
   wire::Address address(const Context& context) const;
-  Result<bool> activate(Context& context, const std::vector<wire::Address>& members);
+  Result<bool> activate(Context& context, const std::vector<wire::Address>& members,
+                        std::string label = {});
   // Before activation: at most as many members as it was made for.
   void reshape(Context& context, std::int32_t rank, std::int32_t size);
   void close_context(Context& context);
@@ -136,6 +139,17 @@ class Engine final : private PacketSink, private Waker {
   // False in a child that a fork made: it has the memory of this process and none of its threads.
   bool in_own_process() const noexcept;
 
+  // --- hangs (hang.cc) ---
+  // A call that has waited for a while says what for, until end_wait().
+  std::uint64_t begin_wait(const WaitRecord& record);
+  void end_wait(std::uint64_t id);
+  // What this process waits for, and the heads of its queues.
+  std::string explain();
+  // The watch thread writes explain() to standard error, and the process of rank 0 who waits for
+  // whom in a circle. Async-signal-safe; `by`: the process that asks, or 0.
+  void ask(pid_t by) noexcept;
+  bool answers() { return watch_thread_.running(); }
+
   // --- for info and doctor ---
   template <class Visit>
   void inspect(Visit&& visit) {
@@ -191,6 +205,10 @@ class Engine final : private PacketSink, private Waker {
   void on_process_end(std::uint64_t token);
   void fail(Peer& peer);
   void spread_revocation(const Context& context);
+  void report();
+  void write_board();
+  WaitEntry describe(const WaitRecord& record, const Operation* operation);
+  std::vector<WaitEntry> describe_all(const WaitRecord& record);
   unsigned poll();
   void mark(Operation& operation);
   void choose_policy();
@@ -212,7 +230,13 @@ class Engine final : private PacketSink, private Waker {
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
   std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
   std::vector<Peer*> watched_;  // by token
-  Doorbell own_doorbell_;       // when there is no segment to hold one
+  std::map<std::uint64_t, WaitRecord> waits_;
+  std::uint64_t next_wait_ = 0;
+  HangBoard own_board_;  // when there is no segment to hold one
+  HangBoard* board_ = &own_board_;
+  std::atomic<pid_t> asked_by_{0};
+  std::uint64_t last_failure_ns_ = 0;
+  Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
   std::string verbs_trouble_;
   // Read by waiting threads while a communicator is made by another.

@@ -43,6 +43,7 @@ void Engine::fail(Peer& peer) {
     lane->forget(peer);
   peer.channel = std::make_unique<GoneChannel>();
   peer.lane = kGoneLane;
+  last_failure_ns_ = now_ns();
   choose_policy();
 }
 

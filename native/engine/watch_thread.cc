@@ -44,9 +44,10 @@ void WatchThread::run() {
   std::vector<std::uint64_t> ended;
   while (!stopping_.load()) {
     ended.clear();
-    watch_->wait(ended);
+    const bool asked = watch_->wait(ended);
     for (const std::uint64_t token : ended)
       on_end_(token);
+    if (asked && !stopping_.load()) on_ask_();
   }
 }
 

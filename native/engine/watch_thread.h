@@ -18,16 +18,23 @@ namespace mooncake_mpi {
 // CPU time while all of them live.
 class WatchThread {
  public:
-  // `on_end` is called on this thread with the token of a process that ended.
+  // Called on this thread: `on_end` with the token of a process that ended, `on_ask` after ask().
   WatchThread(std::unique_ptr<linux_driver::ProcessWatch> watch,
-              std::function<void(std::uint64_t)> on_end)
-      : watch_(std::move(watch)), on_end_(std::move(on_end)) {}
+              std::function<void(std::uint64_t)> on_end, std::function<void()> on_ask)
+      : watch_(std::move(watch)), on_end_(std::move(on_end)), on_ask_(std::move(on_ask)) {}
   ~WatchThread() { stop(); }
   WatchThread(const WatchThread&) = delete;
   WatchThread& operator=(const WatchThread&) = delete;
 
   // False when the process is gone already.
   bool add(pid_t pid, std::uint64_t start_time, std::uint64_t token);
+  // Async-signal-safe.
+  void ask() noexcept { watch_->ask(); }
+  int ask_descriptor() const noexcept { return watch_->ask_descriptor(); }
+  bool running() {
+    std::lock_guard lock(mutex_);
+    return thread_.joinable();
+  }
   // Must not be called while holding a lock that `on_end` takes.
   void stop();
 
@@ -37,6 +44,7 @@ class WatchThread {
 
   std::unique_ptr<linux_driver::ProcessWatch> watch_;
   std::function<void(std::uint64_t)> on_end_;
+  std::function<void()> on_ask_;
   std::mutex mutex_;  // guards thread_ and stopped_
   std::thread thread_;
   bool stopped_ = false;

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "matching/matcher.h"
@@ -31,6 +32,7 @@ struct Context {
   };
 
   std::uint32_t number = 0;
+  std::string label;  // for people
   std::int32_t rank = 0;
   std::int32_t size = 0;
   bool closing = false;   // freed by its owner, kept while receives are posted

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "drivers/linux/process_watch.h"
@@ -18,17 +19,24 @@ class FakeProcessWatch final : public ProcessWatch {
     return gone_.contains(token) ? Added::kGone : Added::kWatching;
   }
 
-  void wait(std::vector<std::uint64_t>& ended) override {
+  bool wait(std::vector<std::uint64_t>& ended) override {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return interrupted_ || !ended_.empty(); });
+    changed_.wait(lock, [&] { return interrupted_ || asked_ || !ended_.empty(); });
     interrupted_ = false;
     ended.swap(ended_);
     ended_.clear();
+    return std::exchange(asked_, false);
   }
 
   void interrupt() noexcept override {
     std::lock_guard lock(mutex_);
     interrupted_ = true;
+    changed_.notify_all();
+  }
+
+  void ask() noexcept override {
+    std::lock_guard lock(mutex_);
+    asked_ = true;
     changed_.notify_all();
   }
 
@@ -47,6 +55,7 @@ class FakeProcessWatch final : public ProcessWatch {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool interrupted_ = false;
+  bool asked_ = false;
   std::set<std::uint64_t> watched_;
   std::set<std::uint64_t> gone_;
   std::vector<std::uint64_t> ended_;

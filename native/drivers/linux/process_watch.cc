@@ -1,7 +1,7 @@
 #include "drivers/linux/process_watch.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -59,16 +59,18 @@ bool process_has_ended(pid_t pid, std::uint64_t start_time) {
   return has_ended(status_of(pid), start_time);
 }
 
-SystemProcessWatch::SystemProcessWatch() noexcept
-    : epoll_(epoll_create1(EPOLL_CLOEXEC)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+SystemProcessWatch::SystemProcessWatch() noexcept : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) != 0) wake_[0] = wake_[1] = -1;
   epoll_event event{EPOLLIN, {.u64 = kWakeToken}};
-  if (epoll_ >= 0 && wake_ >= 0) epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
+  if (epoll_ >= 0 && wake_[0] >= 0) epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_[0], &event);
 }
 
 SystemProcessWatch::~SystemProcessWatch() {
   for (const auto& [token, descriptor] : descriptors_)
     close(descriptor);
-  if (wake_ >= 0) close(wake_);
+  for (const int end : wake_) {
+    if (end >= 0) close(end);
+  }
   if (epoll_ >= 0) close(epoll_);
 }
 
@@ -96,7 +98,7 @@ ProcessWatch::Added SystemProcessWatch::add(pid_t pid, std::uint64_t start_time,
   return Added::kWatching;
 }
 
-void SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
+bool SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
   int timeout_ms;
   {
     std::lock_guard lock(mutex_);
@@ -109,12 +111,12 @@ void SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
   } else {
     usleep(kLookEveryMs * 1000);
   }
+  bool asked = false;
   std::lock_guard lock(mutex_);
   for (int i = 0; i < count; ++i) {
     const std::uint64_t token = events[i].data.u64;
     if (token == kWakeToken) {
-      std::uint64_t wakes;
-      [[maybe_unused]] const ssize_t got = read(wake_, &wakes, sizeof wakes);
+      asked = read_wakes();
       continue;
     }
     const auto found = descriptors_.find(token);
@@ -124,6 +126,17 @@ void SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
     ended.push_back(token);
   }
   look(ended);
+  return asked;
+}
+
+bool SystemProcessWatch::read_wakes() noexcept {
+  bool asked = false;
+  char bytes[64];
+  for (ssize_t got; (got = read(wake_[0], bytes, sizeof bytes)) > 0;) {
+    for (ssize_t i = 0; i < got; ++i)
+      asked |= bytes[i] == kAsk;
+  }
+  return asked;
 }
 
 void SystemProcessWatch::look(std::vector<std::uint64_t>& ended) {
@@ -134,10 +147,9 @@ void SystemProcessWatch::look(std::vector<std::uint64_t>& ended) {
   });
 }
 
-void SystemProcessWatch::interrupt() noexcept {
+void SystemProcessWatch::write_byte(char byte) noexcept {
   const int error = errno;
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof one);
+  [[maybe_unused]] const ssize_t written = write(wake_[1], &byte, 1);
   errno = error;
 }
 

@@ -21,10 +21,15 @@ class ProcessWatch {
   // wait() reports, once.
   virtual Added add(pid_t pid, std::uint64_t start_time, std::uint64_t token) = 0;
 
-  // Sleeps until processes have ended, and appends their tokens, or until interrupt().
-  virtual void wait(std::vector<std::uint64_t>& ended) = 0;
-  // Async-signal-safe.
+  // Sleeps until processes have ended, and appends their tokens, or until interrupt() or ask().
+  // True if somebody asked.
+  virtual bool wait(std::vector<std::uint64_t>& ended) = 0;
+  // These two are async-signal-safe.
   virtual void interrupt() noexcept = 0;
+  virtual void ask() noexcept = 0;
+  // Another process of this user asks by writing kAsk there, through /proc; -1: it cannot.
+  virtual int ask_descriptor() const noexcept { return -1; }
+  static constexpr char kAsk = '?';
 };
 
 // Whether the process `pid` that started at `start_time` (clock ticks since boot, 0: unknown) is
@@ -41,8 +46,10 @@ class SystemProcessWatch final : public ProcessWatch {
   SystemProcessWatch& operator=(const SystemProcessWatch&) = delete;
 
   Added add(pid_t pid, std::uint64_t start_time, std::uint64_t token) override;
-  void wait(std::vector<std::uint64_t>& ended) override;
-  void interrupt() noexcept override;
+  bool wait(std::vector<std::uint64_t>& ended) override;
+  void interrupt() noexcept override { write_byte(0); }
+  void ask() noexcept override { write_byte(kAsk); }
+  int ask_descriptor() const noexcept override { return wake_[1]; }
 
   // As if the kernel had no pidfd_open; for tests.
   void refuse_descriptors() noexcept { refused_ = true; }
@@ -54,10 +61,12 @@ class SystemProcessWatch final : public ProcessWatch {
     std::uint64_t token;
   };
 
+  void write_byte(char byte) noexcept;
+  bool read_wakes() noexcept;
   void look(std::vector<std::uint64_t>& ended);
 
   int epoll_ = -1;
-  int wake_ = -1;  // an eventfd
+  int wake_[2] = {-1, -1};  // a pipe
   bool refused_ = false;
   std::mutex mutex_;  // guards the two below
   std::unordered_map<std::uint64_t, int> descriptors_;

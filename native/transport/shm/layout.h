@@ -6,6 +6,7 @@
 
 #include "transport/copy_job.h"
 #include "transport/doorbell.h"
+#include "transport/hang_board.h"
 #include "transport/transport.h"
 #include "wire/header.h"
 
@@ -31,8 +32,9 @@ struct SegmentHeader {
   std::uint64_t layout;  // kLayout: both sides must have been built alike
   std::atomic<std::uint32_t> slots_claimed{0};
   Doorbell doorbell;
+  HangBoard board;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000001u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000011u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {

@@ -32,6 +32,7 @@ class ShmTransport final : public Transport {
   void forget(Peer& peer) override;
 
   Doorbell& doorbell() const noexcept { return segment_.header().doorbell; }
+  HangBoard& board() const noexcept { return segment_.header().board; }
 
  private:
   friend class ShmChannel;
