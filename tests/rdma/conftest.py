@@ -20,6 +20,7 @@ become_a_host()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "lab: needs the rails of scripts/rdma-lab")
+    config.addinivalue_line("markers", "last: ranks cannot reach each other any more after it")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -28,6 +29,7 @@ def pytest_collection_modifyitems(config, items):
         needing = [item for item in items if item.get_closest_marker("lab")]
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture

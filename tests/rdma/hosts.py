@@ -9,7 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+RDMA_LAB = Path(__file__).parents[2] / "scripts" / "rdma-lab"
 IN_LAB = Path("/run/rdma-lab").is_dir()
 RAILS = (0, 1)
 
@@ -39,14 +39,15 @@ def become_a_host() -> None:
     """Set this process's environment; the engine reads it when it starts."""
     os.environ["MOONCAKE_MPI_HOST_ID"] = f"host-{RANK}"
     os.environ["MOONCAKE_MPI_LANES"] = "self,verbs"
+    # an emulated processor that others share may take its time
+    os.environ["MOONCAKE_MPI_VERBS_TIMEOUT_S"] = "20"
     if IN_LAB:
         os.environ["MOONCAKE_MPI_VERBS_DEVICES"] = ",".join(device_names(RANK))
 
 
 def change_rail(verb: str, rail: int, *arguments: str) -> None:
     """``down``, ``up`` or ``netem`` of scripts/rdma-lab."""
-    script = ROOT / "scripts" / "rdma-lab"
-    subprocess.run([str(script), verb, str(rail), *arguments], check=True, timeout=60)
+    subprocess.run([str(RDMA_LAB), verb, str(rail), *arguments], check=True, timeout=60)
 
 
 def bytes_sent(rail: int, end: str) -> int:

@@ -42,9 +42,9 @@ def send_across(pair, byte):
         return pair.completion()
     pair.receive(SIZE)
     quiet_barrier()
-    status = pair.completion()
+    assert pair.arrival() == (0, SIZE)
     assert pair.memory.read(SIZE, 0) == byte * SIZE
-    return status
+    return SUCCESS
 
 
 @pytest.mark.parametrize("rail", RAILS)
@@ -79,7 +79,7 @@ def test_a_wrong_key_is_refused_and_the_memory_stays(connect):
     pair.memory.write(b"k" * SIZE, SIZE)
     quiet_barrier()
     if RANK == 0:
-        pair.post(enums.IBV_WR_RDMA_WRITE, SIZE, peer, rkey=peer.rkey ^ 0x5500)
+        pair.post(enums.IBV_WR_RDMA_WRITE, SIZE, remote=(peer.memory, peer.rkey ^ 0x5500))
         assert pair.completion() == enums.IBV_WC_REM_ACCESS_ERR
     quiet_barrier()
     assert pair.memory.read(SIZE, 0) == b"k" * SIZE

@@ -1,0 +1,268 @@
+"""A process of a job that is none of ours: pyverbs and `struct`, after docs/wire.md alone."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+
+from pyverbs import enums
+from queue_pair import SUCCESS, Address, QueuePair
+
+MAX_RAILS = 4
+ENTRY = struct.Struct("<IHH16s16siiQQQQII16s")
+ENTRY_MAGIC, ENTRY_VERSION = 0x49504D4D, 2
+RAIL = struct.Struct("<16sIIHHB3x")
+HELLO = struct.Struct("<IHH16s16s16sII")
+OFFER = struct.Struct("<IIIII")
+HELLO_MAGIC, HELLO_VERSION = 0x4F4C4548, 1
+FRAME = struct.Struct("<IIQ")
+HEADER = struct.Struct("<BBHIiiIII")
+EAGER, RTS, FIN, CREDIT = 1, 3, 6, 9
+GRH_BYTES = 40
+DATAGRAM_BYTES = 256
+PACKET_BYTES = 8 * 1024 + 256
+RECEIVES = 36
+CREDITS = 32
+SAY_AT = 16 * DATAGRAM_BYTES  # in the memory of the datagrams
+SEND_AT = RECEIVES * PACKET_BYTES  # in the memory of the connection
+SPACE_AT = SEND_AT + PACKET_BYTES
+TIMEOUT_SECONDS = 90.0
+
+
+def checksum(data: bytes) -> int:
+    """FNV-1a, 64 bits."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value
+
+
+@dataclass(frozen=True)
+class Rail:
+    """One port of a process, as its address tells."""
+
+    gid: bytes
+    queue_pair: int
+    queue_key: int
+    lid: int
+    mtu: int
+    is_global: int
+
+    def pack(self) -> bytes:
+        return RAIL.pack(
+            self.gid, self.queue_pair, self.queue_key, self.lid, self.mtu, self.is_global
+        )
+
+    @property
+    def gid_text(self) -> str:
+        return IPv6Address(self.gid).exploded
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A process's address for one communicator."""
+
+    uid: bytes
+    context: int
+    secret: bytes
+    rails: list[Rail]
+
+    def pack(self) -> bytes:
+        rails = b"".join(rail.pack() for rail in self.rails).ljust(MAX_RAILS * RAIL.size, b"\0")
+        head = ENTRY.pack(
+            ENTRY_MAGIC, ENTRY_VERSION, 0, self.uid, b"another host....", os.getpid(), -1,
+            0, 0, 0, 0, self.context, 0, self.secret,
+        )  # fmt: skip
+        body = head + rails + bytes(16)
+        return body + struct.pack("<Q", checksum(body))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Entry:
+        fields = ENTRY.unpack_from(data)
+        assert fields[:2] == (ENTRY_MAGIC, ENTRY_VERSION)
+        assert struct.unpack_from("<Q", data, 248)[0] == checksum(data[:248])
+        rails = [
+            Rail(*RAIL.unpack_from(data, ENTRY.size + index * RAIL.size))
+            for index in range(MAX_RAILS)
+        ]
+        return cls(fields[3], fields[11], fields[13], [rail for rail in rails if rail.queue_pair])
+
+
+@dataclass
+class Packet:
+    """What arrived on the connected queue pair, without its frame."""
+
+    kind: int
+    context: int
+    source: int
+    tag: int
+    length: int
+    payload: bytes
+
+
+@dataclass
+class Hello:
+    """The datagram of the wire-up; an offer is (epoch, queue pair, PSN, known epoch, ready)."""
+
+    secret: bytes
+    sender: bytes
+    to: bytes
+    paths: int
+    offers: list[tuple[int, int, int, int, int]]
+    credits: int = CREDITS
+
+    def pack(self) -> bytes:
+        offers = [*self.offers, *[(0, 0, 0, 0, 0)] * (MAX_RAILS - len(self.offers))]
+        return HELLO.pack(
+            HELLO_MAGIC, HELLO_VERSION, self.paths, self.secret, self.sender, self.to,
+            self.credits, 0,
+        ) + b"".join(OFFER.pack(*offer) for offer in offers)  # fmt: skip
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Hello:
+        assert len(data) == HELLO.size + MAX_RAILS * OFFER.size
+        magic, version, paths, secret, sender, to, credit_count, reserved = HELLO.unpack_from(data)
+        assert (magic, version, reserved) == (HELLO_MAGIC, HELLO_VERSION, 0)
+        offers = list(OFFER.iter_unpack(data[HELLO.size :]))
+        return cls(secret, sender, to, paths, offers, credit_count)
+
+
+@dataclass
+class WirePeer:
+    """Hears datagrams on all its devices; its first one alone has a connection."""
+
+    devices: list[str]
+    context: int = 7
+    key: int = 0x1234567
+    uid: bytes = field(default_factory=lambda: os.urandom(16))
+    secret: bytes = field(default_factory=lambda: os.urandom(16))
+
+    def __post_init__(self):
+        self.datagrams = [QueuePair(name, queue_key=self.key) for name in self.devices]
+        self.sent = self.consumed = 0
+        self.connected: QueuePair | None = None
+        self.epoch = 0
+        for pair in self.datagrams:
+            for slot in range(16):
+                pair.receive(DATAGRAM_BYTES, slot * DATAGRAM_BYTES)
+
+    def entry(self) -> bytes:
+        """The address that goes through the communicator."""
+        rails = []
+        for pair in self.datagrams:
+            own = pair.address()
+            gid, is_global = IPv6Address(own.gid).packed, int(own.lid == 0)
+            rails.append(Rail(gid, own.number, self.key, own.lid, pair.mtu, is_global))
+        return Entry(self.uid, self.context, self.secret, rails).pack()
+
+    def hear(self) -> Hello:
+        """The next datagram."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            for pair in self.datagrams:
+                pair.poll()
+                if pair.arrived:
+                    slot, size = pair.arrived.pop(0)
+                    data = pair.memory.read(size - GRH_BYTES, slot + GRH_BYTES)
+                    pair.receive(DATAGRAM_BYTES, slot)
+                    return Hello.unpack(data)
+            time.sleep(1e-3)
+        raise TimeoutError("no datagram")
+
+    def say(self, other: Entry, hello: Hello) -> None:
+        """Send a datagram to the other's first rail."""
+        rail, data = other.rails[0], hello.pack()
+        pair = self.datagrams[0]
+        pair.memory.write(data, len(data), SAY_AT)
+        address = Address(rail.queue_pair, rail.gid_text, rail.lid, 0, 0, 0)
+        pair.post_datagram(len(data), SAY_AT, address, rail.queue_key)
+
+    def hello(self, other: Entry, *, known: int, ready: int, secret: bytes | None = None) -> Hello:
+        """What this process has to offer: the first path, the others are down."""
+        own = self.connected
+        offers = [(self.epoch, own.pair.qp_num, own.packet_number, known, ready)]
+        offers += [(1, 0, 0, 0, 0)] * (len(other.rails) - 1)
+        return Hello(
+            other.secret if secret is None else secret,
+            self.uid,
+            other.uid,
+            len(other.rails),
+            offers,
+        )
+
+    def wire_up(self, other: Entry) -> None:
+        """Connect the first path, again if it was connected, in the epoch that the other begins."""
+        before = self.epoch
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            heard = self.hear()
+            assert heard.secret == self.secret
+            assert (heard.sender, heard.to) == (other.uid, self.uid)
+            epoch, number, packet_number, known, ready = heard.offers[0]
+            if epoch > self.epoch and number:
+                self._connect(other, epoch, number, packet_number)
+            if self.epoch == before:
+                continue  # what was still under way when the connection failed
+            if known == self.epoch and ready:
+                return
+            self.say(other, self.hello(other, known=self.epoch, ready=0))
+        raise TimeoutError("the other side does not get ready")
+
+    def _connect(self, other: Entry, epoch: int, number: int, packet_number: int) -> None:
+        if self.connected is not None:
+            self.connected.close()
+        # PSNs are random, so that packets of an old connection fit no new one
+        own = int.from_bytes(os.urandom(3), "little")
+        self.connected = QueuePair(self.devices[0], SPACE_AT + (4 << 20), own)
+        rail = other.rails[0]
+        address = Address(number, rail.gid_text, rail.lid, packet_number, 0, 0)
+        self.connected.connect(address, min(rail.mtu, self.connected.mtu))
+        for slot in range(RECEIVES):
+            self.connected.receive(PACKET_BYTES, slot * PACKET_BYTES)
+        self.epoch = epoch
+
+    def send(self, kind: int, context: int, source: int, tag: int, payload: bytes) -> None:
+        """One packet; a credit packet is not counted."""
+        length = len(payload) if kind == EAGER else 0
+        if kind != CREDIT:
+            self.sent += 1
+        frame = FRAME.pack(0 if kind == CREDIT else self.sent, self.consumed, 0)
+        header = HEADER.pack(kind, 0, 0, context, source, tag, len(payload), length, 0)
+        data = frame + header + payload
+        self.connected.memory.write(data, len(data), SEND_AT)
+        self.connected.post(enums.IBV_WR_SEND, len(data), at=SEND_AT)
+        assert self.connected.completion() == SUCCESS
+
+    def packet(self) -> Packet:
+        """The next packet but credits, which is then consumed."""
+        while True:
+            slot, size = self.connected.arrival(TIMEOUT_SECONDS)
+            data = self.connected.memory.read(size, slot)
+            self.connected.receive(PACKET_BYTES, slot)
+            sequence, _consumed, _credit = FRAME.unpack_from(data)
+            kind, flags, reserved, context, source, tag, payload_bytes, low, high = (
+                HEADER.unpack_from(data, FRAME.size)
+            )
+            assert (flags, reserved) == (0, 0)
+            if kind == CREDIT:
+                assert sequence == 0
+                continue
+            if sequence <= self.consumed:
+                continue  # sent again over a new connection, and consumed before
+            assert sequence == self.consumed + 1
+            self.consumed = sequence
+            payload = data[FRAME.size + HEADER.size :]
+            assert len(payload) == payload_bytes
+            return Packet(kind, context, source, tag, low | high << 32, payload)
+
+    def settle(self) -> None:
+        """Say what was consumed, so that the other has nothing left to send."""
+        self.send(CREDIT, 0, 0, 0, struct.pack("<Q", 0))
+
+    def close(self) -> None:
+        for pair in (self.connected, *self.datagrams):
+            if pair is not None:
+                pair.close()
