@@ -19,8 +19,8 @@ std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
   constexpr std::uint64_t kSmallest = 16 * 1024;
   constexpr std::uint64_t kLargest = 256 * 1024;
   constexpr std::uint64_t kPage = 4096;
-  const std::uint64_t eighth = (bytes / 8 + kPage - 1) / kPage * kPage;
-  return static_cast<std::uint32_t>(std::clamp(eighth, kSmallest, kLargest));
+  const std::uint64_t quarter = (bytes / 4 + kPage - 1) / kPage * kPage;
+  return static_cast<std::uint32_t>(std::clamp(quarter, kSmallest, kLargest));
 }
 
 }  // namespace
