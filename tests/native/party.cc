@@ -61,6 +61,7 @@ class EngineParty final : public Party {
       config.shm = false;
       config.verbs_provider = fabric.make_provider(lane.rails);
       config.verbs_config.fragment_bytes = 16 * 1024;
+      config.verbs_config.timeout_ns = 3'000'000'000u;
     }
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
@@ -272,7 +273,10 @@ void PrintTo(const Lane& lane, std::ostream* out) {
   *out << lane.name;
 }
 
-Job::Job(const Lane& lane, int size, const ProtocolLimits& limits) : network_(lane.fake) {
+Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
+         const std::function<void(verbs_driver::FakeFabric&)>& prepare)
+    : network_(lane.fake) {
+  if (prepare) prepare(fabric_);
   const bool fake = lane.kind == Lane::Kind::kFake;
   send_shared = lane.send_shared;
   receive_shared = lane.receive_shared;

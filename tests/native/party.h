@@ -71,13 +71,17 @@ void PrintTo(const Lane& lane, std::ostream* out);
 
 class Job {
  public:
-  Job(const Lane& lane, int size, const ProtocolLimits& limits = {});
+  // `prepare` sees the adapters in memory before a process opens them.
+  Job(const Lane& lane, int size, const ProtocolLimits& limits = {},
+      const std::function<void(verbs_driver::FakeFabric&)>& prepare = {});
   ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
   int size() const { return static_cast<int>(parties_.size()); }
   verbs_driver::FakeFabric& fabric() { return fabric_; }
+  // All processes end.
+  void close() { parties_.clear(); }
   Party& operator[](int rank) { return *parties_[static_cast<size_t>(rank)]; }
 
   // Everybody makes progress until `done`; false when nothing more happens and it is not.

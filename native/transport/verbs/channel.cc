@@ -46,11 +46,6 @@ VerbsChannel::~VerbsChannel() {
 Result<bool> VerbsChannel::open() {
   slots_ = Pages(std::size_t{kSendSlots + kCreditSlots} * kPacketBytes);
   if (slots_.data() == nullptr) return Failure{Error::kNoMemory, "no memory for packets"};
-  for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
-    auto region = transport_.rails_[i]->device().register_memory(slots_.data(), slots_.size(), 0);
-    if (!region) return region.failure();
-    slot_regions_[i] = std::move(region).value();
-  }
   std::size_t remote_count = 0;
   while (remote_count < wire::kMaxRails && address_.rails[remote_count].queue_pair != 0)
     ++remote_count;

@@ -243,6 +243,14 @@ void VerbsTransport::attend_later(VerbsChannel& channel) {
   attention_.push_back(&channel);
 }
 
+// What had arrived from a process that has ended.
+void VerbsTransport::drain(Peer&, PacketSink& sink) {
+  for (const auto& rail : rails_) {
+    while (poll_rail(*rail, sink) != 0) {
+    }
+  }
+}
+
 void VerbsTransport::start(Waker& waker) {
   watcher_.start(waker, rails_);
 }

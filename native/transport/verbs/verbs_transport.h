@@ -36,6 +36,7 @@ class VerbsTransport final : public Transport {
   std::string unreachable_reason(const wire::Address& peer) const override;
   Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) override;
   unsigned poll(PacketSink& sink) override;
+  void drain(Peer&, PacketSink& sink) override;
   void start(Waker& waker) override;
   void stop() override { watcher_.stop(); }
   void before_sleep() override;

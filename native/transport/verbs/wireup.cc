@@ -46,6 +46,14 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
     }
     path.has_receives = true;
   }
+  if (slot_regions_[path.rail_index] == nullptr) {
+    auto region = path.rail->device().register_memory(slots_.data(), slots_.size(), 0);
+    if (!region) {
+      last_error_ = path.rail->port().device + ": " + region.failure().message;
+      return false;
+    }
+    slot_regions_[path.rail_index] = std::move(region).value();
+  }
   auto pair = path.rail->create_queue_pair();
   if (!pair) {
     last_error_ = path.rail->port().device + ": " + pair.failure().message;

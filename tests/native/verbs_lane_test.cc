@@ -1,0 +1,208 @@
+// Rails that fail, recover or are all gone; requests, registrations and completions that fail: a
+// message arrives once and whole, or its operations end with an error, and nothing is left open.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "party.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+using verbs_driver::FakeFabric;
+using verbs_driver::Status;
+using verbs_driver::Step;
+
+constexpr Lane kTwoRails{.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2};
+constexpr Lane kOneRail{.name = "Verbs", .kind = Lane::Kind::kVerbs};
+
+// The lane's clock is the machine's: paths are tried again after a tenth of a second.
+template <class Done>
+bool run(Job& job, Done&& done, double seconds = 30) {
+  const auto end = now_ns() + static_cast<uint64_t>(seconds * 1e9);
+  while (now_ns() < end) {
+    if (done()) return true;
+    for (int rank = 0; rank < job.size(); ++rank)
+      job[rank].progress();
+  }
+  return done();
+}
+
+void exchange(Job& job, uint32_t seed, size_t bytes) {
+  MessageBytes message(seed, bytes);
+  GuardedBuffer target(bytes);
+  Operation& receive = job[1].receive(0, static_cast<int>(seed), target.buffer());
+  Operation& send = job[0].send(1, static_cast<int>(seed), message.buffer());
+  ASSERT_TRUE(run(job, [&] { return send.done && receive.done; })) << "message " << seed;
+  EXPECT_EQ(send.completion.error, Error::kNone);
+  EXPECT_EQ(receive.completion.error, Error::kNone);
+  target.expect(seed, bytes);
+  job[0].release(send);
+  job[1].release(receive);
+}
+
+TEST(VerbsLane, LargeMessagesAreReadAndNoSenderFindsAReceiverNotReady) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  exchange(job, 2, 3'000'000);
+  EXPECT_EQ(job[1].counters().remote_reads, 1u);
+  EXPECT_EQ(job[0].counters().fragments_sent, 0u);
+  EXPECT_GE(job.fabric().counters().reads, 3'000'000u / (16 * 1024));
+  EXPECT_EQ(job.fabric().counters().receiver_not_ready, 0u);
+}
+
+TEST(VerbsLane, ARailThatFailsInMidMessageIsLeftAndTheMessageArrivesWhole) {
+  for (int end = 0; end < 2; ++end) {
+    Job job(kTwoRails, 2);
+    exchange(job, 1, 100);
+    constexpr size_t kBytes = 2'000'000;
+    MessageBytes message(2, kBytes);
+    GuardedBuffer target(kBytes);
+    job.fabric().hold(true);
+    Operation& receive = job[1].receive(0, 2, target.buffer());
+    Operation& send = job[0].send(1, 2, message.buffer());
+    const uint64_t before = job.fabric().counters().reads;
+    ASSERT_TRUE(run(job, [&] {
+      job.fabric().let_go(1);
+      return job.fabric().counters().reads >= before + 20;
+    }));
+    ASSERT_FALSE(receive.done);
+    job.fabric().set_port(end, 0, false);
+    job.fabric().hold(false);
+    ASSERT_TRUE(run(job, [&] { return send.done && receive.done; }));
+    EXPECT_EQ(receive.completion.error, Error::kNone);
+    target.expect(2, kBytes);
+    EXPECT_EQ(job[1].counters().remote_reads, 1u) << "read to its end, not streamed";
+    // Up again, it carries messages when the other one is down.
+    job.fabric().set_port(end, 0, true);
+    exchange(job, 3, 300'000);
+    const auto later = now_ns() + 1'500'000'000u;
+    run(job, [&] { return now_ns() > later; });
+    job.fabric().set_port(end, 1, false);
+    exchange(job, 4, 300'000);
+    exchange(job, 5, 100);
+  }
+}
+
+TEST(VerbsLane, SmallMessagesStayInOrderAndArriveOnceWhileRailsComeAndGo) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 8);
+  constexpr int kMessages = 600;
+  std::vector<uint32_t> sent(kMessages);
+  std::vector<uint32_t> received(kMessages);
+  std::vector<Operation*> operations;
+  for (int i = 0; i < kMessages; ++i) {
+    sent[i] = static_cast<uint32_t>(i) * 7919;
+    operations.push_back(
+        &job[1].receive(0, 9, {reinterpret_cast<std::byte*>(&received[i]), sizeof(uint32_t)}));
+  }
+  for (int i = 0; i < kMessages; ++i) {
+    if (i % 100 == 50) job.fabric().set_port(i / 100 % 2, i / 200 % 2, false);
+    if (i % 100 == 99) {
+      for (int rail = 0; rail < 2; ++rail) {
+        job.fabric().set_port(0, rail, true);
+        job.fabric().set_port(1, rail, true);
+      }
+      const auto later = now_ns() + 300'000'000u;
+      run(job, [&] { return now_ns() > later; });
+    }
+    operations.push_back(
+        &job[0].send(1, 9, {reinterpret_cast<std::byte*>(&sent[i]), sizeof(uint32_t)}));
+    if (i % 3 == 0) job[1].progress();
+  }
+  ASSERT_TRUE(run(job, [&] {
+    for (const Operation* operation : operations) {
+      if (!operation->done) return false;
+    }
+    return true;
+  }));
+  EXPECT_EQ(received, sent);
+  EXPECT_EQ(job[1].unexpected_bytes(), 0u) << "a message came twice";
+  EXPECT_EQ(job.fabric().counters().receiver_not_ready, 0u);
+}
+
+TEST(VerbsLane, WithoutAnyRailWhatIsPendingFailsAndNothingHangs) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  MessageBytes message(2, 1'000'000);
+  GuardedBuffer target(1000);
+  Operation& send = job[0].send(1, 2, message.buffer());
+  Operation& receive = job[0].receive(1, 3, target.buffer());
+  job.fabric().set_port(1, 0, false);
+  job.fabric().set_port(1, 1, false);
+  ASSERT_TRUE(run(job, [&] { return send.done && receive.done; }));
+  EXPECT_EQ(send.completion.error, Error::kProcessFailed);
+  EXPECT_EQ(receive.completion.error, Error::kProcessFailed);
+  job.close();
+  EXPECT_EQ(job.fabric().live(), 0u);
+}
+
+TEST(VerbsLane, AMessageThatMayNotBeReadIsStreamed) {
+  Job job(kOneRail, 2);
+  exchange(job, 1, 100);
+  job.fabric().fail(Step::kRegisterMemory, 0, 1, ENOMEM);  // the sender's buffer
+  exchange(job, 2, 200'000);
+  EXPECT_EQ(job[1].counters().remote_reads, 0u);
+  job.fabric().fail(Step::kRegisterMemory, 1, 1, ENOMEM);  // the receiver's
+  exchange(job, 3, 200'000);
+  EXPECT_EQ(job[1].counters().remote_reads, 0u);
+  exchange(job, 4, 200'000);
+  EXPECT_EQ(job[1].counters().remote_reads, 1u);
+}
+
+TEST(VerbsLane, ARefusedReadIsStreamedOverANewConnection) {
+  Job job(kOneRail, 2);
+  exchange(job, 1, 100);
+  job.fabric().fail_completions(3, 1, Status::kRemoteAccess);
+  exchange(job, 2, 500'000);
+  exchange(job, 3, 500'000);
+}
+
+TEST(VerbsLane, LostCompletionsAreMadeUpForByLaterOnes) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  job.fabric().lose_completions(4);
+  exchange(job, 2, 500'000);
+  exchange(job, 3, 100);
+}
+
+TEST(VerbsLane, AQueueThatIsFullForAWhileOnlyDelays) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  for (uint64_t skip = 0; skip < 6; ++skip) {
+    job.fabric().fail(Step::kPostSend, skip, 3, ENOMEM);
+    exchange(job, 2 + static_cast<uint32_t>(skip), 300'000);
+  }
+}
+
+// One failure, at every call of a step in turn.
+class OneFailure : public ::testing::TestWithParam<Step> {};
+
+TEST_P(OneFailure, OnOneOfTwoRailsCostsNoMessageAndLeavesNothingOpen) {
+  uint64_t calls = 1;
+  for (uint64_t skip = 0; skip < std::min<uint64_t>(calls, 30); ++skip) {
+    SCOPED_TRACE(skip);
+    Job job(kTwoRails, 2, {}, [&](FakeFabric& fabric) { fabric.fail(GetParam(), skip, 1, EIO); });
+    exchange(job, 1, 100);
+    exchange(job, 2, 100'000);
+    calls = job.fabric().calls(GetParam());
+    job.close();
+    ASSERT_EQ(job.fabric().live(), 0u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, OneFailure,
+                         ::testing::Values(Step::kOpen, Step::kRegisterMemory,
+                                           Step::kCreateCompletionQueue,
+                                           Step::kCreateSharedReceiveQueue, Step::kCreateQueuePair,
+                                           Step::kCreateAddressHandle, Step::kConnect,
+                                           Step::kPostSend, Step::kPostReceive, Step::kPoll),
+                         [](const auto& test) {
+                           return "Step" + std::to_string(static_cast<int>(test.param));
+                         });
+
+}  // namespace
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,146 @@
+// Wiring up: who is let in, and that lost datagrams only delay.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/clock.h"
+#include "party.h"
+#include "transport/verbs/verbs_transport.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+constexpr Lane kTwoRails{.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2};
+
+// Counts who asks to be connected.
+struct Doorman final : PacketSink {
+  void on_packet(Peer&, const wire::Header&, Bytes) override {}
+  Peer* on_connect(const ProcessId&) override {
+    ++asked;
+    return nullptr;
+  }
+  int asked = 0;
+};
+
+class VerbsWireup : public ::testing::Test {
+ protected:
+  VerbsWireup() {
+    address.uid[0] = std::byte{1};
+    auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {});
+    EXPECT_TRUE(made.ok());
+    lane = std::move(made).value();
+    lane->describe(address);
+    hello.magic = wire::kHelloMagic;
+    hello.version = wire::kVerbsVersion;
+    hello.paths = 1;
+    hello.secret = address.job_secret;
+    hello.from[0] = std::byte{2};
+    hello.to = address.uid;
+    hello.credits = 8;
+    hello.offers[0] = {.epoch = 1, .queue_pair = 100, .psn = 5};
+  }
+  int asked_after(std::span<const std::byte> datagram) {
+    fabric.inject(address.rails[0].queue_pair, address.rails[0].queue_key, datagram);
+    lane->poll(doorman);
+    return std::exchange(doorman.asked, 0);
+  }
+  int asked_after(const wire::Hello& datagram) {
+    return asked_after(std::as_bytes(std::span(&datagram, 1)));
+  }
+
+  verbs_driver::FakeFabric fabric;
+  wire::Address address;
+  std::unique_ptr<verbs::VerbsTransport> lane;
+  wire::Hello hello;
+  Doorman doorman;
+};
+
+TEST_F(VerbsWireup, OnlyADatagramWithOurSecretIsHeard) {
+  EXPECT_EQ(asked_after(hello), 1);
+  for (size_t byte = 0; byte < hello.secret.size(); ++byte) {
+    wire::Hello forged = hello;
+    forged.secret[byte] ^= std::byte{1};
+    EXPECT_EQ(asked_after(forged), 0) << "byte " << byte;
+  }
+  wire::Hello blank = hello;
+  blank.secret = {};
+  EXPECT_EQ(asked_after(blank), 0);
+}
+
+TEST_F(VerbsWireup, ADatagramThatContradictsItselfIsDropped) {
+  const auto damaged = [&](auto&& damage) {
+    wire::Hello bad = hello;
+    damage(bad);
+    return asked_after(bad);
+  };
+  EXPECT_EQ(damaged([](wire::Hello& h) { ++h.magic; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { ++h.version; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.paths = 0; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.paths = wire::kMaxRails + 1; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.to[3] = std::byte{9}; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.credits = 0; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.credits = UINT32_MAX; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.reserved = 1; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.offers[2].queue_pair = 1u << 24; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.offers[0].psn = 1u << 24; }), 0);
+  EXPECT_EQ(damaged([](wire::Hello& h) { h.offers[3].ready = 2; }), 0);
+  const auto bytes = std::as_bytes(std::span(&hello, 1));
+  EXPECT_EQ(asked_after(bytes.first(bytes.size() - 1)), 0);
+  EXPECT_EQ(asked_after(hello), 1);
+}
+
+TEST_F(VerbsWireup, RandomBytesAreHeardByNobody) {
+  std::mt19937 random(7);
+  for (int turn = 0; turn < 2000; ++turn) {
+    std::vector<std::byte> bytes(random() % 200);
+    for (std::byte& byte : bytes)
+      byte = static_cast<std::byte>(random());
+    ASSERT_EQ(asked_after(bytes), 0);
+  }
+  // Nor do they upset what follows the secret.
+  for (int turn = 0; turn < 5000; ++turn) {
+    wire::Hello damaged = hello;
+    auto* raw = reinterpret_cast<std::byte*>(&damaged);
+    for (int change = 0; change < 4; ++change)
+      raw[random() % sizeof damaged] = static_cast<std::byte>(random());
+    asked_after(damaged);
+  }
+  EXPECT_EQ(asked_after(hello), 1);
+}
+
+TEST(VerbsWireupOfAJob, SurvivesTheLossOfDatagrams) {
+  for (const uint64_t lost : {1, 2, 3, 7}) {
+    Job job(kTwoRails, 2);
+    job.fabric().drop_datagrams(lost);
+    MessageBytes message(1, 100);
+    GuardedBuffer target(100);
+    Operation& receive = job[1].receive(0, 0, target.buffer());
+    Operation& send = job[0].send(1, 0, message.buffer());
+    const auto end = now_ns() + 20'000'000'000u;
+    while (!(send.done && receive.done) && now_ns() < end) {
+      job[0].progress();
+      job[1].progress();
+    }
+    EXPECT_TRUE(receive.done) << lost << " datagrams lost";
+    target.expect(1, 100);
+  }
+}
+
+TEST(VerbsWireupOfAJob, BothMayBeginAtOnce) {
+  Job job(kTwoRails, 2);
+  MessageBytes messages[2] = {{1, 100'000}, {2, 100'000}};
+  GuardedBuffer targets[2] = {GuardedBuffer(100'000), GuardedBuffer(100'000)};
+  std::vector<Operation*> operations;
+  for (int rank = 0; rank < 2; ++rank) {
+    operations.push_back(&job[rank].receive(1 - rank, 0, targets[rank].buffer()));
+    operations.push_back(&job[rank].send(1 - rank, 0, messages[rank].buffer()));
+  }
+  EXPECT_TRUE(job.finish(operations));
+  targets[0].expect(2, 100'000);
+  targets[1].expect(1, 100'000);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing
