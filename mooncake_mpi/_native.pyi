@@ -179,6 +179,18 @@ def isend_bytes(
 ) -> mooncake_mpi.requests.Request:
     """Non-blocking send of a contiguous buffer."""
 
+def isend_pieces(
+    communicator: Communicator,
+    pieces: list[tuple[int, int]],
+    keepalive: Any,
+    dest: int,
+    tag: int,
+    mode: int,
+) -> mooncake_mpi.requests.Request:
+    """
+    Start sending bytes at several places (address, length) as one message; not buffered.
+    """
+
 def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0) -> None:
     """Blocking send of a contiguous buffer."""
 

@@ -36,6 +36,11 @@ def is_frame(message: Any) -> bool:
 
 def encode(stream: bytes, buffers: Sequence[Any]) -> bytes:
     """The frame of a pickle stream and its out-of-band buffers (``MPI.buffer``)."""
+    return b"".join(split(stream, buffers))
+
+
+def split(stream: bytes, buffers: Sequence[Any]) -> list[Any]:
+    """The frame in parts: what comes before a buffer, that buffer itself, and so on."""
     sizes = [buffer.nbytes for buffer in buffers]
     parts: list[Any] = [_HEADER.pack(MAGIC, _VERSION, len(sizes), len(stream))]
     parts += [_SIZE.pack(size) for size in sizes]
@@ -44,7 +49,7 @@ def encode(stream: bytes, buffers: Sequence[Any]) -> bytes:
     for buffer, start in zip(buffers, _starts(end, sizes), strict=True):
         parts += [bytes(start - end), buffer]
         end = start + buffer.nbytes
-    return b"".join(parts)
+    return parts
 
 
 def decode(message: Any) -> tuple[memoryview, list[memoryview]]:

@@ -14,7 +14,7 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.pickling import dump, load
+from mooncake_mpi.pickling import dump, dump_parts, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,11 @@ class ObjectMethods:
     ) -> Any:
         """Send an object and receive another, without the danger of a deadlock."""
         communicator = self._checked_communicator()
-        request = _isend(communicator, sendobj, dest, sendtag, STANDARD)
+        message = b"" if dest == MPI.PROC_NULL else dump_parts(sendobj)
+        if isinstance(message, bytes):
+            request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
+        else:
+            request = _isend_parts(communicator, message, dest, sendtag, STANDARD)
         received = _recv(communicator, recvbuf, source, recvtag, status)
         request.Wait()
         return received
@@ -155,8 +159,23 @@ def post_message(message: _native.MatchedMessage) -> Request:
 
 
 def _send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> None:
-    message = b"" if dest == MPI.PROC_NULL else dump(obj)
-    _native.send_bytes(communicator, message, dest, tag, mode)
+    if mode == BUFFERED or dest == MPI.PROC_NULL:
+        message: bytes | list[Any] = b"" if dest == MPI.PROC_NULL else dump(obj)
+    else:
+        message = dump_parts(obj)
+    if isinstance(message, bytes):
+        _native.send_bytes(communicator, message, dest, tag, mode)
+    else:
+        _isend_parts(communicator, message, dest, tag, mode).Wait()
+
+
+def _isend_parts(
+    communicator: _native.Communicator, parts: list[Any], dest: int, tag: int, mode: int
+) -> Request:
+    """Start sending a message in parts; their memory must not change until it is complete."""
+    memory = [MPI.buffer.frombuffer(part, readonly=True) for part in parts]
+    pieces = [(piece.address, piece.nbytes) for piece in memory]
+    return _native.isend_pieces(communicator, pieces, memory, dest, tag, mode)
 
 
 def _isend(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> Request:

@@ -19,11 +19,24 @@ _dumps, _loads = _pickle.dumps, _pickle.loads
 _as_buffer = MPI.buffer
 
 
+#: From this size of all buffers on, sending them from where they are pays.
+LARGE = 256 * 1024
+
+
 def dump(obj: Any) -> bytes:
     """The message of an object: its pickle stream, or a frame if the pickler hands out buffers.
 
     Raises:
         TypeError: the user's ``dumps`` did not make bytes.
+    """
+    message = dump_parts(obj)
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def dump_parts(obj: Any) -> bytes | list[Any]:
+    """As :func:`dump`, but large buffers stay where they are: then the message is in parts.
+
+    The parts refer to the object's memory, which must not change until they are sent.
     """
     if type(obj) in _PLAIN_TYPES:
         stream, buffers = _dumps(obj), None
@@ -31,6 +44,8 @@ def dump(obj: Any) -> bytes:
         stream, buffers = _dump_with_buffers(obj)
     if type(stream) is not bytes:
         raise TypeError(f"expected bytes, {type(stream).__name__} found")
+    if buffers and sum(buffer.nbytes for buffer in buffers) >= LARGE:
+        return frames.split(stream, buffers)
     if buffers or (stream and stream[0] == _FRAME and frames.is_frame(stream)):
         return frames.encode(stream, buffers or ())
     return stream

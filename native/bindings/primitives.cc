@@ -1,5 +1,7 @@
 #include "bindings/primitives.h"
 
+#include <nanobind/stl/pair.h>
+
 #include <utility>
 
 #include "bindings/communicator.h"
@@ -8,6 +10,7 @@
 #include "bindings/request.h"
 #include "bindings/send_methods.h"
 #include "bindings/waiting.h"
+#include "memory/pieces.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -76,6 +79,32 @@ nb::object isend_bytes(Communicator& communicator, nb::object buf, int dest, int
   BufferView view;
   require(view.acquire(buf.ptr(), false, dest));
   return send_view(communicator, std::move(view), dest, tag, mode, channel);
+}
+
+// `pieces`: addresses and lengths, of memory that `keepalive` holds.
+nb::object isend_pieces(Communicator& communicator, nb::list pieces, nb::object keepalive, int dest,
+                        int tag, int mode) {
+  require_usable(communicator);
+  require(check_dest(communicator, dest) && check_send_tag(communicator, tag));
+  auto places = std::make_unique<Pieces>();
+  for (nb::handle piece : pieces) {
+    const auto [address, nbytes] = nb::cast<std::pair<std::uintptr_t, std::uint64_t>>(piece);
+    places->add(reinterpret_cast<const std::byte*>(address), nbytes);
+  }
+  const SendMode send_mode = to_mode(mode);
+  if (send_mode == SendMode::kBuffered) throw nb::value_error("pieces are not copied");
+  const std::uint64_t bytes = places->bytes();
+  if (bytes == 0) throw nb::value_error("a message of pieces needs at least one byte");
+  BufferView view;
+  view.borrow(memory_at(0, bytes), keepalive.ptr());
+  Result<Operation*> sent = runtime().engine->send_pieces(
+      communicator.context(), MatchChannel::kMessages, dest, tag, std::move(places), send_mode);
+  if (!sent) {
+    raise_error(sent.failure().error, sent.failure().message.c_str());
+    throw nb::python_error();
+  }
+  const Completion completion{};
+  return steal_or_throw(new_request(sent.value(), completion, std::move(view)));
 }
 
 void send_bytes(Communicator& communicator, nb::object buf, int dest, int tag, int mode) {
@@ -251,6 +280,11 @@ void define_primitives(nb::module_& m) {
                 "int = 0, channel: int = 0) -> mooncake_mpi.requests.Request"),
         "communicator"_a, "buf"_a, "dest"_a, "tag"_a, "mode"_a = 0, "channel"_a = 0,
         "Non-blocking send of a contiguous buffer.");
+  m.def("isend_pieces", &isend_pieces,
+        nb::sig("def isend_pieces(communicator: Communicator, pieces: list[tuple[int, int]], "
+                "keepalive: Any, dest: int, tag: int, mode: int) -> mooncake_mpi.requests.Request"),
+        "communicator"_a, "pieces"_a, "keepalive"_a, "dest"_a, "tag"_a, "mode"_a,
+        "Start sending bytes at several places (address, length) as one message; not buffered.");
   m.def("send_bytes", &send_bytes,
         nb::sig("def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: "
                 "int = 0) -> None"),

@@ -236,7 +236,8 @@ Result<bool> Engine::connect(Peer& peer) {
 }
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
-                                std::int32_t tag, const Buffer& buffer, SendMode mode) {
+                                std::int32_t tag, const Buffer& buffer, SendMode mode,
+                                std::unique_ptr<Pieces> pieces) {
   std::lock_guard lock(mutex_);
   const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
   Peer& peer = *member.peer;
@@ -255,6 +256,7 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
   Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
   operation.peer = &peer;
   operation.buffer = buffer;
+  operation.pieces = std::move(pieces);
   operation.header = header(context, member, channel, tag, buffer);
   operation.context_number = context.number;
   operation.completion.source = context.rank;

@@ -61,7 +61,14 @@ class Engine final : private PacketSink, private Waker {
                                   buffer);
   }
   Result<Operation*> send(Context& context, MatchChannel channel, std::int32_t dest,
-                          std::int32_t tag, const Buffer& buffer, SendMode mode);
+                          std::int32_t tag, const Buffer& buffer, SendMode mode,
+                          std::unique_ptr<Pieces> pieces = nullptr);
+  // The same for bytes at several places, at least one; not buffered.
+  Result<Operation*> send_pieces(Context& context, MatchChannel channel, std::int32_t dest,
+                                 std::int32_t tag, std::unique_ptr<Pieces> pieces, SendMode mode) {
+    const Buffer whole{nullptr, pieces->bytes()};
+    return send(context, channel, dest, tag, whole, mode, std::move(pieces));
+  }
   Operation* receive(Context& context, MatchChannel channel, std::int32_t source, std::int32_t tag,
                      const Buffer& buffer);
   // The engine allocates the buffer (Operation::owned_buffer) when the message's length is known.

@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "matching/matcher.h"
 #include "memory/buffer.h"
+#include "memory/pieces.h"
 #include "memory/region.h"
 #include "protocol/context.h"
 #include "transport/copy_job.h"
@@ -68,6 +69,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   Context* context = nullptr;        // receive
   std::uint32_t context_number = 0;  // send: of this process, which may have freed it since
   Buffer buffer;
+  std::unique_ptr<Pieces> pieces;  // send: where the bytes lie, if not at `buffer.address`
   std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive
   wire::Header header;  // send: as it goes out; receive: of the message that matched
 

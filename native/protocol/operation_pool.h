@@ -30,6 +30,7 @@ class OperationPool {
     operation.allocate_on_match = false;
     operation.background = false;
     operation.owned_buffer.reset();
+    operation.pieces.reset();
     operation.on_complete = nullptr;
     operation.peer = nullptr;
     operation.context = nullptr;

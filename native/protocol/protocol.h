@@ -172,6 +172,8 @@ class Protocol {
   void start_writing(Operation& send, Reach reach);
   unsigned advance_writing(Operation& send);
   Error write_chunk(Operation& send, std::uint32_t chunk);
+  // At most `most` bytes of the message from `offset` on, as far as they lie without a gap.
+  static Bytes bytes_at(const Operation& send, std::uint64_t offset, std::uint64_t most) noexcept;
   void set_chunks(Operation& operation, std::uint32_t chunk_bytes) const noexcept;
   RegionId region_of(const Buffer& buffer) const;
   void read_chunk(Operation& receive, std::uint32_t chunk);

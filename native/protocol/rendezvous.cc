@@ -60,7 +60,8 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
                 .copy_job = 0,
                 .chunk_bytes = 0,
                 .generation = 0};
-  const Reach reach = from.channel->reach(remote, receive.transfer_bytes);
+  const bool gathered = (receive.header.flags & wire::kGathered) != 0;
+  const Reach reach = gathered ? Reach::kNone : from.channel->reach(remote, receive.transfer_bytes);
   if (reach == Reach::kNone) {
     receive.stage = Stage::kReading;
     const bool reading =
@@ -198,12 +199,25 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
 }
 
 Error Protocol::write_chunk(Operation& send, std::uint32_t chunk) {
-  const std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
+  std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
+  const std::uint64_t end = offset + chunk_size(send, chunk);
+  const bool past_caches = send.transfer_bytes >= limits_.past_caches_bytes;
   ++counters_.chunks_written;
   counters_.chunks_mapped += send.mapped ? 1 : 0;
-  return send.peer->channel->write_peer(send.buffer.address + offset, send.remote + offset,
-                                        chunk_size(send, chunk),
-                                        send.transfer_bytes >= limits_.past_caches_bytes);
+  while (offset < end) {
+    const Bytes run = bytes_at(send, offset, end - offset);
+    const Error error =
+        send.peer->channel->write_peer(run.data(), send.remote + offset, run.size(), past_caches);
+    if (error != Error::kNone) return error;
+    offset += run.size();
+  }
+  return Error::kNone;
+}
+
+Bytes Protocol::bytes_at(const Operation& send, std::uint64_t offset, std::uint64_t most) noexcept {
+  if (send.pieces == nullptr) return {send.buffer.address + offset, most};
+  const Bytes run = send.pieces->run(offset);
+  return run.first(std::min<std::uint64_t>(run.size(), most));
 }
 
 unsigned Protocol::advance_help(Operation& send) {

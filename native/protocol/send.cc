@@ -66,7 +66,8 @@ bool Protocol::announce(Operation& send) {
   Peer& peer = *send.peer;
   wire::Header header = send.header;
   const Buffer& buffer = send.buffer;
-  if (buffer.bytes > eager_limit(peer) || !credit_left(peer, buffer.bytes)) {
+  if (send.pieces != nullptr || buffer.bytes > eager_limit(peer) ||
+      !credit_left(peer, buffer.bytes)) {
     return announce_rendezvous(send);
   }
   const Bytes bytes(buffer.address, buffer.bytes);
@@ -95,7 +96,11 @@ bool Protocol::announce_rendezvous(Operation& send) {
                          region_of(send.buffer)},
                rts);
   Channel::Exposure exposure;
-  if (!channel.expose(send.buffer.address, send.buffer.bytes, exposure)) return false;
+  if (send.pieces != nullptr) {
+    header.flags = wire::kGathered;
+  } else if (!channel.expose(send.buffer.address, send.buffer.bytes, exposure)) {
+    return false;
+  }
   header.payload_bytes = static_cast<std::uint32_t>(sizeof rts) + exposure.key_bytes;
   if (!channel.try_send(header, Bytes(rts, sizeof rts),
                         Bytes(exposure.key.data(), exposure.key_bytes))) {

@@ -57,16 +57,14 @@ unsigned Protocol::advance_stream(Operation& send) {
   unsigned sent = 0;
   // Not before what is already queued, lest the peer's packets change their order.
   while (send.peer->outbox.empty() && send.transferred_bytes < send.transfer_bytes) {
-    const std::uint64_t bytes = std::min(room, send.transfer_bytes - send.transferred_bytes);
+    const std::uint64_t left = send.transfer_bytes - send.transferred_bytes;
+    const Bytes bytes = bytes_at(send, send.transferred_bytes, std::min(room, left));
     std::byte data[sizeof(wire::Data)];
     wire::encode(wire::Data{send.remote_id, send.transferred_bytes}, data);
-    wire::Header header = wire::control_header(wire::Kind::kData, 0, 0,
-                                               static_cast<std::uint32_t>(sizeof data + bytes));
-    if (!channel.try_send(header, Bytes(data, sizeof data),
-                          Bytes(send.buffer.address + send.transferred_bytes, bytes))) {
-      break;
-    }
-    send.transferred_bytes += bytes;
+    wire::Header header = wire::control_header(
+        wire::Kind::kData, 0, 0, static_cast<std::uint32_t>(sizeof data + bytes.size()));
+    if (!channel.try_send(header, Bytes(data, sizeof data), bytes)) break;
+    send.transferred_bytes += bytes.size();
     ++sent;
   }
   counters_.fragments_sent += sent;

@@ -24,7 +24,7 @@ constexpr Shape shape_of(Kind kind) {
     case Kind::kEagerSync:
       return {sizeof(EagerSync), 0, true, true};
     case Kind::kRts:
-      return {sizeof(Rts), 0, true, false, kMaxKeyBytes};
+      return {sizeof(Rts), kGathered, true, false, kMaxKeyBytes};
     case Kind::kCts:
       return {sizeof(Cts), kTogether | kStream, false, false};
     case Kind::kData:

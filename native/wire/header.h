@@ -32,6 +32,9 @@ inline constexpr uint8_t kTogether = 1;  // both sides copy chunks of the copy j
 inline constexpr uint8_t kStream = 2;  // the sender writes the bytes itself and says so with kFin,
                                        // or streams kData packets
 
+// On kRts: the bytes lie at several places, so that only the sender can move them.
+inline constexpr uint8_t kGathered = 4;
+
 struct Header {
   Kind kind;
   uint8_t flags;

@@ -80,6 +80,10 @@ class EngineParty final : public Party {
   Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
     return *take(engine_->send(*context_, kChannel, dest, tag, buffer, mode));
   }
+  Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+                         SendMode mode) override {
+    return *take(engine_->send_pieces(*context_, kChannel, dest, tag, std::move(pieces), mode));
+  }
   bool try_send_now(int dest, int tag, const Buffer& buffer) override {
     return engine_->try_send_now(*context_, kChannel, dest, tag, buffer);
   }
@@ -149,9 +153,19 @@ class FakeParty final : public Party, private PacketSink {
   }
 
   Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
+    return start(dest, tag, buffer, mode, nullptr);
+  }
+  Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+                         SendMode mode) override {
+    const Buffer whole{nullptr, pieces->bytes()};
+    return start(dest, tag, whole, mode, std::move(pieces));
+  }
+  Operation& start(int dest, int tag, const Buffer& buffer, SendMode mode,
+                   std::unique_ptr<Pieces> pieces) {
     Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
     operation.peer = context_.members[static_cast<size_t>(dest)].peer;
     operation.buffer = buffer;
+    operation.pieces = std::move(pieces);
     operation.header = header(dest, tag, buffer);
     operation.context_number = context_.number;
     operation.completion.dest = dest;

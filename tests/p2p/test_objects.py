@@ -241,3 +241,43 @@ def test_an_object_that_cannot_be_loaded_raises_and_the_next_one_arrives(comm):
     request = comm.isend("fine", dest)
     assert comm.recv(source=source) == "fine"
     request.wait()
+
+
+@pytest.mark.parametrize("mode", ["send", "ssend", "sendrecv"])
+def test_large_arrays_of_an_object_are_sent_from_where_they_are(comm, mode):
+    """No copy of them is made: the peak of the sender's memory stays below one of them."""
+    import tracemalloc
+
+    dest, source = ring_of(comm)
+    nbytes = 4 << 20
+    arrays = [np.full(nbytes // 8, float(comm.rank)), np.arange(nbytes // 4, dtype="i4")]
+    obj = {"rank": comm.rank, "arrays": arrays, "small": np.arange(10)}
+    receive = None if mode == "sendrecv" else comm.irecv(source=source, tag=3)
+    tracemalloc.start()
+    try:
+        if mode == "sendrecv":
+            got = comm.sendrecv(obj, dest, 3, source=source, recvtag=3)
+        elif comm.size > 1 or mode == "send":
+            getattr(comm, mode)(obj, dest, 3)
+        else:
+            comm.isend(obj, dest, 3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    if receive is not None:
+        got = receive.wait()
+    assert got["rank"] == source
+    assert np.array_equal(got["arrays"][0], np.full(nbytes // 8, float(source)))
+    assert np.array_equal(got["arrays"][1], arrays[1])
+    assert np.array_equal(got["small"], np.arange(10))
+    if comm.size > 1:
+        assert peak < nbytes
+
+
+def test_an_object_of_many_large_arrays_arrives_whole(comm):
+    dest, source = ring_of(comm)
+    obj = [np.full(n, comm.rank, "u1") for n in range(3000, 3200)] + [b"x" * 300_000, 1]
+    got = comm.sendrecv(obj, dest, 3, source=source, recvtag=3)
+    for n, array in zip(range(3000, 3200), got, strict=False):
+        assert np.array_equal(array, np.full(n, source, "u1"))
+    assert got[-2:] == obj[-2:]

@@ -1,0 +1,164 @@
+"""Instructions and allocations of a small message, counted by valgrind.
+
+    mpirun -n 2 python tests/instructions.py
+
+Each rank starts itself again under callgrind, which counts only inside ``PyObject_ASCII``: the loops
+below run in a ``__repr__``, and two lengths of a loop tell what one turn costs. Counted are the sender
+and the receiver of eager messages that the ring holds already, through the package and through the
+MPI library; a loop that calls a C function doing nothing is subtracted. Prints a table on rank 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COUNTS = (50, 250)
+CALLGRIND = ["valgrind", "--tool=callgrind", "--toggle-collect=PyObject_ASCII"]
+DUMP_AFTER = "--dump-after=PyObject_ASCII"
+ALLOCATORS = re.compile(r"^(malloc|calloc|realloc|operator new.*|_Znwm)$")
+
+
+class Loop:
+    """Calls ``function`` ``count`` times while it is shown."""
+
+    def __init__(self, function, count):
+        self.function, self.count = function, count
+
+    def __repr__(self):
+        function = self.function
+        for _ in range(self.count):
+            function()
+        return ""
+
+
+def cases(comm, library, np):
+    """Name, what a sender calls, what a receiver calls; ``None``: a call that does nothing."""
+    array, into = np.zeros(1), np.zeros(1)
+    double = library.DOUBLE
+    status = library.Status()
+    return [
+        ("a C call that does nothing", None, None),
+        (
+            "Send / Recv, mooncake_mpi",
+            lambda: comm.Send(array, 1, 3),
+            lambda: comm.Recv(into, 0, 3),
+        ),
+        (
+            "[array, MPI.DOUBLE], with a status",
+            lambda: comm.Send([array, double], 1, 3),
+            lambda: comm.Recv([into, double], 0, 3, status),
+        ),
+        (
+            "Isend / Irecv, Wait",
+            lambda: comm.Isend(array, 1, 3).Wait(),
+            lambda: comm.Irecv(into, 0, 3).Wait(),
+        ),
+        ("send / recv of an int", lambda: comm.send(7, 1, 3), lambda: comm.recv(None, 0, 3)),
+        (
+            "send / recv of an int, the MPI library",
+            lambda: library.COMM_WORLD.send(7, 1, 3),
+            lambda: library.COMM_WORLD.recv(None, 0, 3),
+        ),
+        (
+            "Send / Recv, the MPI library",
+            lambda: library.COMM_WORLD.Send(array, 1, 3),
+            lambda: library.COMM_WORLD.Recv(into, 0, 3),
+        ),
+    ]
+
+
+def nothing():
+    """As much Python as a case."""
+    return abs(1)
+
+
+def run_counted():
+    """One rank, under callgrind: the senders' loops first, then the receivers'."""
+    import numpy as np
+    from mpi4py import MPI as library  # noqa: N811
+
+    from mooncake_mpi import MPI
+
+    comm, rank = MPI.COMM_WORLD, MPI.COMM_WORLD.rank
+    for _, send, receive in cases(comm, library, np):
+        for count in (20, *COUNTS):  # the first is not counted by the reader: it warms up
+            library.COMM_WORLD.Barrier()
+            if rank == 0:
+                ascii(Loop(send or nothing, count))
+            library.COMM_WORLD.Barrier()
+            if rank == 1:
+                ascii(Loop(receive or nothing, count))
+
+
+def read_dump(path):
+    """Instructions of a dump, and calls of allocators in it."""
+    text = path.read_text()
+    total = int(re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE).group(1))
+    names = dict(re.findall(r"^c?fn=\((\d+)\) (.+)$", text, re.MULTILINE))
+    calls = re.findall(
+        r"^cfn=\((\d+)\).*\n(?:c?f[il]=.*\n|cob=.*\n)*calls=(\d+)", text, re.MULTILINE
+    )
+    allocations = sum(int(n) for i, n in calls if ALLOCATORS.match(names.get(i, "")))
+    return total, allocations
+
+
+def slopes(folder, rank):
+    """Instructions and allocations of one turn of each case's loop."""
+    dumps = sorted(folder.glob(f"out.{rank}.*"), key=lambda path: int(path.suffix[1:]))
+    found = []
+    for start in range(0, len(dumps) - 2, 3):
+        (low, low_new), (high, high_new) = map(read_dump, dumps[start + 1 : start + 3])
+        turns = COUNTS[1] - COUNTS[0]
+        found.append(((high - low) / turns, (high_new - low_new) / turns))
+    return found
+
+
+def report(folder):
+    """The table."""
+    names = [name for name, *_ in cases(None, __import__("mpi4py.MPI").MPI, __import__("numpy"))]
+    sender, receiver = slopes(folder, 0), slopes(folder, 1)
+    assert len(sender) == len(receiver) == len(names), (len(sender), len(receiver))
+    print(f"{'instructions (allocations)':38} {'send':>14} {'receive':>14}")
+    base = [side[0][0] for side in (sender, receiver)]
+    for name, *sides in zip(names, sender, receiver, strict=True):
+        shown = [
+            f"{cost - (0 if name == names[0] else subtracted):,.0f} ({new:.0f})"
+            for (cost, new), subtracted in zip(sides, base, strict=True)
+        ]
+        print(f"{name:38} {shown[0]:>14} {shown[1]:>14}")
+
+
+def main():
+    if os.environ.get("MOONCAKE_MPI_COUNTED"):
+        run_counted()
+        return
+    rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")))
+    folder = Path(tempfile.gettempdir()) / f"mooncake-mpi-instructions-{os.getppid()}"
+    folder.mkdir(exist_ok=True)
+    command = [*CALLGRIND, DUMP_AFTER, f"--callgrind-out-file={folder}/out.{rank}"]
+    environment = dict(os.environ, MOONCAKE_MPI_COUNTED="1")
+    done = subprocess.run(
+        [*command, sys.executable, __file__],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    (folder / f"done.{rank}").touch()
+    other = folder / f"done.{1 - rank}"
+    while rank == 0 and not other.exists():
+        time.sleep(0.1)
+    if rank == 0:
+        report(folder)
+
+
+if __name__ == "__main__":
+    main()
