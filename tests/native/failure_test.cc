@@ -1,5 +1,7 @@
 // What is left of messages when a process ends at any point of them, over every lane.
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "lanes.h"
 
@@ -38,9 +40,9 @@ TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
         for (int steps = 0; steps < 24; steps += 1 + steps / 6) {
           SCOPED_TRACE(::testing::Message() << bytes << " bytes, sender dies: " << sender_dies
                                             << ", after " << steps << " steps");
-          Job job(GetParam(), 3);
           MessageBytes message(3, bytes);
           GuardedBuffer target(bytes);
+          Job job(GetParam(), 3);
           Operation& receive = job[1].receive(0, 5, target.buffer());
           Operation& send = job[0].send(1, 5, message.buffer(), mode);
           for (int i = 0; i < steps; ++i)
@@ -55,12 +57,17 @@ TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
             EXPECT_EQ(sender_dies ? survivor.completion.source : survivor.completion.dest,
                       sender_dies ? 0 : 1);
           }
+          const std::vector<std::byte> as_it_was(target.bytes().begin(), target.bytes().end());
           const int alive = sender_dies ? 1 : 0;
           job[alive].release(survivor);
           exchange(job, alive, 2, 100);
           exchange(job, 2, alive, 300'000);
           job.settle();
           expect_nothing_pending(job, alive);
+          if (sender_dies) {
+            EXPECT_TRUE(std::equal(as_it_was.begin(), as_it_was.end(), target.bytes().begin()))
+                << "the buffer was written after its receive had ended";
+          }
           if (HasFailure()) return;
         }
       }
