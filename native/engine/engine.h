@@ -90,8 +90,14 @@ class Engine final : private PacketSink, private Waker {
   // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished
   // stays in the progress thread's care, a large transfer from now on.
   void leave(Operation* operation) {
-    if (operation != nullptr && operation->buffer.bytes >= kBackgroundBytes) mark(*operation);
-    if (protocol_.unfinished() && config_.progress_thread) progress_thread_.awake();
+    const bool large = operation != nullptr && operation->buffer.bytes >= kBackgroundBytes;
+    if (large) mark(*operation);
+    if (!protocol_.unfinished() || !config_.progress_thread) return;
+    if (large) {
+      progress_thread_.hurry();
+    } else {
+      progress_thread_.awake();
+    }
   }
   bool cancel(Operation& operation, MatchChannel channel);
   void release(Operation& operation);

@@ -29,20 +29,33 @@ void ProgressThread::unpark() {
     thread_ = std::thread([this] { run(); });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
-  parked_.store(0, std::memory_order_seq_cst);
-  linux_driver::futex_wake_all(parked_);
+  rouse();
+}
+
+void ProgressThread::rouse() {
+  rest_.store(kActive, std::memory_order_seq_cst);
+  linux_driver::futex_wake_all(rest_);
+}
+
+// Until the next look, or a large transfer.
+void ProgressThread::doze() {
+  rest_.store(kDrowsy, std::memory_order_seq_cst);
+  const bool urgent = unfinished() && engine_.protocol_.background_count() != 0;
+  if (!urgent && !stopping_.load(std::memory_order_seq_cst)) {
+    linux_driver::futex_wait(rest_, kDrowsy, kLookEveryNs);
+  }
+  rest_.store(kActive, std::memory_order_seq_cst);
 }
 
 void ProgressThread::stop() {
   std::lock_guard lock(mutex_);
   if (!thread_.joinable()) return;
   stopping_.store(true, std::memory_order_seq_cst);
-  parked_.store(0, std::memory_order_seq_cst);
-  linux_driver::futex_wake_all(parked_);
+  rouse();
   engine_.doorbell_->wake();
   thread_.join();
   thread_ = std::thread();
-  parked_.store(1, std::memory_order_seq_cst);
+  rest_.store(kParked, std::memory_order_seq_cst);
 }
 
 // A waiting thread does the work itself.
@@ -59,22 +72,20 @@ void ProgressThread::run() {
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (unfinished()) {
       const std::uint32_t polls = engine_.polls_.load(std::memory_order_relaxed);
-      if (engine_.protocol_.background_count() == 0) {
-        linux_driver::futex_wait(parked_, 0, kLookEveryNs);
-      }
+      if (engine_.protocol_.background_count() == 0) doze();
       if (nobody_polls(polls)) work(polls);
       last_unfinished = now_ns();
     } else if (now_ns() - last_unfinished < kDrowsyNs) {
-      linux_driver::futex_wait(parked_, 0, kLookEveryNs);
+      doze();
     } else {
-      parked_.store(1, std::memory_order_seq_cst);
-      // Whoever left something unfinished before it could see `parked_` set is seen here; anyone
+      rest_.store(kParked, std::memory_order_seq_cst);
+      // Whoever left something unfinished before it could see `rest_` set is seen here; anyone
       // later unparks.
       if (unfinished()) {
-        parked_.store(0, std::memory_order_seq_cst);
+        rest_.store(kActive, std::memory_order_seq_cst);
       } else {
-        while (parked_.load() != 0)
-          linux_driver::futex_wait(parked_, 1, 1'000'000'000u);
+        while (rest_.load() == kParked)
+          linux_driver::futex_wait(rest_, kParked, 1'000'000'000u);
       }
       last_unfinished = now_ns();
     }

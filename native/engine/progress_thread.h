@@ -16,7 +16,8 @@ class Engine;
 //   drowsy   for a while after the last such time: looks every millisecond, so that a program which
 //            posts one operation after the other does not pay a wake-up for each;
 //   parked   otherwise: no CPU time at all.
-// A large transfer makes it active at once, before a millisecond has gone by without a poll.
+// A large transfer makes it active at once, before a millisecond has gone by without a poll, and
+// wakes it when it is drowsy.
 class ProgressThread {
  public:
   explicit ProgressThread(Engine& engine) noexcept : engine_(engine) {}
@@ -27,13 +28,29 @@ class ProgressThread {
   // Something is unfinished and its owner goes on. Starts the thread at the first call; a load when
   // it is awake.
   void awake() {
-    if (parked_.load(std::memory_order_seq_cst) != 0) [[unlikely]]
+    if (rest_.load(std::memory_order_seq_cst) == kParked) [[unlikely]]
       unpark();
+  }
+  // The same for a transfer that is worth a wake-up: not in a millisecond, now.
+  void hurry() {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    switch (rest_.load(std::memory_order_seq_cst)) {
+      case kParked:
+        return unpark();
+      case kDrowsy:
+        return rouse();
+      default:
+        return;
+    }
   }
   void stop();
 
  private:
+  enum Rest : std::uint32_t { kActive, kParked, kDrowsy };
+
   void unpark();
+  void rouse();
+  void doze();
   void run();
   void work(std::uint32_t polls);
   bool unfinished() const noexcept;
@@ -42,7 +59,7 @@ class ProgressThread {
   Engine& engine_;
   std::mutex mutex_;  // guards thread_
   std::thread thread_;
-  std::atomic<std::uint32_t> parked_{1};
+  std::atomic<std::uint32_t> rest_{kParked};  // a futex
   std::atomic<bool> stopping_{false};
 };
 
