@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
+#include "base/clock.h"
 #include "drivers/linux/fake_process_watch.h"
 #include "transport/gone_channel.h"
 
@@ -308,7 +311,18 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
 Job::~Job() = default;
 
 bool Job::run_until(const std::function<bool()>& done) {
-  // Parties that share one thread never wait for each other, so a few idle rounds prove a hang.
+  // A lane may have timers, and threads of its own: what takes this long is a hang.
+  constexpr std::uint64_t kPatienceNs = 20'000'000'000u;
+  for (const std::uint64_t start = now_ns(); now_ns() - start < kPatienceNs;) {
+    if (run_until_idle(done)) return true;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return done();
+}
+
+// Parties that share one thread never wait for each other: after a few idle rounds nothing more
+// happens by itself.
+bool Job::run_until_idle(const std::function<bool()>& done) {
   for (int idle = 0; idle < 5; ++idle) {
     if (done()) return true;
     for (size_t rank = 0; rank < parties_.size(); ++rank) {
@@ -344,7 +358,7 @@ bool Job::finish(std::initializer_list<Operation*> operations) {
 }
 
 void Job::settle() {
-  run_until([] { return false; });
+  run_until_idle([] { return false; });
 }
 
 TestMemory::TestMemory(size_t bytes, bool shared) : shared_(shared) {

@@ -87,7 +87,7 @@ class Job {
   void close() { parties_.clear(); }
   Party& operator[](int rank) { return *parties_[static_cast<size_t>(rank)]; }
 
-  // Everybody makes progress until `done`; false when nothing more happens and it is not.
+  // Everybody makes progress until `done`; false when it is not for a long time.
   bool run_until(const std::function<bool()>& done);
   // Until these operations are done.
   bool finish(std::initializer_list<Operation*> operations);
@@ -100,6 +100,8 @@ class Job {
   void kill(int rank);
 
  private:
+  bool run_until_idle(const std::function<bool()>& done);
+
   FakeNetwork network_;
   verbs_driver::FakeFabric fabric_;
   std::vector<std::unique_ptr<Party>> parties_;
