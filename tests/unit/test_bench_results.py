@@ -178,7 +178,8 @@ def test_only_the_first_rank_shows_progress_and_only_where_it_is_useful(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_wanted_bar_counts_turns_on_standard_error(capsys):
+def test_a_wanted_bar_counts_turns_on_standard_error(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     bar = progress.make_progress(0, wanted=True)
     bar.start(2)
     bar.label("latency 8 B")
