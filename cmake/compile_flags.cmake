@@ -16,7 +16,7 @@ endif()
 
 if(MOONCAKE_MPI_SANITIZE)
   add_compile_options(-fsanitize=${MOONCAKE_MPI_SANITIZE} -fno-omit-frame-pointer
-    -fno-sanitize-recover=all -g)
+    -fno-sanitize-recover=all -g1)
   add_link_options(-fsanitize=${MOONCAKE_MPI_SANITIZE})
   if(MOONCAKE_MPI_SANITIZE STREQUAL "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # GCC warns of every fence that ThreadSanitizer does not model; the races it reports count.

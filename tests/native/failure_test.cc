@@ -37,7 +37,7 @@ TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
   for (const size_t bytes : kSizes) {
     for (const SendMode mode : {SendMode::kStandard, SendMode::kSynchronous}) {
       for (const bool sender_dies : {true, false}) {
-        for (int steps = 0; steps < 24; steps += 1 + steps / 6) {
+        for (int steps = 0; steps < 24; steps += 1 + steps / 3) {
           SCOPED_TRACE(::testing::Message() << bytes << " bytes, sender dies: " << sender_dies
                                             << ", after " << steps << " steps");
           MessageBytes message(3, bytes);
@@ -57,17 +57,17 @@ TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
             EXPECT_EQ(sender_dies ? survivor.completion.source : survivor.completion.dest,
                       sender_dies ? 0 : 1);
           }
-          const std::vector<std::byte> as_it_was(target.bytes().begin(), target.bytes().end());
+          // A dead receiver's threads are not: what they write is nobody's.
+          const Bytes received = sender_dies ? target.bytes() : Bytes();
+          const std::vector<std::byte> as_it_was(received.begin(), received.end());
           const int alive = sender_dies ? 1 : 0;
           job[alive].release(survivor);
           exchange(job, alive, 2, 100);
           exchange(job, 2, alive, 300'000);
           job.settle();
           expect_nothing_pending(job, alive);
-          if (sender_dies) {
-            EXPECT_TRUE(std::equal(as_it_was.begin(), as_it_was.end(), target.bytes().begin()))
-                << "the buffer was written after its receive had ended";
-          }
+          EXPECT_TRUE(std::equal(as_it_was.begin(), as_it_was.end(), received.begin()))
+              << "the buffer was written after its receive had ended";
           if (HasFailure()) return;
         }
       }

@@ -190,7 +190,11 @@ TEST_P(Messages, AMatchedReceiveCannotBeCancelled) {
   GuardedBuffer target(3'000'000);
   Operation& receive = job[1].receive(0, 0, target.buffer());
   Operation& send = job[0].send(1, 0, message.buffer());
-  ASSERT_TRUE(job.run_until([&] { return !receive.posted(); }));
+  ASSERT_TRUE(job.run_until([&] {
+    bool matched = false;  // asked under the lock, since a lane may have threads of its own
+    job[1].inspect([&](Protocol&) { matched = !receive.posted(); });
+    return matched;
+  }));
   EXPECT_FALSE(job[1].cancel(receive));
   ASSERT_TRUE(job.finish({&send, &receive}));
   target.expect(1, 3'000'000);
