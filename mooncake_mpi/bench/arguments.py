@@ -96,7 +96,7 @@ def make_common() -> OneLineParser:
         "--pin",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="a core for each rank (default: if they fit)",
+        help="a core for each rank, a share of them for overlap (default: if they fit)",
     )
     add(
         "--progress",

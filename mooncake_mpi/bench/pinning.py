@@ -28,15 +28,21 @@ def order_cores(cpus: Iterable[int]) -> list[int]:
     return [cpu for _, cpu in sorted(ranked)]
 
 
-def pin_ranks(comm: MPI.Intracomm, required: bool) -> str:
-    """Pin this rank's calling thread, and threads that it starts later, to one core; collective.
+def pin_ranks(comm: MPI.Intracomm, required: bool, share: bool = False) -> str:
+    """Pin this rank's calling thread, and threads that it starts later; collective.
+
+    Args:
+        comm: all ranks.
+        required: it is an error if there are too few cores.
+        share: give each rank an equal share of its node's cores, of two at least, instead of one:
+            what works in the background needs a core of its own.
 
     Returns:
-        A few words for the report on what was done. Ranks that outnumber the cores of their node
-        stay where the scheduler puts them.
+        A few words for the report on what was done. Where the cores do not suffice, ranks stay
+        where the scheduler puts them.
 
     Raises:
-        ValueError: ``required`` and some node has fewer cores than ranks.
+        ValueError: ``required`` and some node has too few cores.
     """
     from mpi4py import MPI
 
@@ -45,12 +51,14 @@ def pin_ranks(comm: MPI.Intracomm, required: bool) -> str:
         cores = order_cores(
             cpu for cpus in node.allgather(sorted(os.sched_getaffinity(0))) for cpu in cpus
         )
-        fits = node.Get_size() <= len(cores)
-        if comm.allreduce(fits, MPI.LAND):
-            os.sched_setaffinity(0, {cores[node.Get_rank()]})
-            return "each rank pinned to a core"
+        mine = cores[node.Get_rank() :: node.Get_size()]
+        smallest = comm.allreduce(len(cores) // node.Get_size(), MPI.MIN)
+        if smallest >= (2 if share else 1):
+            os.sched_setaffinity(0, mine if share else mine[:1])
+            return "each rank pinned to " + ("its share of the cores" if share else "a core")
     finally:
         node.Free()
+    few = "fewer than two cores for each rank" if share else "more ranks than cores"
     if required:
-        raise ValueError("there are more ranks than cores on a node")
-    return "not pinned: more ranks than cores"
+        raise ValueError(f"there are {few} on a node")
+    return f"not pinned: {few}"

@@ -37,7 +37,9 @@ def run_command(world: MPI.Intracomm, command: str, options: BenchOptions) -> Ta
     pinned = "not pinned"
     if options.pin is not False:
         try:
-            pinned = pinning.pin_ranks(world, required=options.pin is True)
+            pinned = pinning.pin_ranks(
+                world, required=options.pin is True, share=command == "overlap"
+            )
         except ValueError as error:
             raise OptionError(f"argument --pin: {error}") from None
     with open_peers(world, options) as peers:
