@@ -1,4 +1,5 @@
 // A receiver that does not receive: its memory stays bounded, nobody deadlocks, nothing is lost.
+#include "effort.h"
 #include "lanes.h"
 
 namespace mooncake_mpi::testing {
@@ -87,7 +88,7 @@ TEST_P(FlowControl, WithoutAnyCreditEveryMessageStillArrives) {
 
 TEST_P(FlowControl, ProcessesThatFloodEachOtherBeforeTheyReceiveDoNotDeadlock) {
   constexpr int kRanks = 3;
-  constexpr int kCount = 600;
+  constexpr int kCount = effort(600);
   Job job(GetParam(), kRanks, limits());
   MessageBytes small(1, 64), medium(2, 3000), large(3, 40'000);
   MessageBytes* const kinds[] = {&small, &medium, &large};

@@ -1,6 +1,7 @@
 // Messages between buffers that both processes map.
 #include <cstring>
 
+#include "effort.h"
 #include "lanes.h"
 
 namespace mooncake_mpi::testing {
@@ -45,7 +46,7 @@ TEST(MappedMessages, FromABufferAtTheAddressOfAFreedOneCarryItsOwnBytes) {
   Job job(kMapped, 2);
   constexpr size_t kBytes = 300'000;
   const std::byte* address = nullptr;
-  for (uint32_t turn = 0; turn < 200; ++turn) {
+  for (uint32_t turn = 0; turn < effort(200u); ++turn) {
     MessageBytes message(turn, kBytes);
     if (address == nullptr) address = message.bytes().data();
     GuardedBuffer target(kBytes);

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "effort.h"
 #include "matching/matcher.h"
 
 namespace mooncake_mpi::testing {
@@ -139,7 +140,7 @@ class RandomMatching : public ::testing::TestWithParam<Mix> {
 };
 
 TEST_P(RandomMatching, GivesTheSameMatchesAsTheModel) {
-  constexpr int kOperations = 25'000;
+  constexpr int kOperations = effort(25'000);
   for (int i = 0; i < kOperations; ++i) {
     ASSERT_NO_FATAL_FAILURE(step()) << "operation " << i;
     ASSERT_EQ(matcher_.posted_count(), model_.posted_count()) << "operation " << i;

@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "effort.h"
+
 namespace mooncake_mpi {
 namespace {
 
@@ -56,7 +58,7 @@ TEST(PageRanges, RandomTakingAndGivingBackAgreesWithAModel) {
   };
   std::vector<Taken> taken;
   int refused = 0;
-  for (int step = 0; step < 100'000; ++step) {
+  for (int step = 0; step < effort(100'000); ++step) {
     const uint64_t action = draw(10);
     if (action < 5) {
       const uint64_t pages = 1 + draw(draw(4) == 0 ? 100 : 8);

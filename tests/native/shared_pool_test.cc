@@ -13,6 +13,8 @@
 #include <random>
 #include <vector>
 
+#include "effort.h"
+
 namespace mooncake_mpi {
 namespace {
 
@@ -41,7 +43,7 @@ TEST(SharedPool, BlocksNeverOverlapAndKeepTheirBytesWhateverIsFreedAroundThem) {
   };
   std::vector<Held> held;
   size_t most_regions = 0;
-  for (int step = 0; step < 20'000; ++step) {
+  for (int step = 0; step < effort(20'000); ++step) {
     if (random() % 2 == 0 || held.empty()) {
       const size_t bytes = 1 + random() % (random() % 50 == 0 ? 100 * kPage : 6 * kPage);
       const Arena::Block block = pool.allocate(bytes);

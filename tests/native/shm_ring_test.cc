@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "effort.h"
 #include "transport/shm/ring.h"
 
 namespace mooncake_mpi::shm {
@@ -208,7 +209,7 @@ class Sizes {
 };
 
 TEST_F(ShmRing, TwoThreadsPassRandomPacketsInOrder) {
-  constexpr uint32_t kPackets = 30'000;
+  constexpr uint32_t kPackets = effort(30'000u);
   std::thread sender([&] {
     Sizes sizes;
     for (uint32_t number = 0; number < kPackets; ++number) {

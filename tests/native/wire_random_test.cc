@@ -5,12 +5,13 @@
 #include <random>
 #include <vector>
 
+#include "effort.h"
 #include "wire_decode_all.h"
 
 namespace mooncake_mpi::wire {
 namespace {
 
-constexpr int kBuffers = 250'000;  // of each of four sorts
+constexpr int kBuffers = effort(250'000);  // of each of four sorts
 
 class RandomBytes : public ::testing::Test {
  protected:
