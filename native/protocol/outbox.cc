@@ -70,12 +70,21 @@ unsigned Protocol::advance() {
                         std::memory_order_relaxed);
   }
   if (!work_.empty()) [[unlikely]] {
+    // Help for others comes last: two processes that receive from each other copy best when each
+    // copies its own.
+    bool copies = false;
     work_.for_each([&](Operation& operation) {
       if (operation.stage == Operation::Stage::kStreaming) {
         progress += advance_stream(operation);
       } else if (operation.kind == Operation::Kind::kReceive) {
-        progress += advance_copy(operation);
-      } else {
+        copies |= advance_copy(operation) != 0;
+      } else if (operation.job == Channel::kNoJob) {
+        copies |= advance_writing(operation) != 0;
+      }
+    });
+    if (copies) return progress + 1;
+    work_.for_each([&](Operation& operation) {
+      if (operation.kind == Operation::Kind::kSend && operation.job != Channel::kNoJob) {
         progress += advance_help(operation);
       }
     });

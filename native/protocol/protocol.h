@@ -19,7 +19,7 @@ struct ProtocolLimits {
   std::uint64_t eager_bytes = 8 * 1024;          // longer messages go by rendezvous
   std::uint64_t unexpected_bytes = 1024 * 1024;  // of eager messages unmatched, per peer
   std::uint64_t shared_copy_bytes = 32 * 1024;   // from here on both sides copy
-  std::uint64_t past_caches_bytes = 4 << 20;     // from here on mapped memory is stored around them
+  std::uint64_t past_caches_bytes = 8 << 20;     // from here on mapped memory is stored around them
 };
 
 struct ProtocolCounters {

@@ -14,13 +14,15 @@ using Stage = Operation::Stage;
 namespace {
 
 // Small enough that both sides end together and that other traffic has its turn, large enough
-// that a system call's fixed cost (0.5 us) disappears.
+// that a system call's fixed cost (0.5 us) disappears: a half each of a short message.
 std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
+  constexpr std::uint64_t kShort = 128 * 1024;
   constexpr std::uint64_t kSmallest = 16 * 1024;
   constexpr std::uint64_t kLargest = 256 * 1024;
   constexpr std::uint64_t kPage = 4096;
-  const std::uint64_t quarter = (bytes / 4 + kPage - 1) / kPage * kPage;
-  return static_cast<std::uint32_t>(std::clamp(quarter, kSmallest, kLargest));
+  const std::uint64_t share = bytes <= kShort ? bytes / 2 : bytes / 4;
+  const std::uint64_t pages = (share + kPage - 1) / kPage;
+  return static_cast<std::uint32_t>(std::clamp(pages * kPage, kSmallest, kLargest));
 }
 
 }  // namespace
@@ -221,7 +223,6 @@ Bytes Protocol::bytes_at(const Operation& send, std::uint64_t offset, std::uint6
 }
 
 unsigned Protocol::advance_help(Operation& send) {
-  if (send.job == Channel::kNoJob) return advance_writing(send);
   Channel& channel = *send.peer->channel;
   CopyJob& job = *channel.peer_job(send.job);
   const std::uint32_t chunk = job.claim(send.job_generation, send.chunk_count);

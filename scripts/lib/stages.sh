@@ -43,7 +43,7 @@ check() { # check "what" command...
   fi
 }
 
-native_sources() { git ls-files -co --exclude-standard 'native/*.h' 'native/*.cc' 'tests/native/*.h' 'tests/native/*.cc'; }
+native_sources() { find native tests/native -name '*.h' -o -name '*.cc'; }
 
 stage_lint() {
   local bin=$venv/bin sources=()
@@ -62,7 +62,7 @@ stage_lint() {
 # Minutes of work, so it is not among the stages of a plain run.
 stage_tidy() {
   step "configure for clang-tidy" build_native native -DCMAKE_BUILD_TYPE=RelWithDebInfo
-  git ls-files 'native/*.cc' ':!native/bindings' |
+  find native -name '*.cc' ! -path 'native/bindings/*' |
     xargs -P "$(nproc)" -n 1 "$venv/bin/clang-tidy" -p build/native --quiet --warnings-as-errors='*'
 }
 
