@@ -1,24 +1,25 @@
 """Instructions and allocations of a small message, counted by valgrind.
 
-    mpirun -n 2 python tests/instructions.py
+    python tests/instructions.py [--mpirun MPIRUN]
 
-Each rank starts itself again under callgrind, which counts only inside ``PyObject_ASCII``: the loops
-below run in a ``__repr__``, and two lengths of a loop tell what one turn costs. Counted are the sender
-and the receiver of eager messages that the ring holds already, through the package and through the
-MPI library; a loop that calls a C function doing nothing is subtracted. Prints a table on rank 0.
+Starts two ranks under callgrind, which counts only inside ``PyObject_ASCII``: the loops below run in a
+``__repr__``, and two lengths of a loop tell what one turn costs. Counted are the sender and the receiver
+of eager messages that the ring holds already, through the package and through the MPI library; a loop
+that calls a C function doing nothing is subtracted. Takes a minute; prints a table.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 COUNTS = (50, 250)
+SECONDS = 300
 CALLGRIND = ["valgrind", "--tool=callgrind", "--toggle-collect=PyObject_ASCII"]
 DUMP_AFTER = "--dump-after=PyObject_ASCII"
 ALLOCATORS = re.compile(r"^(malloc|calloc|realloc|operator new.*|_Znwm)$")
@@ -78,7 +79,7 @@ def nothing():
     return abs(1)
 
 
-def run_counted():
+def run_counted(folder):
     """One rank, under callgrind: the senders' loops first, then the receivers'."""
     import numpy as np
     from mpi4py import MPI as library  # noqa: N811
@@ -86,6 +87,7 @@ def run_counted():
     from mooncake_mpi import MPI
 
     comm, rank = MPI.COMM_WORLD, MPI.COMM_WORLD.rank
+    Path(folder, f"rank.{rank}").write_text(str(os.getpid()))
     for _, send, receive in cases(comm, library, np):
         for count in (20, *COUNTS):  # the first is not counted by the reader: it warms up
             library.COMM_WORLD.Barrier()
@@ -110,7 +112,8 @@ def read_dump(path):
 
 def slopes(folder, rank):
     """Instructions and allocations of one turn of each case's loop."""
-    dumps = sorted(folder.glob(f"out.{rank}.*"), key=lambda path: int(path.suffix[1:]))
+    pid = (folder / f"rank.{rank}").read_text()
+    dumps = sorted(folder.glob(f"out.{pid}.*"), key=lambda path: int(path.suffix[1:]))
     found = []
     for start in range(0, len(dumps) - 2, 3):
         (low, low_new), (high, high_new) = map(read_dump, dumps[start + 1 : start + 3])
@@ -135,29 +138,26 @@ def report(folder):
 
 
 def main():
-    if os.environ.get("MOONCAKE_MPI_COUNTED"):
-        run_counted()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mpirun", default="mpirun", help="the mpirun to use")
+    parser.add_argument("--folder", help=argparse.SUPPRESS)  # of a rank
+    options = parser.parse_args()
+    if options.folder:
+        run_counted(options.folder)
         return
-    rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")))
-    folder = Path(tempfile.gettempdir()) / f"mooncake-mpi-instructions-{os.getppid()}"
-    folder.mkdir(exist_ok=True)
-    command = [*CALLGRIND, DUMP_AFTER, f"--callgrind-out-file={folder}/out.{rank}"]
-    environment = dict(os.environ, MOONCAKE_MPI_COUNTED="1")
-    done = subprocess.run(
-        [*command, sys.executable, __file__],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        sys.exit(done.stderr)
-    (folder / f"done.{rank}").touch()
-    other = folder / f"done.{1 - rank}"
-    while rank == 0 and not other.exists():
-        time.sleep(0.1)
-    if rank == 0:
-        report(folder)
+    with tempfile.TemporaryDirectory(prefix="mooncake-mpi-") as name:
+        counting = [*CALLGRIND, DUMP_AFTER, f"--callgrind-out-file={name}/out.%p"]
+        program = [*counting, sys.executable, __file__, "--folder", name]
+        command = [options.mpirun, "-n", "2", *program]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            sys.exit(f"no end after {SECONDS} s: {(error.stderr or b'').decode()}")
+        if done.returncode != 0:
+            sys.exit(done.stderr)
+        report(Path(name))
 
 
 if __name__ == "__main__":
