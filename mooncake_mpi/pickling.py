@@ -70,11 +70,13 @@ def load(message: Any) -> Any:
         frames.FrameError: the message starts like a frame and is none.
         Exception: what unpickling raises.
     """
-    first = message.first if type(message) is _native.OwnedBuffer else _first(message)
+    if type(message) is _native.OwnedBuffer and message.first != _FRAME:
+        return _loads(message) if message.first >= 0 else None
+    first = _first(message)
     if first == _FRAME and frames.is_frame(memoryview(message)):
         stream, buffers = frames.decode(message)
         return _pickle.loads_oob(_as_buffer(stream), buffers)
-    return None if first is None or first < 0 else _loads(_as_buffer(message))
+    return None if first is None else _loads(_as_buffer(message))
 
 
 def _first(message: Any) -> int | None:
