@@ -142,7 +142,7 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
   }
   PyThreadState* thread = PyEval_SaveThread();
   const WaitResult result =
-      runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
+      runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u, waited != 0);
   PyEval_RestoreThread(thread);
   sliced.last_ns = now_ns();
   if (PyErr_CheckSignals() != 0) return nullptr;

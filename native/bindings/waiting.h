@@ -53,9 +53,9 @@ bool wait_until(Done&& done, Describe&& describe) {
   }
   constexpr std::uint64_t kSignalCheckNs = 50'000'000;
   LongWait wait;
-  for (;;) {
+  for (bool again = false;; again = true) {
     PyThreadState* thread = PyEval_SaveThread();
-    const WaitResult result = engine.wait(done, kSignalCheckNs);
+    const WaitResult result = engine.wait(done, kSignalCheckNs, again);
     PyEval_RestoreThread(thread);
     if (result == WaitResult::kDone) return true;
     if (PyErr_CheckSignals() != 0) return false;

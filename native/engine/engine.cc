@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -135,7 +136,18 @@ void Engine::choose_policy() {
   const bool crowded = processes > usable_cores();
   oversubscribed_.store(crowded, std::memory_order_relaxed);
   spin_ns_.store(crowded ? 1'000 : config_.spin_ns, std::memory_order_relaxed);
-  yield_ns_.store(crowded ? 500'000 : 200'000, std::memory_order_relaxed);
+  choose_patience();
+}
+
+// Who gives its core away at every turn may wait longer for an answer of another host; not where
+// there are more processes than cores, which would pass the core around among them.
+void Engine::choose_patience() {
+  const bool crowded = oversubscribed();
+  std::uint64_t patience_ns = crowded ? 500'000 : 200'000;
+  for (const auto& lane : lanes_) {
+    if (!crowded) patience_ns = std::max(patience_ns, lane->patience_ns());
+  }
+  yield_ns_.store(patience_ns, std::memory_order_relaxed);
 }
 
 Result<Context*> Engine::create_context(std::int32_t rank, std::int32_t size) {
@@ -216,6 +228,7 @@ Result<bool> Engine::connect(Peer& peer) {
         if (channel) {
           peer.channel = std::move(channel).value();
           peer.lane = lane->name();
+          choose_patience();
           return true;
         }
         reason = channel.failure().message;

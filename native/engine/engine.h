@@ -129,12 +129,12 @@ class Engine final : private PacketSink, private Waker {
     return false;
   }
   template <class Done>
-  WaitResult wait(Done&& done, std::uint64_t timeout_ns) {
+  WaitResult wait(Done&& done, std::uint64_t timeout_ns, bool again = false) {
     const Waiting waiting(*this);
     const WaitPolicy policy{spin_ns_.load(std::memory_order_relaxed),
                             yield_ns_.load(std::memory_order_relaxed)};
     return wait_for(
-        *doorbell_, barrier_, policy, timeout_ns, done, [this] { return progress(); },
+        *doorbell_, barrier_, policy, timeout_ns, again, done, [this] { return progress(); },
         [this](bool sleeping) {
           std::lock_guard lock(mutex_);
           before_sleep(sleeping);
@@ -225,6 +225,7 @@ class Engine final : private PacketSink, private Waker {
   unsigned poll();
   void mark(Operation& operation);
   void choose_policy();
+  void choose_patience();
 
   static wire::Header header(const Context& context, const Context::Member& member,
                              MatchChannel channel, std::int32_t tag,

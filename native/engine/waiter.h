@@ -21,14 +21,15 @@ enum class WaitResult : std::uint8_t { kDone, kTimeout, kInterrupted };
 
 // Polls `progress()` (work done, 0 = idle) until `done()`, for at most `timeout_ns`. Before it
 // sleeps `before_sleep(true)` is called, afterwards `before_sleep(false)`. Returns kInterrupted
-// when a signal arrived while it slept.
+// when a signal arrived while it slept. Called `again` after a wait that ended without any result,
+// it sleeps on, instead of polling as long as the first time.
 template <class Done, class Progress, class BeforeSleep>
 WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barrier,
-                    const WaitPolicy& policy, std::uint64_t timeout_ns, Done&& done,
+                    const WaitPolicy& policy, std::uint64_t timeout_ns, bool again, Done&& done,
                     Progress&& progress, BeforeSleep&& before_sleep) {
   if (done()) return WaitResult::kDone;
   const std::uint64_t start = now_ns();
-  std::uint64_t idle_since = start;
+  std::uint64_t idle_since = again ? 0 : start;
   for (std::uint32_t turn = 1;; ++turn) {
     const bool worked = progress() != 0;
     if (done()) return WaitResult::kDone;

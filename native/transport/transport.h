@@ -132,6 +132,9 @@ class Transport {
   virtual void stop() {}
   // A thread is about to sleep until the doorbell rings.
   virtual void before_sleep() {}
+  // How long an answer over this lane may take that is still worth polling for; zero: no longer
+  // than over any other.
+  virtual std::uint64_t patience_ns() const noexcept { return 0; }
   // Whether all that was sent has left this process, so that it may end.
   virtual bool drained() { return true; }
 };

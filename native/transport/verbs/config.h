@@ -14,6 +14,9 @@ struct Config {
   std::uint8_t service_level = 0;
   // Without any path to a peer for so long, it is taken to be gone.
   std::uint64_t timeout_ns = 10'000'000'000u;
+  // A waiting thread polls this long before it sleeps: to be woken takes an interrupt and two
+  // threads, many times what a small message takes.
+  std::uint64_t patience_ns = 2'000'000;
   // The longest piece of a message that is read at once. Soft-RoCE runs out of retries beyond a few
   // MiB; striping and failover want small ones.
   std::uint32_t fragment_bytes = 256 * 1024;

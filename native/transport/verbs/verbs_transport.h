@@ -41,6 +41,10 @@ class VerbsTransport final : public Transport {
   void stop() override { watcher_.stop(); }
   void before_sleep() override;
   bool drained() override;
+  // As long as there is somebody to hear from.
+  std::uint64_t patience_ns() const noexcept override {
+    return channels_.empty() ? 0 : config_.patience_ns;
+  }
 
   const Config& config() const noexcept { return config_; }
 

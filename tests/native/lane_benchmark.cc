@@ -1,0 +1,301 @@
+// Two processes and one lane: half of a round trip, the throughput of many messages under way, or
+// what a small message costs on adapters in memory. Engine only, no Python, no MPI library.
+//
+//   lane_benchmark latency|bandwidth [--lane verbs|shm] [--bytes N] [--iterations N] [--window N]
+//                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
+//   lane_benchmark count [--iterations N]
+//
+// `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
+// tells the instructions, and the program itself the allocations.
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "drivers/verbs/fake_fabric.h"
+#include "engine/engine.h"
+
+namespace {
+
+std::atomic<std::uint64_t> allocations{0};
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(bytes); memory != nullptr) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace {
+
+using namespace mooncake_mpi;
+
+constexpr MatchChannel kMessages = MatchChannel::kMessages;
+constexpr std::uint64_t kPatienceNs = 60'000'000'000u;
+
+struct Options {
+  std::string what;
+  std::string lane = "verbs";
+  std::vector<std::string> devices[2];
+  std::size_t bytes = 8;
+  std::size_t iterations = 1000;
+  std::size_t window = 64;
+  std::uint32_t fragment = 0;
+};
+
+[[noreturn]] void die(const std::string& why) {
+  std::fprintf(stderr, "lane_benchmark: %s\n", why.c_str());
+  std::_Exit(1);
+}
+
+template <class T>
+T take(Result<T> result) {
+  if (!result) die(result.failure().message);
+  return std::move(result).value();
+}
+
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> names;
+  for (std::size_t end; !list.empty(); list.remove_prefix(std::min(end + 1, list.size()))) {
+    end = std::min(list.find(','), list.size());
+    names.emplace_back(list.substr(0, end));
+  }
+  return names;
+}
+
+// One process of the two.
+class Endpoint {
+ public:
+  Endpoint(const EngineConfig& config, int rank)
+      : engine_(take(Engine::create(config))),
+        context_(*take(engine_->create_context(rank, 2))),
+        other_(1 - rank) {}
+
+  wire::Address address() const { return engine_->address(context_); }
+  void activate(const std::vector<wire::Address>& members) {
+    take(engine_->activate(context_, members));
+  }
+  void progress() { engine_->progress(); }
+
+  Operation* start_send(std::span<std::byte> bytes) {
+    const Buffer buffer{bytes.data(), bytes.size()};
+    if (engine_->try_send_now(context_, kMessages, other_, 1, buffer)) return nullptr;
+    return take(engine_->send(context_, kMessages, other_, 1, buffer, SendMode::kStandard));
+  }
+  Operation* start_receive(std::span<std::byte> bytes) {
+    return engine_->receive(context_, kMessages, other_, 1, {bytes.data(), bytes.size()});
+  }
+  bool is_done(const Operation* operation) const {
+    return operation == nullptr || operation->done.load(std::memory_order_acquire) != 0;
+  }
+  void finish(Operation* operation) {
+    if (operation == nullptr) return;
+    if (!is_done(operation) &&
+        engine_->wait([&] { return is_done(operation); }, kPatienceNs) == WaitResult::kTimeout) {
+      die("no message for a minute");
+    }
+    if (operation->completion.error != Error::kNone) die("a message failed");
+    engine_->release(*operation);
+  }
+  void send(std::span<std::byte> bytes) { finish(start_send(bytes)); }
+  void receive(std::span<std::byte> bytes) { finish(start_receive(bytes)); }
+  bool flush() { return engine_->flush(kPatienceNs); }
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  Context& context_;
+  std::int32_t other_;
+};
+
+EngineConfig configure(const Options& options, int rank) {
+  EngineConfig config;
+  config.shm = options.lane == "shm";
+  config.verbs = !config.shm;
+  config.verbs_config.devices = options.devices[rank];
+  if (options.fragment != 0) config.verbs_config.fragment_bytes = options.fragment;
+  return config;
+}
+
+// What the MPI library would do: the two swap their addresses.
+void meet(Endpoint& endpoint, int socket, int rank) {
+  const auto own = wire::encode(endpoint.address());
+  std::array<std::byte, wire::kAddressBytes> other;
+  if (write(socket, own.data(), own.size()) != static_cast<ssize_t>(own.size()) ||
+      recv(socket, other.data(), other.size(), MSG_WAITALL) != static_cast<ssize_t>(other.size())) {
+    die("the other process is gone");
+  }
+  const auto first = wire::decode_address(own);
+  const auto second = wire::decode_address(other);
+  if (!first.address || !second.address) die("not an address");
+  endpoint.activate(rank == 0 ? std::vector{*first.address, *second.address}
+                              : std::vector{*second.address, *first.address});
+}
+
+double percentile(std::vector<double> samples, double share) {
+  std::sort(samples.begin(), samples.end());
+  return samples[static_cast<std::size_t>(share * static_cast<double>(samples.size() - 1))];
+}
+
+void latency(Endpoint& endpoint, int rank, const Options& options) {
+  std::vector<std::byte> message(options.bytes);
+  std::vector<double> samples;
+  const std::size_t warm_up = options.iterations / 10 + 10;
+  for (std::size_t i = 0; i < warm_up + options.iterations; ++i) {
+    const std::uint64_t start = now_ns();
+    if (rank == 0) endpoint.send(message);
+    endpoint.receive(message);
+    if (rank == 1) endpoint.send(message);
+    if (i >= warm_up) samples.push_back(static_cast<double>(now_ns() - start) / 2000);
+  }
+  if (rank != 0) return;
+  std::printf("%s, %zu B: half a round trip %.2f us (10 %%: %.2f, 90 %%: %.2f, of %zu)\n",
+              options.lane.c_str(), options.bytes, percentile(samples, 0.5),
+              percentile(samples, 0.1), percentile(samples, 0.9), samples.size());
+}
+
+void bandwidth(Endpoint& endpoint, int rank, const Options& options) {
+  std::vector<std::byte> message(options.bytes);
+  std::vector<std::byte> answer(1);
+  std::vector<Operation*> window(options.window);
+  std::vector<double> samples;
+  for (std::size_t i = 0; i < 1 + options.iterations; ++i) {
+    const std::uint64_t start = now_ns();
+    for (Operation*& operation : window)
+      operation = rank == 0 ? endpoint.start_send(message) : endpoint.start_receive(message);
+    for (Operation* operation : window)
+      endpoint.finish(operation);
+    rank == 0 ? endpoint.receive(answer) : endpoint.send(answer);
+    const double bytes = static_cast<double>(options.bytes * options.window);
+    if (i != 0) samples.push_back(bytes / 1.048576 * 1e3 / static_cast<double>(now_ns() - start));
+  }
+  if (rank != 0) return;
+  std::printf("%s, %zu messages of %zu B: %.2f MiB/s (10 %%: %.2f, 90 %%: %.2f, of %zu)\n",
+              options.lane.c_str(), options.window, options.bytes, percentile(samples, 0.5),
+              percentile(samples, 0.1), percentile(samples, 0.9), samples.size());
+}
+
+int run_pair(const Options& options) {
+  int sockets[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) != 0) die("socketpair");
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child < 0) die("fork");
+  const int rank = child == 0 ? 1 : 0;
+  {
+    Endpoint endpoint(configure(options, rank), rank);
+    meet(endpoint, sockets[rank], rank);
+    options.what == "latency" ? latency(endpoint, rank, options)
+                              : bandwidth(endpoint, rank, options);
+    if (!endpoint.flush()) die("messages are left");
+    // Neither ends before the other has all its messages.
+    char word = 0;
+    if (write(sockets[rank], &word, 1) != 1 || read(sockets[rank], &word, 1) != 1) return 1;
+  }
+  if (rank == 1) return 0;
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+}  // namespace
+
+// Messages of 8 B back and forth, both ends polled by turns; a name for callgrind.
+extern "C" __attribute__((noinline)) void counted_messages(Endpoint* ends, std::size_t count) {
+  std::vector<std::byte> message(8);
+  for (std::size_t i = 0; i < count; ++i) {
+    Operation* receive = ends[1 - i % 2].start_receive(message);
+    ends[i % 2].send(message);
+    while (!ends[i % 2].is_done(receive))
+      ends[1 - i % 2].progress();
+    ends[1 - i % 2].finish(receive);
+  }
+}
+
+namespace {
+
+int count(const Options& options) {
+  verbs_driver::FakeFabric fabric;
+  const auto make = [&](int rank) {
+    EngineConfig config = configure(options, rank);
+    config.verbs_provider = fabric.make_provider(1);
+    return Endpoint(config, rank);
+  };
+  Endpoint ends[2] = {make(0), make(1)};
+  const std::vector members{ends[0].address(), ends[1].address()};
+  for (Endpoint& end : ends)
+    end.activate(members);
+  // The first message waits until the two have wired up.
+  std::byte byte{};
+  Operation* send = ends[0].start_send({&byte, 1});
+  Operation* receive = ends[1].start_receive({&byte, 1});
+  while (!ends[0].is_done(send) || !ends[1].is_done(receive)) {
+    ends[0].progress();
+    ends[1].progress();
+  }
+  ends[0].finish(send);
+  ends[1].finish(receive);
+  counted_messages(ends, 1000);
+  const std::uint64_t before = allocations.load();
+  counted_messages(ends, options.iterations);
+  std::printf(
+      "%.3f allocations a message, of %zu\n",
+      static_cast<double>(allocations.load() - before) / static_cast<double>(options.iterations),
+      options.iterations);
+  return 0;
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  if (argc < 2) die("latency, bandwidth or count? the head of its source says more");
+  options.what = argv[1];
+  for (int i = 2; i + 1 < argc; i += 2) {
+    const std::string_view name = argv[i];
+    const std::string value = argv[i + 1];
+    const auto number = std::strtoull(value.c_str(), nullptr, 10);
+    if (name == "--lane") {
+      options.lane = value;
+    } else if (name == "--devices") {
+      options.devices[0] = split(value);
+    } else if (name == "--peer-devices") {
+      options.devices[1] = split(value);
+    } else if (name == "--bytes") {
+      options.bytes = number;
+    } else if (name == "--iterations") {
+      options.iterations = number;
+    } else if (name == "--window") {
+      options.window = number;
+    } else if (name == "--fragment") {
+      options.fragment = static_cast<std::uint32_t>(number);
+    } else {
+      die("no option " + std::string(name));
+    }
+  }
+  if (options.iterations == 0 || options.window == 0) die("at least one message");
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  if (options.what == "count") return count(options);
+  if (options.what == "latency" || options.what == "bandwidth") return run_pair(options);
+  die("latency, bandwidth or count?");
+}
