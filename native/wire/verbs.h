@@ -6,9 +6,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <type_traits>
+
+#include "wire/header.h"
 
 namespace mooncake_mpi::wire {
 
@@ -72,6 +75,23 @@ struct Frame {
   uint64_t credit = 0;  // eager bytes of the addressee that the sender no longer holds, ever
 };
 static_assert(sizeof(Frame) == 16);
+
+inline constexpr size_t kPacketHeadBytes = sizeof(Frame) + sizeof(Header);
+
+// What every packet of the lane begins with; the header is validated by who takes the message.
+// Nothing where the packet's length contradicts it.
+struct PacketHead {
+  Frame frame;
+  Header header;
+};
+inline std::optional<PacketHead> decode_head(std::span<const std::byte> packet) {
+  if (packet.size() < kPacketHeadBytes) return std::nullopt;
+  PacketHead head;
+  std::memcpy(&head.frame, packet.data(), sizeof head.frame);
+  std::memcpy(&head.header, packet.data() + sizeof head.frame, sizeof head.header);
+  if (head.header.payload_bytes != packet.size() - kPacketHeadBytes) return std::nullopt;
+  return head;
+}
 
 // Behind an RTS whose bytes may be read by RDMA: the remote key on each rail of the sender.
 struct RemoteKeys {

@@ -11,6 +11,7 @@
 #include "wire/address.h"
 #include "wire/header.h"
 #include "wire/payload.h"
+#include "wire/verbs.h"
 
 namespace mooncake_mpi::wire {
 
@@ -60,6 +61,34 @@ inline bool decode_entry(std::span<const std::byte> entry) {
   }
   const auto again = encode(*decoded.address);
   if (std::memcmp(again.data(), entry.data(), kAddressBytes) != 0) std::abort();
+  return true;
+}
+
+// What a fuzzer and a peer both know, so that it gets past the first check.
+inline constexpr std::array<std::byte, 16> kTestSecret{std::byte{0x5a}, std::byte{1}};
+inline constexpr std::array<std::byte, 16> kTestProcess{std::byte{0xa5}, std::byte{2}};
+
+// A datagram. Stops the program when one is accepted that promises what it does not hold.
+inline bool decode_datagram(std::span<const std::byte> datagram) {
+  const auto hello = decode_hello(datagram, kTestSecret, kTestProcess);
+  if (!hello) return false;
+  if (hello->paths < 1 || hello->paths > kMaxRails || hello->credits == 0) std::abort();
+  for (const PathOffer& offer : hello->offers) {
+    if (offer.queue_pair >> 24 != 0 || offer.psn >> 24 != 0) std::abort();
+  }
+  return true;
+}
+
+// A packet of the verbs lane, the message in it, and the keys behind an RTS.
+inline bool decode_framed(std::span<const std::byte> packet) {
+  const auto head = decode_head(packet);
+  if (!head) return false;
+  const auto inner = packet.subspan(sizeof(Frame));
+  if (!decode_packet(inner)) return false;
+  if (head->header.kind == Kind::kRts) {
+    const auto keys = decode_keys(inner.subspan(sizeof(Header) + sizeof(Rts)));
+    if (keys && (keys->rails == 0 || keys->rails >> kMaxRails != 0)) std::abort();
+  }
   return true;
 }
 
