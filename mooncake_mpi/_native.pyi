@@ -266,6 +266,11 @@ def verbs_trouble() -> str:
 def pending() -> list[dict[str, Any]]:
     """The operations under way."""
 
+def path_troubles(communicator: Communicator, rank: int) -> list[str]:
+    """
+    Parts of the way to that rank that are not used, and why; the others carry its messages.
+    """
+
 def lane_of(communicator: Communicator, rank: int) -> str:
     """The lane that reaches a rank, or why there is none."""
 

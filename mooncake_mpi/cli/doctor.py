@@ -99,10 +99,12 @@ def _pending() -> Iterator[str]:
 def _hints(world: Intracomm) -> Iterator[str]:
     """What makes messages slower than they could be on this machine."""
     from mooncake_mpi import _native
+    from mooncake_mpi.cli import rdma
 
     communicator = world._checked_communicator()
     others = [rank for rank in range(world.Get_size()) if rank != world.Get_rank()]
-    if not all(_native.cross_memory_with(communicator, rank) for rank in others):
+    near = [rank for rank in others if _native.lane_of(communicator, rank) == "shm"]
+    if not all(_native.cross_memory_with(communicator, rank) for rank in near):
         scope = _PTRACE_SCOPE.read_text().strip() if _PTRACE_SCOPE.exists() else "not there"
         yield (
             "the kernel refuses process_vm_readv, so large messages are copied twice "
@@ -112,3 +114,4 @@ def _hints(world: Intracomm) -> Iterator[str]:
         free = shutil.disk_usage(_SHARED_MEMORY).free
         if free < _ENOUGH_BYTES:
             yield f"{_SHARED_MEMORY} has {free >> 20} MiB left: a container needs --shm-size"
+    yield from rdma.hints(world)

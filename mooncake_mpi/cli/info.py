@@ -101,7 +101,7 @@ def rdma() -> Iterator[tuple[str, str]]:
 
     for port in _native.rdma_ports():
         name = f"RDMA port {port['device']}:{port['port']}"
-        use = port["trouble"] or "used"
+        use = port["trouble"] or ("used once it is up" if port["waits"] else "used")
         yield name, f"{port['state']}, {port['link']}, MTU {port['mtu_bytes']}, {use}"
         for index, gid, kind in port["gids"]:
             address = IPv6Address(gid)

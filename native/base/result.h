@@ -22,6 +22,7 @@ enum class Error : std::uint8_t {
   kNoMemory,
   kUnreachable,
   kProcessFailed,
+  kPathLost,              // the same to the program: no way to the process is left
   kProcessFailedPending,  // a wildcard receive: still pending, a possible sender has failed
   kRevoked,
   kOther,
@@ -52,6 +53,7 @@ constexpr std::string_view error_name(Error error) {
     case Error::kUnreachable:
       return "ERR_OTHER";
     case Error::kProcessFailed:
+    case Error::kPathLost:
       return "ERR_PROC_FAILED";
     case Error::kProcessFailedPending:
       return "ERR_PROC_FAILED_PENDING";

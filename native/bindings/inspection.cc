@@ -139,9 +139,12 @@ nb::list rdma_ports() {
   nb::list result;
   auto provider = verbs_driver::open_system_provider();
   if (!provider) return result;
+  auto ports = provider.value()->ports();
+  if (!ports) return result;
   verbs::Config config;
   if (runtime().engine != nullptr) config = runtime().engine->config().verbs_config;
-  for (const verbs::PortReport& report : verbs::survey(*provider.value(), config)) {
+  for (const verbs::PortReport& report :
+       verbs::survey(std::move(ports).value(), config, *linux_driver::system_memory_places())) {
     nb::dict entry;
     entry["device"] = report.port.device;
     entry["port"] = static_cast<int>(report.port.port);
@@ -152,6 +155,7 @@ nb::list rdma_ports() {
     entry["numa_node"] = report.port.numa_node;
     entry["gid_index"] = report.gid_index;
     entry["trouble"] = report.trouble;
+    entry["waits"] = report.waits;
     nb::list gids;
     for (const auto& gid : report.port.gids) {
       gids.append(nb::make_tuple(
@@ -218,6 +222,11 @@ void define_inspection(nb::module_& m) {
       "Why this process has no verbs lane; empty when it has one.");
   m.def("pending", &pending, nb::sig("def pending() -> list[dict[str, Any]]"),
         "The operations under way.");
+  m.def(
+      "path_troubles",
+      [](Communicator& c, int rank) { return runtime().engine->path_troubles(c.context(), rank); },
+      "communicator"_a, "rank"_a,
+      "Parts of the way to that rank that are not used, and why; the others carry its messages.");
   m.def(
       "lane_of",
       [](Communicator& c, int rank) { return runtime().engine->lane_of(c.context(), rank); },

@@ -353,9 +353,11 @@ std::string completion_message(Error error, const Completion& completion) {
   }
   if (error == Error::kRevoked) return "the communicator was revoked";
   const bool send = completion.dest >= 0;
-  if (error == Error::kProcessFailed) {
-    std::snprintf(message, sizeof message, "rank %d has failed: its process has ended, and %s",
+  if (error == Error::kProcessFailed || error == Error::kPathLost) {
+    std::snprintf(message, sizeof message, "rank %d has failed: %s, and %s",
                   send ? completion.dest : completion.source,
+                  error == Error::kPathLost ? "no path to its process is left, or it has ended"
+                                            : "its process has ended",
                   send ? "the message to it is lost" : "no message can be received from it");
   } else if (error == Error::kTruncate) {
     std::snprintf(message, sizeof message,

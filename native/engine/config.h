@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "drivers/linux/memory_places.h"
 #include "drivers/linux/process_memory.h"
 #include "drivers/verbs/verbs.h"
 #include "memory/shared_pool.h"
@@ -18,7 +19,8 @@ struct EngineConfig {
   bool shm = true;           // the shm lane
   bool verbs = true;         // the verbs lane, where there is a port
   verbs::Config verbs_config;
-  std::shared_ptr<verbs_driver::Provider> verbs_provider;  // nullptr: libibverbs
+  std::shared_ptr<verbs_driver::Provider> verbs_provider;     // nullptr: libibverbs
+  std::shared_ptr<linux_driver::MemoryPlaces> memory_places;  // nullptr: this machine's
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
   std::uint64_t timeout_ns = 0;  // of a blocking call; 0: none

@@ -99,8 +99,8 @@ void Engine::open_verbs() {
     }
     provider = std::move(system).value();
   }
-  auto lane =
-      verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config);
+  auto lane = verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config,
+                                            config_.memory_places);
   if (!lane) {
     verbs_trouble_ = lane.failure().message;
     return;
@@ -123,7 +123,7 @@ void Engine::poll_now() {
 
 void Engine::on_failure(Peer& peer, const std::string& reason) {
   peer.unreachable = reason;
-  fail(peer);
+  fail(peer, Error::kPathLost);
 }
 
 // Processes of this node that share our cores decide how long it pays to poll.
@@ -259,7 +259,7 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
   }
   if (peer.channel == nullptr) {
     Result<bool> connected = connect(peer);
-    if (peer.lane == kGoneLane) fail(peer);
+    if (peer.lane == kGoneLane) fail(peer, Error::kProcessFailed);
     if (!connected) {
       Failure failure = connected.failure();
       failure.message = "rank " + std::to_string(dest) + ": " + failure.message;
@@ -399,6 +399,13 @@ std::string Engine::lane_of(const Context& context, std::int32_t rank) {
     if (!connected) return connected.failure().message;
   }
   return peer.lane;
+}
+
+std::vector<std::string> Engine::path_troubles(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  if (peer.channel == nullptr) return {};
+  return peer.channel->troubles();
 }
 
 bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {

@@ -170,6 +170,8 @@ class Engine final : private PacketSink, private Waker {
     visit(protocol_);
   }
   std::string lane_of(const Context& context, std::int32_t rank);
+  // What is wrong with parts of the way to that process, which goes on over others.
+  std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
   const EngineConfig& config() const noexcept { return config_; }
   // Why there is no verbs lane; empty when there is.
@@ -216,7 +218,7 @@ class Engine final : private PacketSink, private Waker {
   Result<bool> connect(Peer& peer);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
-  void fail(Peer& peer);
+  void fail(Peer& peer, Error error);
   void spread_revocation(const Context& context);
   void report();
   void write_board();

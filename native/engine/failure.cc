@@ -22,23 +22,23 @@ void Engine::watch(Peer& peer) {
   if (peer.address.uid == process_ || peer.address.host != own_address_.host) return;
   watched_.push_back(&peer);
   if (!watch_thread_.add(peer.address.pid, peer.address.start_time, watched_.size() - 1)) {
-    fail(peer);
+    fail(peer, Error::kProcessFailed);
   }
 }
 
 // Watch thread.
 void Engine::on_process_end(std::uint64_t token) {
   mutex_.lock_as_visitor();
-  if (token < watched_.size()) fail(*watched_[token]);
+  if (token < watched_.size()) fail(*watched_[token], Error::kProcessFailed);
   mutex_.unlock();
   doorbell_->wake();
 }
 
-void Engine::fail(Peer& peer) {
+void Engine::fail(Peer& peer, Error error) {
   if (peer.failure != Error::kNone) return;
   for (const auto& lane : lanes_)
     lane->drain(peer, *this);
-  protocol_.fail_peer(peer, Error::kProcessFailed);
+  protocol_.fail_peer(peer, error);
   for (const auto& lane : lanes_)
     lane->forget(peer);
   peer.channel = std::make_unique<GoneChannel>();

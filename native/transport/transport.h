@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "memory/region.h"
@@ -101,6 +102,9 @@ class Channel {
   virtual void release_job(std::uint32_t) noexcept {}
   virtual CopyJob* own_job(std::uint32_t) noexcept { return nullptr; }
   virtual CopyJob* peer_job(std::uint32_t) noexcept { return nullptr; }
+
+  // For people: parts of the way that are not used, and why.
+  virtual std::vector<std::string> troubles() const { return {}; }
 
   // Wakes the peer if it sleeps; try_send does so by itself.
   virtual void ring() noexcept {}

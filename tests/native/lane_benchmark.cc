@@ -12,36 +12,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/clock.h"
+#include "counted_allocations.h"
 #include "drivers/verbs/fake_fabric.h"
 #include "engine/engine.h"
-
-namespace {
-
-std::atomic<std::uint64_t> allocations{0};
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(bytes); memory != nullptr) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
 
 namespace {
 
@@ -252,11 +237,11 @@ int count(const Options& options) {
   ends[0].finish(send);
   ends[1].finish(receive);
   counted_messages(ends, 1000);
-  const std::uint64_t before = allocations.load();
+  const std::uint64_t before = testing::allocations;
   counted_messages(ends, options.iterations);
   std::printf(
       "%.3f allocations a message, of %zu\n",
-      static_cast<double>(allocations.load() - before) / static_cast<double>(options.iterations),
+      static_cast<double>(testing::allocations - before) / static_cast<double>(options.iterations),
       options.iterations);
   return 0;
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "drivers/linux/fake_memory_places.h"
 #include "drivers/linux/fake_process_watch.h"
 #include "transport/gone_channel.h"
 
@@ -65,6 +66,9 @@ class EngineParty final : public Party {
       config.verbs_provider = fabric.make_provider(lane.rails);
       config.verbs_config.fragment_bytes = 16 * 1024;
       config.verbs_config.timeout_ns = 3'000'000'000u;
+      if (lane.memory_node >= 0) {
+        config.memory_places = std::make_shared<linux_driver::FakeMemoryPlaces>(lane.memory_node);
+      }
     }
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
@@ -108,6 +112,9 @@ class EngineParty final : public Party {
   bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }
   void release(Operation& operation) override { engine_->release(operation); }
   unsigned progress() override { return engine_->progress(); }
+  void wait(uint64_t timeout_ns, bool again) override {
+    engine_->wait([] { return false; }, timeout_ns, again);
+  }
   void fail(int rank) override {
     // Everybody but this rank is watched, in rank order.
     const auto token = static_cast<uint64_t>(rank < context_->rank ? rank : rank - 1);
@@ -122,6 +129,9 @@ class EngineParty final : public Party {
   }
   size_t acknowledge(size_t count) override { return engine_->acknowledge(*context_, count); }
   void revoke() override { engine_->revoke(*context_); }
+  std::vector<std::string> path_troubles(int rank) override {
+    return engine_->path_troubles(*context_, rank);
+  }
   Context& context() override { return *context_; }
   void inspect(const std::function<void(Protocol&)>& visit) override { engine_->inspect(visit); }
 

@@ -33,10 +33,13 @@ class Party {
   virtual bool cancel(Operation& operation) = 0;
   virtual void release(Operation& operation) = 0;
   virtual unsigned progress() = 0;
+  // Waits for nothing that comes; `again`: it has done so before.
+  virtual void wait(uint64_t /*timeout_ns*/, bool /*again*/) {}
   // The process of `rank` has ended, and this party is told.
   virtual void fail(int rank) = 0;
   virtual size_t acknowledge(size_t count) = 0;
   virtual void revoke() = 0;
+  virtual std::vector<std::string> path_troubles(int) { return {}; }
   virtual Context& context() = 0;
   virtual void inspect(const std::function<void(Protocol&)>& visit) = 0;
 
@@ -68,6 +71,7 @@ struct Lane {
   bool receive_shared = false;  // what is received does
   bool maps = true;             // or every mapping fails
   int rails = 1;
+  int memory_node = -1;  // the NUMA node of all memory, where the machine has several
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

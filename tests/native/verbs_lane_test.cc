@@ -2,6 +2,7 @@
 // message arrives once and whole, or its operations end with an error, and nothing is left open.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <vector>
@@ -134,8 +135,55 @@ TEST(VerbsLane, WithoutAnyRailWhatIsPendingFailsAndNothingHangs) {
   job.fabric().set_port(1, 0, false);
   job.fabric().set_port(1, 1, false);
   ASSERT_TRUE(run(job, [&] { return send.done && receive.done; }));
-  EXPECT_EQ(send.completion.error, Error::kProcessFailed);
-  EXPECT_EQ(receive.completion.error, Error::kProcessFailed);
+  EXPECT_EQ(send.completion.error, Error::kPathLost);
+  EXPECT_EQ(receive.completion.error, Error::kPathLost);
+  job.close();
+  EXPECT_EQ(job.fabric().live(), 0u);
+}
+
+TEST(VerbsLane, AllPeersMayBeLostAtOnceWhileMuchIsUnderWay) {
+  constexpr int kPeers = 3;
+  Job job(kTwoRails, 1 + kPeers);
+  constexpr size_t kBytes = 400'000;
+  MessageBytes message(2, kBytes);
+  std::vector<GuardedBuffer> targets;
+  for (int peer = 1; peer <= kPeers; ++peer) {
+    for (int i = 0; i < 4; ++i)
+      targets.emplace_back(kBytes);
+  }
+  for (int peer = 1; peer <= kPeers; ++peer) {
+    Operation& receive = job[peer].receive(0, 1, targets[0].buffer());
+    Operation& send = job[0].send(peer, 1, Buffer{message.buffer().address, 10});
+    ASSERT_TRUE(run(job, [&] { return send.done && receive.done; }));
+  }
+  // Reads of rank 0, reads from it, packets and receives without a message.
+  std::vector<Operation*> operations;
+  job.fabric().hold(true);
+  for (int peer = 1; peer <= kPeers; ++peer) {
+    const auto target = [&](int i) {
+      return targets[static_cast<size_t>(4 * peer - 4 + i)].buffer();
+    };
+    job[peer].send(0, 2, message.buffer());
+    operations.push_back(&job[0].receive(peer, 2, target(0)));
+    job[peer].receive(0, 3, target(1));
+    operations.push_back(&job[0].send(peer, 3, message.buffer()));
+    operations.push_back(&job[0].receive(peer, 4, target(2)));
+  }
+  for (int turn = 0; turn < 200; ++turn) {
+    job.fabric().let_go(1);
+    for (int rank = 0; rank < job.size(); ++rank)
+      job[rank].progress();
+  }
+  for (int rail = 0; rail < 2; ++rail)
+    job.fabric().set_port(0, rail, false);
+  job.fabric().hold(false);
+  ASSERT_TRUE(run(job, [&] {
+    return std::ranges::all_of(operations, [](const Operation* one) { return one->done != 0; });
+  }));
+  int failed = 0;
+  for (const Operation* operation : operations)
+    failed += operation->completion.error == Error::kPathLost;
+  EXPECT_GE(failed, kPeers);
   job.close();
   EXPECT_EQ(job.fabric().live(), 0u);
 }

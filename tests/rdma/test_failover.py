@@ -93,7 +93,7 @@ def test_without_any_rail_pending_requests_fail_and_name_the_peer(comm):
         change_rail("down", 0)
         change_rail("down", 1)
     pending = comm.Irecv(np.zeros(8, "u1"), 1 - RANK, 1)
-    with pytest.raises(MPI.Exception, match=f"(rank|process) {1 - RANK}") as caught:
+    with pytest.raises(MPI.Exception, match=f"rank {1 - RANK} .*no path") as caught:
         pending.Wait()
     assert caught.value.Get_error_class() == errors.error_class("ERR_PROC_FAILED")
     with pytest.raises(MPI.Exception):

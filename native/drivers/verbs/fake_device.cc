@@ -53,6 +53,7 @@ PortInfo FakeDevice::describe(const FakeFabric::Port& port) {
   info.state = port.active ? "active" : "down";
   info.link = LinkLayer::kEthernet;
   info.mtu_bytes = 1024;
+  info.numa_node = port.numa_node;
   info.gids = {{.index = 1, .gid = port.gid, .type = GidType::kRoceV2}};
   return info;
 }
@@ -176,9 +177,10 @@ int FakeCompletionQueue::poll(std::span<WorkCompletion> completions) noexcept {
   const std::lock_guard lock(fabric_.mutex_);
   if (const int error = fabric_.fault(Step::kPoll); error != 0) return -error;
   const std::size_t count = std::min(completions.size(), completions_.size());
-  std::copy_n(completions_.begin(), count, completions.begin());
-  completions_.erase(completions_.begin(),
-                     completions_.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t i = 0; i < count; ++i) {
+    completions[i] = completions_.front();
+    completions_.pop_front();
+  }
   return static_cast<int>(count);
 }
 

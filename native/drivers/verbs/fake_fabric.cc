@@ -1,5 +1,6 @@
 #include "drivers/verbs/fake_fabric.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -45,6 +46,9 @@ std::unique_ptr<Provider> FakeFabric::make_provider(int rails) {
     Port& port = ports_.emplace_back();
     port.process = process;
     port.rail = rail;
+    port.active =
+        std::ranges::find(down_at_first_, std::pair(process, rail)) == down_at_first_.end();
+    if (spread_over_nodes_) port.numa_node = rail;
     // An IPv4 address in a GID: 10.0.<rail>.<process>.
     port.gid[10] = port.gid[11] = std::byte{0xff};
     port.gid[12] = std::byte{10};
@@ -102,7 +106,7 @@ std::size_t FakeFabric::execute_all(std::size_t count) {
 
 // The oldest request of a pair.
 void FakeFabric::execute(FakeQueuePair& pair) {
-  FakeQueuePair::Pending pending = std::move(pair.pending_.front());
+  FakeQueuePair::Pending pending = pair.pending_.front();
   pair.pending_.pop_front();
   pair.complete(pending.request, pair.transmit(pending));
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "drivers/verbs/verbs.h"
@@ -37,6 +38,7 @@ inline constexpr std::size_t kSteps = static_cast<std::size_t>(Step::kPoll) + 1;
 struct FakeCounters {
   std::uint64_t receiver_not_ready = 0;
   std::uint64_t reads = 0;
+  std::map<int, std::uint64_t> reads_by_rail;  // of the reader
   std::uint64_t sends = 0;
   std::uint64_t datagrams = 0;
   std::uint64_t inlined = 0;
@@ -61,6 +63,9 @@ class FakeFabric {
   void hold(bool held);
   // Executes up to `count` of the held requests.
   std::size_t let_go(std::size_t count);
+  // Of processes that are made later: ports are down, or each adapter is at a NUMA node of its own.
+  void begin_with_port_down(int process, int rail) { down_at_first_.emplace_back(process, rail); }
+  void spread_over_nodes() { spread_over_nodes_ = true; }
   // Rail `rail` of process `process`, in the order of make_provider().
   void set_port(int process, int rail, bool active);
   void set_limits(const Limits& limits) { limits_ = limits; }
@@ -86,6 +91,7 @@ class FakeFabric {
     int process = 0;
     int rail = 0;
     bool active = true;
+    int numa_node = -1;
     Gid gid{};
     std::vector<FakeDevice*> opened;
   };
@@ -113,6 +119,8 @@ class FakeFabric {
   std::uint64_t lost_completions_ = 0;
   std::uint64_t dropped_datagrams_ = 0;
   bool held_ = false;
+  bool spread_over_nodes_ = false;
+  std::vector<std::pair<int, int>> down_at_first_;
   Limits limits_{.send_depth = 4096, .shared_depth = 4096, .completions = 65536, .read_depth = 16};
   std::uint32_t inline_bytes_ = 128;
   FakeCounters counters_;

@@ -1,14 +1,42 @@
 // The objects of the fake provider; see fake_fabric.h.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <deque>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "drivers/verbs/fake_fabric.h"
 
 namespace mooncake_mpi::verbs_driver {
+
+// A queue that keeps its memory, so that tests see what the lane itself allocates.
+template <class T>
+class FakeQueue {
+ public:
+  bool empty() const noexcept { return first_ == items_.size(); }
+  std::size_t size() const noexcept { return items_.size() - first_; }
+  T& front() noexcept { return items_[first_]; }
+  void push_back(T item) {
+    if (first_ != 0 && items_.size() == items_.capacity()) {
+      items_.erase(items_.begin(), items_.begin() + static_cast<std::ptrdiff_t>(first_));
+      first_ = 0;
+    }
+    items_.push_back(std::move(item));
+  }
+  void pop_front() noexcept {
+    if (++first_ != items_.size()) return;
+    items_.clear();
+    first_ = 0;
+  }
+
+ private:
+  std::vector<T> items_;
+  std::size_t first_ = 0;
+};
 
 // Counts what is open.
 class FakeObject {
@@ -65,7 +93,7 @@ class FakeCompletionQueue final : public CompletionQueue, private FakeObject {
   FakeDevice& device_;
   std::uint32_t entries_;
   bool armed_ = false;
-  std::deque<WorkCompletion> completions_;
+  FakeQueue<WorkCompletion> completions_;
 };
 
 class FakeSharedReceiveQueue final : public SharedReceiveQueue, private FakeObject {
@@ -73,7 +101,7 @@ class FakeSharedReceiveQueue final : public SharedReceiveQueue, private FakeObje
   FakeSharedReceiveQueue(FakeFabric& fabric, std::uint32_t entries);
   ~FakeSharedReceiveQueue() override;
   int post_receive(const ReceiveRequest& request) noexcept override;
-  std::deque<ReceiveRequest> requests;
+  FakeQueue<ReceiveRequest> requests;
 
  private:
   std::uint32_t entries_;
@@ -92,14 +120,15 @@ class FakeQueuePair final : public QueuePair, private FakeObject {
 
  private:
   friend class FakeFabric;
+  static constexpr std::size_t kMaxInline = 256;
   struct Pending {
     SendRequest request;
-    std::vector<std::byte> inlined;
-    Gid gid{};  // of a datagram
+    std::array<std::byte, kMaxInline> inlined;  // a copy of the request's bytes
+    Gid gid{};                                  // of a datagram
   };
 
   bool connected() const noexcept { return options_.kind == QueuePairOptions::Kind::kConnected; }
-  std::deque<ReceiveRequest>& receive_queue();
+  FakeQueue<ReceiveRequest>& receive_queue();
   Status transmit(Pending& pending);
   Status send(Pending& pending, FakeQueuePair& remote);
   Status access(const Pending& pending, FakeQueuePair& remote);
@@ -114,8 +143,8 @@ class FakeQueuePair final : public QueuePair, private FakeObject {
   bool failed_ = false;
   ConnectOptions remote_;
   std::uint32_t outstanding_ = 0;  // posted and unsignaled count until a later one completes
-  std::deque<Pending> pending_;
-  std::deque<ReceiveRequest> receives_;
+  FakeQueue<Pending> pending_;
+  FakeQueue<ReceiveRequest> receives_;
 };
 
 class FakeDevice final : public Device, private FakeObject {

@@ -23,7 +23,7 @@ FakeQueuePair::~FakeQueuePair() {
 }
 
 std::uint32_t FakeQueuePair::inline_bytes() const noexcept {
-  return std::min(options_.inline_bytes, fabric_.inline_bytes_);
+  return std::min({options_.inline_bytes, fabric_.inline_bytes_, std::uint32_t{kMaxInline}});
 }
 
 Result<bool> FakeQueuePair::connect(const ConnectOptions& options) {
@@ -54,9 +54,10 @@ int FakeQueuePair::post_send(const SendRequest& request) noexcept {
   if (outstanding_ == options_.send_depth) return ENOMEM;
   if (request.inlined && request.bytes > inline_bytes()) return EINVAL;
   ++outstanding_;
-  Pending pending{.request = request, .inlined = {}, .gid = {}};
+  Pending pending;
+  pending.request = request;
   if (request.inlined) {
-    pending.inlined.assign(request.address, request.address + request.bytes);
+    std::copy_n(request.address, request.bytes, pending.inlined.begin());
     ++fabric_.counters_.inlined;
   }
   if (request.handle != nullptr) pending.gid = static_cast<FakeAddressHandle*>(request.handle)->gid;
@@ -64,7 +65,7 @@ int FakeQueuePair::post_send(const SendRequest& request) noexcept {
     complete(request, Status::kFlushed);
     return 0;
   }
-  pending_.push_back(std::move(pending));
+  pending_.push_back(pending);
   if (!fabric_.held_) {
     while (!pending_.empty())
       fabric_.execute(*this);
@@ -80,7 +81,7 @@ int FakeQueuePair::post_receive(const ReceiveRequest& request) noexcept {
   return 0;
 }
 
-std::deque<ReceiveRequest>& FakeQueuePair::receive_queue() {
+FakeQueue<ReceiveRequest>& FakeQueuePair::receive_queue() {
   if (options_.receives == nullptr) return receives_;
   return static_cast<FakeSharedReceiveQueue*>(options_.receives)->requests;
 }
@@ -114,9 +115,8 @@ Status FakeQueuePair::transmit(Pending& pending) {
 
 namespace {
 
-std::span<const std::byte> payload(const SendRequest& request,
-                                   const std::vector<std::byte>& inlined) {
-  return request.inlined ? std::span<const std::byte>(inlined)
+std::span<const std::byte> payload(const SendRequest& request, std::span<const std::byte> inlined) {
+  return request.inlined ? inlined.first(request.bytes)
                          : std::span<const std::byte>(request.address, request.bytes);
 }
 
@@ -176,6 +176,7 @@ Status FakeQueuePair::access(const Pending& pending, FakeQueuePair& remote) {
   }
   if (reading) {
     ++fabric_.counters_.reads;
+    ++fabric_.counters_.reads_by_rail[device_.port().rail];
     std::memcpy(request.address, target, request.bytes);
   } else {
     std::memcpy(target, request.address, request.bytes);

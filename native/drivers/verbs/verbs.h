@@ -72,12 +72,13 @@ enum class Status : std::uint8_t {
 };
 std::string_view status_name(Status status) noexcept;
 
+// Without initialisers: an array of them is made for every poll, and most polls find nothing.
 struct WorkCompletion {
-  std::uint64_t id = 0;
-  Status status = Status::kSuccess;
-  bool receive = false;  // undefined unless kSuccess
-  std::uint32_t bytes = 0;
-  std::uint32_t queue_pair = 0;  // local number
+  std::uint64_t id;
+  Status status;
+  bool receive;  // undefined unless kSuccess
+  std::uint32_t bytes;
+  std::uint32_t queue_pair;  // local number
 };
 
 class MemoryRegion {

@@ -18,7 +18,7 @@ using verbs_driver::Status;
 
 namespace {
 
-constexpr std::size_t kHeadBytes = sizeof(wire::Frame) + sizeof(wire::Header);
+constexpr std::size_t kHeadBytes = wire::kPacketHeadBytes;
 constexpr std::uint32_t kCreditSlots = 4;
 constexpr std::uint32_t kCreditBytes = kHeadBytes + sizeof(wire::Credit);
 
@@ -128,7 +128,7 @@ bool VerbsChannel::post(Connection& connection, SendRequest request,
   if (error != 0) {
     --connection.posted;
     if (error != ENOMEM) {  // a full queue has room again soon
-      last_error_ = std::string("post_send: ") + std::strerror(error);
+      note(*connection.path, std::string("post_send: ") + std::strerror(error));
       break_path(*connection.path, now_ns());
     }
     return false;
@@ -173,40 +173,35 @@ void VerbsChannel::send_credit() noexcept {
 }
 
 void VerbsChannel::on_packet(Bytes packet, PacketSink& sink) {
-  if (packet.size() < kHeadBytes) return;
-  wire::Frame front;
-  wire::Header header;
-  std::memcpy(&front, packet.data(), sizeof front);
-  std::memcpy(&header, packet.data() + sizeof front, sizeof header);
-  if (header.payload_bytes != packet.size() - kHeadBytes) return;
+  const auto head = wire::decode_head(packet);
+  if (!head) return;
+  const wire::Frame& front = head->frame;
   // Consumed is a claim of another process: never more than was sent.
   if (after(front.consumed, peer_consumed_) && !after(front.consumed, next_sequence_ - 1)) {
     peer_consumed_ = front.consumed;
   }
   peer_credit_ = std::max(peer_credit_, front.credit);
-  if (header.kind == wire::Kind::kCredit) return;
+  if (head->header.kind == wire::Kind::kCredit) return;
   if (!after(front.sequence, consumed_)) return;  // seen before, over a path that failed
   if (front.sequence != consumed_ + 1) {
     if (front.sequence - consumed_ > kCredits) return;  // more than was granted
     early_.try_emplace(front.sequence, packet.begin(), packet.end());
     return;
   }
-  deliver(front, packet, sink);
-  for (auto next = early_.find(consumed_ + 1); next != early_.end();
-       next = early_.find(consumed_ + 1)) {
+  deliver(*head, packet, sink);
+  while (!early_.empty()) {
+    const auto next = early_.find(consumed_ + 1);
+    if (next == early_.end()) break;
     const std::vector<std::byte> held = std::move(next->second);
     early_.erase(next);
-    std::memcpy(&front, held.data(), sizeof front);
-    deliver(front, held, sink);
+    deliver(*wire::decode_head(held), held, sink);
   }
   if (owes_credit()) transport_.attend_later(*this);
 }
 
-void VerbsChannel::deliver(const wire::Frame& front, Bytes packet, PacketSink& sink) {
-  wire::Header header;
-  std::memcpy(&header, packet.data() + sizeof front, sizeof header);
-  consumed_ = front.sequence;  // before an answer leaves, which tells it
-  sink.on_packet(peer_, header, packet.subspan(kHeadBytes));
+void VerbsChannel::deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink) {
+  consumed_ = head.frame.sequence;  // before an answer leaves, which tells it
+  sink.on_packet(peer_, head.header, packet.subspan(kHeadBytes));
 }
 
 void VerbsChannel::complete_requests(Connection& connection, std::uint32_t end) {
@@ -234,7 +229,7 @@ void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t requ
     }
     ++connection.completed;
     if (!connection.failed) {
-      last_error_ = std::string(verbs_driver::status_name(status));
+      note(*connection.path, std::string(verbs_driver::status_name(status)));
       break_path(*connection.path, now_ns());
     }
   }
@@ -288,7 +283,7 @@ void VerbsChannel::heartbeat() {
     Connection& connection = *path.connection;
     if (connection.completed == connection.seen_completed) {
       if (connection.room() == 0) {
-        last_error_ = "completions are missing";
+        note(path, "completions are missing");
         break_path(path, now_ns());
         continue;
       }

@@ -35,6 +35,7 @@ struct Path {
   Connection* connection = nullptr;
   bool has_receives = false;
   std::uint64_t retry_ns = 0;  // kDown
+  std::string trouble;         // why it is not ready
 };
 
 // Bytes of the peer that are being read into a buffer here, piece by piece over all paths.
@@ -51,6 +52,7 @@ struct Read {
   bool failed = false;
   std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> regions;
   std::array<bool, wire::kMaxRails> refused{};  // rails that could not register the buffer
+  std::array<int, wire::kMaxRails> distance{};  // of rails to the buffer
 };
 
 // The way to one peer: packets over one path at a time, reads over all of them.
@@ -75,6 +77,7 @@ class VerbsChannel final : public Channel {
   bool start_read(std::uint64_t id, std::byte* local, std::uint64_t remote, std::uint64_t bytes,
                   Bytes key) noexcept override;
   void abandon() noexcept override;
+  std::vector<std::string> troubles() const override;
 
   // --- for the transport ---
   Peer& peer() const noexcept { return peer_; }
@@ -83,8 +86,9 @@ class VerbsChannel final : public Channel {
   // wireup.cc
   void on_hello(const wire::Hello& hello);
   void on_port_event(Rail& rail, bool active);
-  // True while the channel needs further ticks soon.
-  bool tick(std::uint64_t now);
+  // When it needs the next tick, unless something happens.
+  static constexpr std::uint64_t kNever = UINT64_MAX;
+  std::uint64_t tick(std::uint64_t now);
   // channel.cc
   void on_packet(Bytes packet, PacketSink& sink);
   void on_send_completion(Connection& connection, std::uint32_t request,
@@ -116,7 +120,7 @@ class VerbsChannel final : public Channel {
   bool probe(Connection& connection) noexcept;
   void replay() noexcept;
   void complete_requests(Connection& connection, std::uint32_t end);
-  void deliver(const wire::Frame& frame, Bytes packet, PacketSink& sink);
+  void deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink);
   void send_credit() noexcept;
   wire::Frame frame(std::uint32_t sequence) noexcept;
   bool owes_credit() const noexcept;
@@ -136,6 +140,7 @@ class VerbsChannel final : public Channel {
   void break_path(Path& path, std::uint64_t now) noexcept;
   void make_ready(Path& path);
   void choose_primary() noexcept;
+  void note(Path& path, const std::string& trouble);
   void send_hello();
 
   VerbsTransport& transport_;

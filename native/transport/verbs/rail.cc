@@ -49,10 +49,16 @@ Result<GidEntry> Rail::choose_gid(const PortInfo& port, const Config& config) {
 
 Result<std::unique_ptr<Rail>> Rail::open(Provider& provider, const PortInfo& port,
                                          const Config& config) {
-  if (!port.active) return Failure{Error::kUnreachable, "port " + port.state};
+  // InfiniBand gives a port its LID when it comes up.
+  if (!port.active && port.link != LinkLayer::kEthernet) {
+    return Failure{Error::kUnreachable, "port " + port.state};
+  }
   std::unique_ptr<Rail> rail(new Rail(port, config));
   Result<GidEntry> gid = choose_gid(port, config);
-  if (!gid) return gid.failure();
+  if (!gid) {
+    if (!port.active) return Failure{Error::kUnreachable, "port " + port.state};
+    return gid.failure();
+  }
   rail->gid_ = gid.value();
   Result<bool> built = rail->build(provider);
   if (!built) return built.failure();
@@ -63,6 +69,9 @@ Result<bool> Rail::build(Provider& provider) {
   Result<std::unique_ptr<Device>> device = provider.open(port_.device);
   if (!device) return device.failure();
   device_ = std::move(device).value();
+  // From here on its events tell.
+  Result<PortInfo> now = device_->query_port(port_.port);
+  active_ = now ? now.value().active : port_.active;
   const Limits& limits = device_->limits();
   if (limits.send_depth < kSendDepth || limits.shared_depth < kReceivesPerPath) {
     return Failure{Error::kUnreachable, "its queues are too short"};

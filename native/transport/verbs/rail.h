@@ -4,6 +4,7 @@
 #include <deque>
 #include <memory>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Connection;
 // wire up with.
 class Rail {
  public:
+  // A port that is down is opened where its address is known already; it is used once it is up.
   static Result<std::unique_ptr<Rail>> open(verbs_driver::Provider& provider,
                                             const verbs_driver::PortInfo& port,
                                             const Config& config);
@@ -37,8 +39,15 @@ class Rail {
   const wire::RailAddress& address() const noexcept { return address_; }
   verbs_driver::Route route_to(const wire::RailAddress& remote) const;
 
+  // "mlx5_0:1"
+  std::string name() const { return port_.device + ":" + std::to_string(port_.port); }
+
   bool active() const noexcept { return active_; }
   void set_active(bool active) noexcept { active_ = active; }
+
+  // Of the adapter to the core that opened it.
+  int distance() const noexcept { return distance_; }
+  void set_distance(int distance) noexcept { distance_ = distance; }
 
   Result<std::unique_ptr<verbs_driver::QueuePair>> create_queue_pair();
 
@@ -50,7 +59,7 @@ class Rail {
   void repost(std::uint64_t id);
 
   bool send_datagram(const wire::RailAddress& remote, std::span<const std::byte> bytes);
-  // Calls visit(bytes) for each datagram that has come; their number.
+  // Calls visit(bytes) for every datagram that has come; their number.
   template <class Visit>
   unsigned poll_datagrams(Visit&& visit);
 
@@ -78,6 +87,7 @@ class Rail {
   verbs_driver::GidEntry gid_;
   wire::RailAddress address_;
   bool active_ = true;
+  int distance_ = 0;
   // Closed in reverse order.
   std::unique_ptr<verbs_driver::Device> device_;
   std::unique_ptr<verbs_driver::CompletionQueue> completions_;
@@ -99,20 +109,23 @@ class Rail {
 
 template <class Visit>
 unsigned Rail::poll_datagrams(Visit&& visit) {
-  verbs_driver::WorkCompletion done[8];
-  const int count = datagram_completions_->poll(done);
+  constexpr int kBatch = 8;
+  verbs_driver::WorkCompletion done[kBatch];
   unsigned received = 0;
-  for (int i = 0; i < count; ++i) {
-    if ((done[i].id & kSent) != 0) {
-      --datagrams_sending_;
-      continue;
+  for (int count = kBatch; count == kBatch;) {
+    count = datagram_completions_->poll(done);
+    for (int i = 0; i < count; ++i) {
+      if ((done[i].id & kSent) != 0) {
+        --datagrams_sending_;
+        continue;
+      }
+      if (done[i].status == verbs_driver::Status::kSuccess && done[i].bytes >= kGrhBytes) {
+        const std::byte* slot = datagrams_.pages.data() + done[i].id * kDatagramBytes;
+        visit(std::span<const std::byte>(slot + kGrhBytes, done[i].bytes - kGrhBytes));
+        ++received;
+      }
+      post_datagram_receive(done[i].id);
     }
-    if (done[i].status == verbs_driver::Status::kSuccess && done[i].bytes >= kGrhBytes) {
-      const std::byte* slot = datagrams_.pages.data() + done[i].id * kDatagramBytes;
-      visit(std::span<const std::byte>(slot + kGrhBytes, done[i].bytes - kGrhBytes));
-      ++received;
-    }
-    post_datagram_receive(done[i].id);
   }
   return received;
 }

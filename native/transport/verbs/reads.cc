@@ -2,6 +2,7 @@
 // paths that are ready. A fragment whose path fails is read again over another.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "transport/verbs/channel.h"
 #include "transport/verbs/verbs_transport.h"
@@ -54,6 +55,13 @@ bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t 
   read->remote = remote;
   read->bytes = bytes;
   read->keys = *keys;
+  if (transport_.places_->several()) [[unlikely]] {
+    const int node = transport_.places_->node_of(local);
+    for (std::size_t rail = 0; rail < transport_.rails_.size(); ++rail) {
+      read->distance[rail] =
+          transport_.places_->distance(transport_.rails_[rail]->port().numa_node, node);
+    }
+  }
   bool any = false;
   for (const Path& path : paths_)
     any |= prepare(*read, path);
@@ -82,7 +90,8 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
   return true;
 }
 
-// The ready path with the least under way, or nullptr when all are busy.
+// Of the ready paths with room those whose adapters are nearest to the buffer, and of these the one
+// with the least under way; nullptr when all are busy. So others help when the nearest are full.
 Path* VerbsChannel::choose_path(Read& read) noexcept {
   Path* best = nullptr;
   bool ready = false;
@@ -95,7 +104,10 @@ Path* VerbsChannel::choose_path(Read& read) noexcept {
     Connection& connection = *path.connection;
     constexpr std::uint32_t kRoomForPackets = 8;
     if (connection.reads == kReadsPerPath || connection.room() <= kRoomForPackets) continue;
-    if (best == nullptr || connection.read_bytes < best->connection->read_bytes) best = &path;
+    const auto rank = [&](const Path& one) {
+      return std::pair(read.distance[one.rail_index], one.connection->read_bytes);
+    };
+    if (best == nullptr || rank(path) < rank(*best)) best = &path;
   }
   if (ready && !usable) read.failed = true;  // streaming may do
   return best;

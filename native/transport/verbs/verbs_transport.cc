@@ -19,42 +19,19 @@ using verbs_driver::WorkCompletion;
 namespace {
 
 constexpr std::uint64_t kTickNs = 10'000'000;
+constexpr std::uint64_t kSlowTickNs = 100'000'000;
 constexpr std::uint64_t kHeartbeatNs = 1'000'000'000;
 constexpr std::uint64_t kRetireNs = 100'000'000;
 
-bool is_chosen(const PortInfo& port, const Config& config) {
-  if (config.devices.empty()) return true;
-  return std::any_of(config.devices.begin(), config.devices.end(), [&](const std::string& name) {
-    return name == port.device || name == port.device + ":" + std::to_string(port.port);
-  });
-}
-
 }  // namespace
 
-std::vector<PortReport> survey(Provider& provider, const Config& config) {
-  std::vector<PortReport> reports;
-  Result<std::vector<PortInfo>> ports = provider.ports();
-  if (!ports) return reports;
-  for (PortInfo& port : ports.value()) {
-    PortReport report;
-    Result<verbs_driver::GidEntry> gid = Rail::choose_gid(port, config);
-    if (gid) report.gid_index = static_cast<int>(gid.value().index);
-    if (!is_chosen(port, config)) {
-      report.trouble = "not among the chosen devices";
-    } else if (!port.active) {
-      report.trouble = "port " + port.state;
-    } else if (!gid) {
-      report.trouble = gid.failure().message;
-    }
-    report.port = std::move(port);
-    reports.push_back(std::move(report));
-  }
-  return reports;
-}
-
 VerbsTransport::VerbsTransport(const wire::Address& self, std::shared_ptr<Provider> provider,
-                               const Config& config)
-    : process_(self.uid), provider_(std::move(provider)), config_(config) {}
+                               const Config& config,
+                               std::shared_ptr<linux_driver::MemoryPlaces> places)
+    : process_(self.uid),
+      provider_(std::move(provider)),
+      config_(config),
+      places_(std::move(places)) {}
 
 VerbsTransport::~VerbsTransport() {
   watcher_.stop();
@@ -62,31 +39,44 @@ VerbsTransport::~VerbsTransport() {
     connections_.remove(*connection);
 }
 
-Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(const wire::Address& self,
-                                                               std::shared_ptr<Provider> provider,
-                                                               const Config& config) {
+Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
+    const wire::Address& self, std::shared_ptr<Provider> provider, const Config& config,
+    std::shared_ptr<linux_driver::MemoryPlaces> places) {
   Result<std::vector<PortInfo>> ports = provider->ports();
   if (!ports) return ports.failure();
   if (ports.value().empty()) return Failure{Error::kUnreachable, "no RDMA device"};
-  std::unique_ptr<VerbsTransport> transport(new VerbsTransport(self, std::move(provider), config));
+  if (places == nullptr) places = linux_driver::system_memory_places();
+  std::unique_ptr<VerbsTransport> transport(
+      new VerbsTransport(self, std::move(provider), config, std::move(places)));
   if (getrandom(transport->secret_.data(), transport->secret_.size(), 0) !=
       static_cast<ssize_t>(transport->secret_.size())) {
     return Failure{Error::kOther, "no random numbers for the job's secret"};
   }
-  std::string trouble;
-  for (const PortInfo& port : ports.value()) {
-    if (!is_chosen(port, config) || transport->rails_.size() == wire::kMaxRails) continue;
-    auto rail = Rail::open(*transport->provider_, port, transport->config_);
-    if (rail) {
-      transport->rails_.push_back(std::move(rail).value());
-      continue;
+  std::string troubles;
+  bool any_active = false;
+  for (const PortReport& report :
+       survey(std::move(ports).value(), transport->config_, *transport->places_)) {
+    const PortInfo& port = report.port;
+    if (!report.chosen) continue;
+    std::string trouble = report.trouble;
+    if (trouble.empty()) {
+      auto rail = Rail::open(*transport->provider_, port, transport->config_);
+      if (rail) {
+        trouble = rail.value()->active() ? "" : "port " + port.state;
+        any_active |= rail.value()->active();
+        rail.value()->set_distance(report.distance);
+        transport->rails_.push_back(std::move(rail).value());
+      } else {
+        trouble = rail.failure().message;
+      }
     }
-    if (!trouble.empty()) trouble += "; ";
-    trouble += port.device + ":" + std::to_string(port.port) + " " + rail.failure().message;
+    if (trouble.empty()) continue;
+    if (!troubles.empty()) troubles += "; ";
+    troubles += port.device + ":" + std::to_string(port.port) + " " + trouble;
   }
-  if (transport->rails_.empty()) {
-    if (trouble.empty()) trouble = "none of the chosen devices is here";
-    return Failure{Error::kUnreachable, trouble};
+  if (!any_active) {
+    if (troubles.empty()) troubles = "none of the chosen devices is here";
+    return Failure{Error::kUnreachable, troubles};
   }
   return transport;
 }
@@ -114,10 +104,16 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
   unsigned count = 0;
   for (const auto& rail : rails_)
     count += poll_rail(*rail, sink);
+  ++polls_;
+  // The watcher tells of datagrams; what it might have missed is found by and by.
+  if (!watcher_.running() || watcher_.take_datagrams() || polls_ % 1024 == 0) [[unlikely]] {
+    for (const auto& rail : rails_)
+      count += rail->poll_datagrams([&](Bytes datagram) { on_datagram(datagram, sink); });
+  }
   if (watcher_.has_events()) [[unlikely]]
     take_port_events();
   // The watcher keeps the time; a program that polls all the time keeps it from nothing.
-  if (watcher_.take_due() || ++polls_ % 1024 == 0) [[unlikely]]
+  if (watcher_.take_due() || polls_ % 1024 == 0) [[unlikely]]
     tick(sink);
   if (!attention_.empty()) {
     attending_.swap(attention_);
@@ -136,9 +132,7 @@ unsigned VerbsTransport::poll_rail(Rail& rail, PacketSink& sink) {
   const int count = rail.completions().poll(done);
   for (int i = 0; i < count; ++i)
     on_completion(rail, done[i], sink);
-  const unsigned datagrams =
-      rail.poll_datagrams([&](Bytes datagram) { on_datagram(datagram, sink); });
-  return datagrams + (count > 0 ? static_cast<unsigned>(count) : 0);
+  return count > 0 ? static_cast<unsigned>(count) : 0;
 }
 
 void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, PacketSink& sink) {
@@ -189,12 +183,12 @@ void VerbsTransport::tick(PacketSink& sink) {
   const std::uint64_t now = now_ns();
   const bool beat = now >= next_heartbeat_ns_;
   if (beat) next_heartbeat_ns_ = now + kHeartbeatNs;
-  bool soon = false;
+  std::uint64_t next = VerbsChannel::kNever;
   std::vector<VerbsChannel*> lost;
   for (const auto& [process, channel] : channels_) {
     if (channel->failed()) continue;
     if (beat) channel->heartbeat();
-    soon |= channel->tick(now);
+    next = std::min(next, channel->tick(now));
     if (channel->failed()) lost.push_back(channel);
   }
   std::erase_if(retired_, [&](Connection* connection) {
@@ -202,8 +196,15 @@ void VerbsTransport::tick(PacketSink& sink) {
     close(*connection);
     return true;
   });
-  soon |= !retired_.empty();
-  watcher_.set_interval(soon ? kTickNs : channels_.empty() ? 0 : kHeartbeatNs);
+  if (!retired_.empty()) next = std::min(next, now + kRetireNs);
+  // Few different ones, as each change wakes the watcher.
+  std::uint64_t interval_ns = channels_.empty() ? 0 : kHeartbeatNs;
+  if (next < now + 5 * kTickNs) {
+    interval_ns = kTickNs;
+  } else if (next < now + kHeartbeatNs) {
+    interval_ns = kSlowTickNs;
+  }
+  watcher_.set_interval(interval_ns);
   for (VerbsChannel* channel : lost) {
     channel->abandon();
     Peer& peer = channel->peer();

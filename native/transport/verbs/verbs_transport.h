@@ -6,21 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "drivers/linux/memory_places.h"
 #include "drivers/verbs/verbs.h"
 #include "transport/transport.h"
 #include "transport/verbs/channel.h"
 #include "transport/verbs/config.h"
+#include "transport/verbs/survey.h"
 #include "transport/verbs/watcher.h"
 
 namespace mooncake_mpi::verbs {
-
-// What one port looks like to `info`.
-struct PortReport {
-  verbs_driver::PortInfo port;
-  int gid_index = -1;   // that is used
-  std::string trouble;  // why it is not used; empty when it is
-};
-std::vector<PortReport> survey(verbs_driver::Provider& provider, const Config& config);
 
 // Other hosts, and this one on request: reliable connected queue pairs over every active port.
 class VerbsTransport final : public Transport {
@@ -28,7 +22,7 @@ class VerbsTransport final : public Transport {
   // Fails, with the reason in one line, where no port can be used.
   static Result<std::unique_ptr<VerbsTransport>> create(
       const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
-      const Config& config);
+      const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places = nullptr);
   ~VerbsTransport() override;
 
   std::string_view name() const noexcept override { return "verbs"; }
@@ -52,7 +46,7 @@ class VerbsTransport final : public Transport {
   friend class VerbsChannel;
 
   VerbsTransport(const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
-                 const Config& config);
+                 const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places);
 
   unsigned poll_rail(Rail& rail, PacketSink& sink);
   void on_completion(Rail& rail, const verbs_driver::WorkCompletion& done, PacketSink& sink);
@@ -69,6 +63,7 @@ class VerbsTransport final : public Transport {
   std::array<std::byte, 16> secret_{};
   std::shared_ptr<verbs_driver::Provider> provider_;
   Config config_;
+  std::shared_ptr<linux_driver::MemoryPlaces> places_;
   std::vector<std::unique_ptr<Rail>> rails_;
   ConnectionTable connections_;
   std::vector<Connection*> retired_;

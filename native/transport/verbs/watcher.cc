@@ -28,6 +28,7 @@ void Watcher::start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rail
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   thread_ = std::thread([this] { run(); });
+  running_.store(true);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -37,6 +38,7 @@ void Watcher::stop() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof one);
   thread_.join();
+  running_.store(false);
   close(wake_);
   wake_ = -1;
 }
@@ -59,6 +61,7 @@ bool Watcher::take(Rail& rail, bool& datagrams, bool& packets) {
   while (verbs_driver::CompletionQueue* queue = rail.device().take_completion_event()) {
     if (queue == &rail.datagram_completions()) {
       queue->arm();  // before it is polled, so that nothing is missed
+      datagrams_.store(true, std::memory_order_release);
       datagrams = true;
     } else {
       packets = true;
@@ -78,6 +81,7 @@ bool Watcher::take(Rail& rail, bool& datagrams, bool& packets) {
 void Watcher::run() {
   for (Rail* rail : rails_)
     rail->datagram_completions().arm();
+  datagrams_.store(true, std::memory_order_release);
   waker_->poll_now();  // what came before the queues were armed
   std::vector<pollfd> descriptors;
   descriptors.push_back({.fd = wake_, .events = POLLIN, .revents = 0});

@@ -34,6 +34,13 @@ class Watcher {
     return due_.load(std::memory_order_relaxed) && due_.exchange(false, std::memory_order_acquire);
   }
 
+  bool running() const noexcept { return running_.load(std::memory_order_relaxed); }
+  // Whether a datagram has come since this was last asked.
+  bool take_datagrams() noexcept {
+    return datagrams_.load(std::memory_order_relaxed) &&
+           datagrams_.exchange(false, std::memory_order_acquire);
+  }
+
   struct Event {
     Rail* rail;
     verbs_driver::PortEvent event;
@@ -49,8 +56,10 @@ class Watcher {
   std::vector<Rail*> rails_;
   std::thread thread_;
   int wake_ = -1;  // eventfd
+  std::atomic<bool> running_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> due_{false};
+  std::atomic<bool> datagrams_{false};
   std::atomic<std::uint64_t> interval_ns_{0};
   std::atomic<bool> has_events_{false};
   std::mutex mutex_;  // guards events_

@@ -29,19 +29,34 @@ std::uint32_t random_psn() {
 
 }  // namespace
 
+void VerbsChannel::note(Path& path, const std::string& trouble) {
+  path.trouble = trouble;
+  last_error_ = path.rail->name() + ": " + trouble;
+}
+
+std::vector<std::string> VerbsChannel::troubles() const {
+  std::vector<std::string> found;
+  for (const Path& path : paths_) {
+    if (path.state == State::kReady) continue;
+    const bool alone = path.trouble.empty();
+    found.push_back(path.rail->name() + ": " + (alone ? "no answer" : path.trouble));
+  }
+  return found;
+}
+
 // A queue pair for this epoch; false where none can be made now, which is tried again later.
 bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
   path.epoch = epoch;
   path.state = State::kDown;
   path.retry_ns = now_ns() + kRefusedRetryNs;
   if (!path.rail->active()) {
-    last_error_ = path.rail->port().device + ": port down";
+    note(path, "port down");
     return false;
   }
   if (!path.has_receives) {
     Result<bool> reserved = path.rail->reserve_receives();
     if (!reserved) {
-      last_error_ = path.rail->port().device + ": " + reserved.failure().message;
+      note(path, reserved.failure().message);
       return false;
     }
     path.has_receives = true;
@@ -49,14 +64,14 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
   if (slot_regions_[path.rail_index] == nullptr) {
     auto region = path.rail->device().register_memory(slots_.data(), slots_.size(), 0);
     if (!region) {
-      last_error_ = path.rail->port().device + ": " + region.failure().message;
+      note(path, region.failure().message);
       return false;
     }
     slot_regions_[path.rail_index] = std::move(region).value();
   }
   auto pair = path.rail->create_queue_pair();
   if (!pair) {
-    last_error_ = path.rail->port().device + ": " + pair.failure().message;
+    note(path, pair.failure().message);
     return false;
   }
   auto connection = std::make_unique<Connection>();
@@ -87,7 +102,7 @@ bool VerbsChannel::connect_path(Path& path, const wire::PathOffer& offer) {
     path.state = State::kConnected;
     return true;
   }
-  last_error_ = path.rail->port().device + ": " + connected.failure().message;
+  note(path, connected.failure().message);
   break_path(path, now_ns());
   return false;
 }
@@ -110,9 +125,12 @@ void VerbsChannel::break_path(Path& path, std::uint64_t now) noexcept {
 }
 
 void VerbsChannel::choose_primary() noexcept {
-  const auto ready = std::find_if(paths_.begin(), paths_.end(),
-                                  [](const Path& path) { return path.state == State::kReady; });
-  Connection* chosen = ready != paths_.end() ? ready->connection : nullptr;
+  Path* nearest = nullptr;
+  for (Path& path : paths_) {
+    if (path.state != State::kReady) continue;
+    if (nearest == nullptr || path.rail->distance() < nearest->rail->distance()) nearest = &path;
+  }
+  Connection* chosen = nearest != nullptr ? nearest->connection : nullptr;
   if (chosen == primary_) return;
   primary_ = chosen;
   if (primary_ == nullptr) return;
@@ -123,6 +141,7 @@ void VerbsChannel::choose_primary() noexcept {
 
 void VerbsChannel::make_ready(Path& path) {
   path.state = State::kReady;
+  path.trouble.clear();
   deadline_ns_ = 0;
   if (primary_ == nullptr) choose_primary();
   transport_.attend_later(*this);
@@ -190,7 +209,7 @@ void VerbsChannel::on_port_event(Rail& rail, bool active) {
   for (Path& path : paths_) {
     if (path.rail != &rail) continue;
     if (!active) {
-      last_error_ = rail.port().device + ": port down";
+      note(path, "port down");
       break_path(path, now);
     }
     path.retry_ns = now + kRetryNs;
@@ -198,29 +217,32 @@ void VerbsChannel::on_port_event(Rail& rail, bool active) {
   transport_.tick_soon();
 }
 
-bool VerbsChannel::tick(std::uint64_t now) {
-  if (failed_) return false;
+std::uint64_t VerbsChannel::tick(std::uint64_t now) {
+  if (failed_) return kNever;
   bool offering = false;
-  bool down = false;
+  std::uint64_t next = kNever;
   for (Path& path : paths_) {
-    if (path.state == State::kDown && path.rail->active() && now >= path.retry_ns &&
-        begin_epoch(path, path.epoch + 1)) {
+    const bool tries = path.state == State::kDown && path.rail->active();
+    if (tries && now >= path.retry_ns && begin_epoch(path, path.epoch + 1)) {
       hello_ns_ = 0;
       hello_interval_ns_ = 0;
+    } else if (tries) {
+      next = std::min(next, path.retry_ns);
     }
     offering |= path.state == State::kOffered || path.state == State::kConnected;
-    down |= path.state == State::kDown && path.rail->active();
   }
-  if (offering && now - hello_ns_ >= hello_interval_ns_) {
-    send_hello();
-    hello_interval_ns_ = std::clamp(2 * hello_interval_ns_, kFirstRepeatNs, kLastRepeatNs);
+  if (offering) {
+    if (now - hello_ns_ >= hello_interval_ns_) {
+      send_hello();
+      hello_interval_ns_ = std::clamp(2 * hello_interval_ns_, kFirstRepeatNs, kLastRepeatNs);
+    }
+    next = std::min(next, hello_ns_ + hello_interval_ns_);
   }
-  if (deadline_ns_ != 0 && now >= deadline_ns_) {
-    if (last_error_.empty()) last_error_ = "no answer";
-    failed_ = true;
-    return false;
-  }
-  return offering || down || deadline_ns_ != 0;
+  if (deadline_ns_ == 0) return next;
+  if (now < deadline_ns_) return std::min(next, deadline_ns_);
+  if (last_error_.empty()) last_error_ = "no answer";
+  failed_ = true;
+  return kNever;
 }
 
 void VerbsChannel::abandon() noexcept {

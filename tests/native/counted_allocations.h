@@ -1,0 +1,31 @@
+// Replaces the program's operator new by one that counts; for one source of an executable.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace mooncake_mpi::testing {
+
+// Of this thread.
+inline thread_local std::uint64_t allocations = 0;
+
+}  // namespace mooncake_mpi::testing
+
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  ++mooncake_mpi::testing::allocations;
+  return std::malloc(bytes);
+}
+void* operator new(std::size_t bytes) {
+  if (void* memory = operator new(bytes, std::nothrow); memory != nullptr) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
