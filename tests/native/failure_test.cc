@@ -104,8 +104,7 @@ TEST_P(Failures, ALargeMessageAnnouncedBeforeTheEndRaisesWhenItIsReceived) {
   Job job(GetParam(), 2);
   MessageBytes message(1, 200'000);
   Operation& send = job[0].send(1, 5, message.buffer());
-  for (int i = 0; i < 4; ++i)
-    job.step();
+  job.settle();
   job.kill(0);
   GuardedBuffer target(200'000);
   Operation& receive = job[1].receive(kAnySource, 5, target.buffer());

@@ -110,6 +110,7 @@ class Job {
   verbs_driver::FakeFabric fabric_;
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
+  bool has_threads_;
   size_t turn_ = 0;
 };
 

@@ -35,7 +35,8 @@ VerbsChannel::VerbsChannel(VerbsTransport& transport, const wire::Address& addre
 VerbsChannel::~VerbsChannel() {
   abandon();
   for (Path& path : paths_) {
-    if (path.has_receives) path.rail->release_receives();
+    for (; path.slabs != 0; --path.slabs)
+      path.rail->release_receives();
   }
   transport_.channels_.erase(address_.uid);
   std::erase(transport_.attention_, this);

@@ -33,7 +33,7 @@ struct Path {
   State state = State::kDown;
   std::uint32_t epoch = 0;
   Connection* connection = nullptr;
-  bool has_receives = false;
+  std::uint32_t slabs = 0;     // of receive buffers
   std::uint64_t retry_ns = 0;  // kDown
   std::string trouble;         // why it is not ready
 };
@@ -135,6 +135,9 @@ class VerbsChannel final : public Channel {
   void report_reads(PacketSink& sink);
 
   // wireup.cc
+  // After a change of paths what was sent again may lie unread beside what was sent since: the peer
+  // sends on as the same packets are consumed that had arrived over the other path.
+  std::uint32_t receive_slabs() const noexcept { return paths_.size() > 1 ? 2 : 1; }
   bool begin_epoch(Path& path, std::uint32_t epoch) noexcept;
   bool connect_path(Path& path, const wire::PathOffer& offer);
   void break_path(Path& path, std::uint64_t now) noexcept;

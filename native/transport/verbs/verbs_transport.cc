@@ -19,6 +19,8 @@ using verbs_driver::WorkCompletion;
 namespace {
 
 constexpr std::uint64_t kTickNs = 10'000'000;
+constexpr unsigned kBatch = 16;
+constexpr std::uint32_t kDatagramsEvery = 4;
 constexpr std::uint64_t kSlowTickNs = 100'000'000;
 constexpr std::uint64_t kHeartbeatNs = 1'000'000'000;
 constexpr std::uint64_t kRetireNs = 100'000'000;
@@ -105,8 +107,14 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
   for (const auto& rail : rails_)
     count += poll_rail(*rail, sink);
   ++polls_;
-  // The watcher tells of datagrams; what it might have missed is found by and by.
-  if (!watcher_.running() || watcher_.take_datagrams() || polls_ % 1024 == 0) [[unlikely]] {
+  // Datagrams can wait for some turns, but not for ever: the watcher sleeps on after it has told.
+  // What came before them is taken first, all of it: whoever connects again sends again what was
+  // not consumed, and needs the receive buffers for that.
+  if (polls_ % kDatagramsEvery == 0 || watcher_.take_datagrams()) [[unlikely]] {
+    for (const auto& rail : rails_) {
+      for (unsigned taken = kBatch; taken == kBatch; count += taken)
+        taken = poll_rail(*rail, sink);
+    }
     for (const auto& rail : rails_)
       count += rail->poll_datagrams([&](Bytes datagram) { on_datagram(datagram, sink); });
   }
@@ -128,7 +136,7 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
 }
 
 unsigned VerbsTransport::poll_rail(Rail& rail, PacketSink& sink) {
-  WorkCompletion done[16];
+  WorkCompletion done[kBatch];
   const int count = rail.completions().poll(done);
   for (int i = 0; i < count; ++i)
     on_completion(rail, done[i], sink);

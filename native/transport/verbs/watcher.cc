@@ -28,7 +28,6 @@ void Watcher::start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rail
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   thread_ = std::thread([this] { run(); });
-  running_.store(true);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -38,7 +37,6 @@ void Watcher::stop() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof one);
   thread_.join();
-  running_.store(false);
   close(wake_);
   wake_ = -1;
 }

@@ -34,7 +34,6 @@ class Watcher {
     return due_.load(std::memory_order_relaxed) && due_.exchange(false, std::memory_order_acquire);
   }
 
-  bool running() const noexcept { return running_.load(std::memory_order_relaxed); }
   // Whether a datagram has come since this was last asked.
   bool take_datagrams() noexcept {
     return datagrams_.load(std::memory_order_relaxed) &&
@@ -56,7 +55,6 @@ class Watcher {
   std::vector<Rail*> rails_;
   std::thread thread_;
   int wake_ = -1;  // eventfd
-  std::atomic<bool> running_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> due_{false};
   std::atomic<bool> datagrams_{false};

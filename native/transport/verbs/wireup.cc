@@ -53,13 +53,13 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
     note(path, "port down");
     return false;
   }
-  if (!path.has_receives) {
+  while (path.slabs < receive_slabs()) {
     Result<bool> reserved = path.rail->reserve_receives();
     if (!reserved) {
       note(path, reserved.failure().message);
       return false;
     }
-    path.has_receives = true;
+    ++path.slabs;
   }
   if (slot_regions_[path.rail_index] == nullptr) {
     auto region = path.rail->device().register_memory(slots_.data(), slots_.size(), 0);
