@@ -141,8 +141,8 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
     return nullptr;
   }
   PyThreadState* thread = PyEval_SaveThread();
-  const WaitResult result =
-      runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u, waited != 0);
+  const WaitResult result = runtime().engine->wait(
+      done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u, waited != 0);
   PyEval_RestoreThread(thread);
   sliced.last_ns = now_ns();
   if (PyErr_CheckSignals() != 0) return nullptr;
