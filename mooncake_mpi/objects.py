@@ -14,7 +14,7 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.pickling import dump, dump_parts, load
+from mooncake_mpi.pickling import FRAME, PLAIN_TYPES, dump, dump_parts, dumps, load, loads, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ class ObjectMethods:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _communicator: _native.Communicator | None
         _checked_communicator: Callable[[], _native.Communicator]
         Probe: Callable[[int, int, MPI.Status | None], Literal[True]]
         Iprobe: Callable[[int, int, MPI.Status | None], bool]
@@ -42,7 +43,15 @@ class ObjectMethods:
 
     def send(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when it may be changed again."""
-        _send(self._checked_communicator(), obj, dest, tag, STANDARD)
+        communicator = self._communicator
+        if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
+            # The way of most small objects, without further calls of Python functions.
+            message: Any = dumps(obj)
+            if type(message) is not bytes or not message or message[0] == FRAME:
+                message = wrap(message)
+            _native.send_bytes(communicator, message, dest, tag, STANDARD)
+        else:
+            _send(self._checked_communicator(), obj, dest, tag, STANDARD)
 
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when its receive has started."""
@@ -72,6 +81,15 @@ class ObjectMethods:
         status: MPI.Status | None = None,
     ) -> Any:
         """Receive an object; ``buf`` is deprecated, as with mpi4py."""
+        communicator = self._communicator
+        if buf is None and communicator:
+            message = _native.recv_any_size(communicator, source, tag, status)
+            if message is None:
+                return None
+            first = message.first
+            if first == FRAME:
+                return load(message)
+            return loads(message) if first >= 0 else None
         return _recv(self._checked_communicator(), buf, source, tag, status)
 
     def irecv(

@@ -8,14 +8,15 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native, frames
 
-# Objects of these types have no out-of-band buffers: their pickler need not look for any.
-_PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
+#: Objects of these types have no out-of-band buffers: their pickler need not look for any.
+PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _FIRST_PROTOCOL_WITH_BUFFERS = 5
-_FRAME = frames.MAGIC[0]
+#: The first byte of a frame, and of no pickle stream that Python makes.
+FRAME = frames.MAGIC[0]
 
 _pickle = MPI.pickle
 # A user changes what they do through MPI.pickle.__init__, never the methods themselves.
-_dumps, _loads = _pickle.dumps, _pickle.loads
+dumps, loads = _pickle.dumps, _pickle.loads
 _as_buffer = MPI.buffer
 
 
@@ -38,15 +39,24 @@ def dump_parts(obj: Any) -> bytes | list[Any]:
 
     The parts refer to the object's memory, which must not change until they are sent.
     """
-    if type(obj) in _PLAIN_TYPES:
-        stream, buffers = _dumps(obj), None
+    if type(obj) in PLAIN_TYPES:
+        stream, buffers = dumps(obj), None
     else:
         stream, buffers = _dump_with_buffers(obj)
+    return wrap(stream, buffers)
+
+
+def wrap(stream: Any, buffers: list[MPI.buffer] | None = None) -> bytes | list[Any]:
+    """The message of what a pickler gave: a frame where there are buffers, or it looks like one.
+
+    Raises:
+        TypeError: the stream is no bytes.
+    """
     if type(stream) is not bytes:
         raise TypeError(f"expected bytes, {type(stream).__name__} found")
     if buffers and sum(buffer.nbytes for buffer in buffers) >= LARGE:
         return frames.split(stream, buffers)
-    if buffers or (stream and stream[0] == _FRAME and frames.is_frame(stream)):
+    if buffers or (stream and stream[0] == FRAME and frames.is_frame(stream)):
         return frames.encode(stream, buffers or ())
     return stream
 
@@ -54,11 +64,11 @@ def dump_parts(obj: Any) -> bytes | list[Any]:
 def _dump_with_buffers(obj: Any) -> tuple[bytes, list[MPI.buffer] | None]:
     protocol = _pickle.PROTOCOL
     if protocol is None or 0 <= protocol < _FIRST_PROTOCOL_WITH_BUFFERS:
-        return _dumps(obj), None
+        return dumps(obj), None
     try:
         return _pickle.dumps_oob(obj)
     except TypeError:  # a dumps of the user's that hands out no buffers
-        return _dumps(obj), None
+        return dumps(obj), None
 
 
 def load(message: Any) -> Any:
@@ -70,13 +80,13 @@ def load(message: Any) -> Any:
         frames.FrameError: the message starts like a frame and is none.
         Exception: what unpickling raises.
     """
-    if type(message) is _native.OwnedBuffer and message.first != _FRAME:
-        return _loads(message) if message.first >= 0 else None
+    if type(message) is _native.OwnedBuffer and message.first != FRAME:
+        return loads(message) if message.first >= 0 else None
     first = _first(message)
-    if first == _FRAME and frames.is_frame(memoryview(message)):
+    if first == FRAME and frames.is_frame(memoryview(message)):
         stream, buffers = frames.decode(message)
         return _pickle.loads_oob(_as_buffer(stream), buffers)
-    return None if first is None else _loads(_as_buffer(message))
+    return None if first is None else loads(_as_buffer(message))
 
 
 def _first(message: Any) -> int | None:
