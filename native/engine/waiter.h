@@ -22,7 +22,8 @@ enum class WaitResult : std::uint8_t { kDone, kTimeout, kInterrupted };
 // Polls `progress()` (work done, 0 = idle) until `done()`, for at most `timeout_ns`. Before it
 // sleeps `before_sleep(true)` is called, afterwards `before_sleep(false)`. Returns kInterrupted
 // when a signal arrived while it slept. Called `again` after a wait that ended without any result,
-// it sleeps on, instead of polling as long as the first time.
+// it sleeps on, instead of polling as long as the first time. `done()` is not asked again after it
+// has said yes: it may take what it finds.
 template <class Done, class Progress, class BeforeSleep>
 WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barrier,
                     const WaitPolicy& policy, std::uint64_t timeout_ns, bool again, Done&& done,
@@ -45,12 +46,14 @@ WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barri
       before_sleep(true);
       const std::uint32_t ticket = doorbell.announce();
       barrier.issue();
-      const bool work_came = progress() != 0 || done();
+      const bool work_came = progress() != 0;
+      const bool is_done = done();
       int rc = 0;
-      if (!work_came)
+      if (!work_came && !is_done)
         rc = linux_driver::futex_wait(doorbell.rung, ticket, timeout_ns - (now - start));
       doorbell.retire();
       before_sleep(false);
+      if (is_done) return WaitResult::kDone;
       if (progress() != 0 || work_came) idle_since = now_ns();
       if (done()) return WaitResult::kDone;
       if (rc == EINTR) return WaitResult::kInterrupted;

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import numpy as np
 import pytest
 from payload import is_pattern, pattern
@@ -154,34 +151,6 @@ def test_a_blocking_probe_wakes_when_the_message_comes(comm):
         into = np.zeros(100, np.uint8)
         comm.Mprobe(0, 2).Recv(into)
         assert is_pattern(into)
-
-
-@pytest.mark.mpi(min_size=2)
-def test_a_waiting_matched_probe_takes_each_message_once(comm):
-    # They come when the probe is about to sleep, and another thread's progress takes them in.
-    count = 300
-    if comm.rank == 0:
-        for number in range(count):
-            comm.Send(np.array([number]), 1, 4)
-            if number % 2:  # two at a time
-                time.sleep(2e-4 + number % 23 * 1e-5)
-    elif comm.rank == 1:
-        stop = threading.Event()
-
-        def make_progress():
-            while not stop.is_set():
-                comm.Iprobe(0, 5)
-
-        thread = threading.Thread(target=make_progress)
-        thread.start()
-        try:
-            numbers = np.full(count, -1)
-            for number in range(count):
-                comm.Mprobe(0, 4).Recv(numbers[number : number + 1])
-        finally:
-            stop.set()
-            thread.join()
-        assert numbers.tolist() == list(range(count))
 
 
 def test_a_probe_while_a_receive_is_posted_does_not_see_its_message(comm):
