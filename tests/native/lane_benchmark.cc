@@ -2,7 +2,7 @@
 // what a small message costs on adapters in memory. Engine only, no Python, no MPI library.
 //
 //   lane_benchmark latency|bandwidth [--lane verbs|shm] [--bytes N] [--iterations N] [--window N]
-//                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
+//                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES] [--spin MICROSECONDS]
 //   lane_benchmark count [--iterations N]
 //
 // `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
@@ -43,6 +43,7 @@ struct Options {
   std::size_t iterations = 1000;
   std::size_t window = 64;
   std::uint32_t fragment = 0;
+  std::uint64_t spin_us = 0;
 };
 
 [[noreturn]] void die(const std::string& why) {
@@ -114,6 +115,7 @@ EngineConfig configure(const Options& options, int rank) {
   config.shm = options.lane == "shm";
   config.verbs = !config.shm;
   config.verbs_config.devices = options.devices[rank];
+  if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
   if (options.fragment != 0) config.verbs_config.fragment_bytes = options.fragment;
   return config;
 }
@@ -266,6 +268,8 @@ Options parse(int argc, char** argv) {
       options.iterations = number;
     } else if (name == "--window") {
       options.window = number;
+    } else if (name == "--spin") {
+      options.spin_us = number;
     } else if (name == "--fragment") {
       options.fragment = static_cast<std::uint32_t>(number);
     } else {
