@@ -2,7 +2,7 @@
 
 In the lab, for ten minutes (rails are pulled by rank 0, at least one is up at any time):
 
-    scripts/rdma-lab --limit 900 run python tests/launch.py -n 2 --timeout 840 --stall 150 --no-tests \\
+    scripts/rdma-lab --limit 900 run python tests/launch.py -n 2 --timeout 840 --stall 840 --no-tests \\
         -- tests/rdma/soak_rails.py --seconds 600
 
 Every byte is compared, and a process's memory may not grow once it has warmed up. Other options are
