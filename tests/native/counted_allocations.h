@@ -1,4 +1,5 @@
-// Replaces the program's operator new by one that counts; for one source of an executable.
+// Replaces the program's operator new by one that counts; for one source of an executable. Not
+// inlined: the compiler would see free() called on what new gave.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +13,20 @@ inline thread_local std::uint64_t allocations = 0;
 
 }  // namespace mooncake_mpi::testing
 
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   ++mooncake_mpi::testing::allocations;
   return std::malloc(bytes);
 }
-void* operator new(std::size_t bytes) {
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (void* memory = operator new(bytes, std::nothrow); memory != nullptr) return memory;
   std::abort();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, std::size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, const std::nothrow_t&) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, const std::nothrow_t&) noexcept {
   std::free(memory);
 }
