@@ -14,7 +14,7 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.pickling import FRAME, PLAIN_TYPES, dump, dump_parts, dumps, load, loads, wrap
+from mooncake_mpi.pickling import FRAME, PLAIN_TYPES, dump, dump_parts, dumps, load, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,12 +84,7 @@ class ObjectMethods:
         communicator = self._communicator
         if buf is None and communicator:
             message = _native.recv_any_size(communicator, source, tag, status)
-            if message is None:
-                return None
-            first = message.first
-            if first == FRAME:
-                return load(message)
-            return loads(message) if first >= 0 else None
+            return None if message is None else load(message)
         return _recv(self._checked_communicator(), buf, source, tag, status)
 
     def irecv(

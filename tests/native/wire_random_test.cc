@@ -24,6 +24,14 @@ class RandomBytes : public ::testing::Test {
       byte = static_cast<std::byte>(draw(256));
   }
 
+  // Some other bytes, and now and then another length.
+  void mutate(std::vector<std::byte>& bytes) {
+    for (uint32_t change = 0; change <= draw(3); ++change) {
+      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
+    }
+    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+  }
+
   // On the heap and of exactly this size, so that a sanitizer sees the first byte too far.
   static bool decode_exactly(std::span<const std::byte> bytes) {
     return decode_packet(std::vector<std::byte>(bytes.begin(), bytes.end()));
@@ -106,10 +114,7 @@ TEST_F(RandomBytes, MutatedPacketsNeverCrash) {
   int accepted = 0;
   for (int i = 0; i < kBuffers; ++i) {
     std::vector<std::byte> bytes = packet();
-    for (uint32_t change = 0; change <= draw(3); ++change) {
-      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
-    }
-    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+    mutate(bytes);
     accepted += decode_exactly(bytes);
   }
   EXPECT_GT(accepted, 0);
@@ -121,10 +126,7 @@ TEST_F(RandomBytes, FramedPacketsAreAcceptedWholeAndNeverCrash) {
   for (int i = 0; i < kBuffers; ++i) {
     std::vector<std::byte> bytes = framed();
     ASSERT_TRUE(decode_framed(bytes));
-    for (uint32_t change = 0; change <= draw(3); ++change) {
-      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
-    }
-    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+    mutate(bytes);
     accepted += decode_framed(std::vector<std::byte>(bytes.begin(), bytes.end()));
   }
   EXPECT_GT(accepted, 0);
@@ -138,9 +140,7 @@ TEST_F(RandomBytes, WireUpDatagramsAreAcceptedWholeAndNeverCrash) {
     const auto raw = std::as_bytes(std::span(&good, 1));
     ASSERT_TRUE(decode_datagram(raw));
     std::vector<std::byte> bytes(raw.begin(), raw.end());
-    for (uint32_t change = 0; change <= draw(3); ++change)
-      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
-    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+    mutate(bytes);
     accepted += decode_datagram(std::vector<std::byte>(bytes.begin(), bytes.end()));
   }
   EXPECT_GT(accepted, 0);
