@@ -2,7 +2,8 @@
 // what a small message costs on adapters in memory. Engine only, no Python, no MPI library.
 //
 //   lane_benchmark latency|bandwidth [--lane verbs|shm] [--bytes N] [--iterations N] [--window N]
-//                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES] [--spin MICROSECONDS]
+//                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
+//                  [--spin MICROSECONDS] [--patience MICROSECONDS]
 //   lane_benchmark count [--iterations N]
 //
 // `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
@@ -44,6 +45,7 @@ struct Options {
   std::size_t window = 64;
   std::uint32_t fragment = 0;
   std::uint64_t spin_us = 0;
+  std::uint64_t patience_us = 0;
 };
 
 [[noreturn]] void die(const std::string& why) {
@@ -116,6 +118,7 @@ EngineConfig configure(const Options& options, int rank) {
   config.verbs = !config.shm;
   config.verbs_config.devices = options.devices[rank];
   if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
+  if (options.patience_us != 0) config.verbs_config.patience_ns = options.patience_us * 1000;
   if (options.fragment != 0) config.verbs_config.fragment_bytes = options.fragment;
   return config;
 }
@@ -144,12 +147,16 @@ void latency(Endpoint& endpoint, int rank, const Options& options) {
   std::vector<std::byte> message(options.bytes);
   std::vector<double> samples;
   const std::size_t warm_up = options.iterations / 10 + 10;
-  for (std::size_t i = 0; i < warm_up + options.iterations; ++i) {
-    const std::uint64_t start = now_ns();
+  const std::size_t count = warm_up + options.iterations;
+  samples.reserve(count);
+  std::uint64_t start = now_ns();
+  for (std::size_t i = 0; i < count; ++i) {
     if (rank == 0) endpoint.send(message);
     endpoint.receive(message);
     if (rank == 1) endpoint.send(message);
-    if (i >= warm_up) samples.push_back(static_cast<double>(now_ns() - start) / 2000);
+    const std::uint64_t end = now_ns();
+    if (i >= warm_up) samples.push_back(static_cast<double>(end - start) / 2000);
+    start = end;
   }
   if (rank != 0) return;
   std::printf("%s, %zu B: half a round trip %.2f us (10 %%: %.2f, 90 %%: %.2f, of %zu)\n",
@@ -270,6 +277,8 @@ Options parse(int argc, char** argv) {
       options.window = number;
     } else if (name == "--spin") {
       options.spin_us = number;
+    } else if (name == "--patience") {
+      options.patience_us = number;
     } else if (name == "--fragment") {
       options.fragment = static_cast<std::uint32_t>(number);
     } else {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -53,6 +54,36 @@ TEST(VerbsLane, LargeMessagesAreReadAndNoSenderFindsAReceiverNotReady) {
   EXPECT_EQ(job[0].counters().fragments_sent, 0u);
   EXPECT_GE(job.fabric().counters().reads, 3'000'000u / (16 * 1024));
   EXPECT_EQ(job.fabric().counters().receiver_not_ready, 0u);
+}
+
+TEST(VerbsLane, MessagesOfTheSameBytesShareARegistrationUntilTheLastOfThemIsOver) {
+  constexpr uint64_t kMessages = 6;
+  constexpr size_t kBytes = 300'000;
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  const auto registered = [&] { return job.fabric().calls(Step::kRegisterMemory); };
+  const size_t open = job.fabric().live();
+  MessageBytes message(2, kBytes);
+  for (int round = 0; round < 2; ++round) {
+    const uint64_t before = registered();
+    std::vector<Operation*> operations;
+    std::deque<GuardedBuffer> targets;
+    for (uint64_t i = 0; i < kMessages; ++i)
+      operations.push_back(&job[0].send(1, 2, message.buffer()));
+    EXPECT_EQ(registered() - before, 2u) << "with each rail once, round " << round;
+    for (uint64_t i = 0; i < kMessages; ++i)
+      operations.push_back(&job[1].receive(0, 2, targets.emplace_back(kBytes).buffer()));
+    ASSERT_TRUE(run(job, [&] {
+      return std::all_of(operations.begin(), operations.end(),
+                         [](const Operation* operation) { return operation->done != 0; });
+    }));
+    EXPECT_EQ(registered() - before, 2u + 2u * kMessages) << "those read into are others";
+    EXPECT_EQ(job.fabric().live(), open) << "nothing stays open to the peer";
+    for (const GuardedBuffer& target : targets)
+      target.expect(2, kBytes);
+    for (size_t i = 0; i < operations.size(); ++i)
+      job[i < kMessages ? 0 : 1].release(*operations[i]);
+  }
 }
 
 TEST(VerbsLane, ARailThatFailsInMidMessageIsLeftAndTheMessageArrivesWhole) {

@@ -11,6 +11,7 @@
 #include "transport/transport.h"
 #include "transport/verbs/connection.h"
 #include "transport/verbs/pages.h"
+#include "transport/verbs/registrations.h"
 #include "wire/verbs.h"
 
 namespace mooncake_mpi::verbs {
@@ -50,7 +51,7 @@ struct Read {
   std::uint32_t under_way = 0;
   std::uint64_t done = 0;
   bool failed = false;
-  std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> regions;
+  std::array<Registrations::Region, wire::kMaxRails> regions;
   std::array<bool, wire::kMaxRails> refused{};  // rails that could not register the buffer
   std::array<int, wire::kMaxRails> distance{};  // of rails to the buffer
 };
@@ -104,7 +105,7 @@ class VerbsChannel final : public Channel {
   friend class VerbsTransport;
 
   struct Exposed {
-    std::array<std::unique_ptr<verbs_driver::MemoryRegion>, wire::kMaxRails> regions;
+    std::array<Registrations::Region, wire::kMaxRails> regions;
     bool used = false;
   };
 

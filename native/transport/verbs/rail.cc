@@ -69,6 +69,7 @@ Result<bool> Rail::build(Provider& provider) {
   Result<std::unique_ptr<Device>> device = provider.open(port_.device);
   if (!device) return device.failure();
   device_ = std::move(device).value();
+  registrations_.emplace(*device_);
   // From here on its events tell.
   Result<PortInfo> now = device_->query_port(port_.port);
   active_ = now ? now.value().active : port_.active;
@@ -181,8 +182,11 @@ bool Rail::post_receive(std::uint64_t id) noexcept {
               .local_key = slabs_[id / kReceivesPerPath].region->local_key()}) == 0;
 }
 
-void Rail::repost(std::uint64_t id) {
-  if (!post_receive(id)) unposted_.push_back(id);
+void Rail::repost() {
+  while (spent_count_ != 0) {
+    const std::uint64_t id = spent_[--spent_count_];
+    if (!post_receive(id)) unposted_.push_back(id);
+  }
   while (!unposted_.empty() && post_receive(unposted_.back()))
     unposted_.pop_back();
 }

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -11,6 +13,7 @@
 #include "drivers/verbs/verbs.h"
 #include "transport/verbs/config.h"
 #include "transport/verbs/pages.h"
+#include "transport/verbs/registrations.h"
 #include "wire/verbs.h"
 
 namespace mooncake_mpi::verbs {
@@ -32,6 +35,7 @@ class Rail {
 
   const verbs_driver::PortInfo& port() const noexcept { return port_; }
   verbs_driver::Device& device() const noexcept { return *device_; }
+  Registrations& registrations() noexcept { return *registrations_; }
   verbs_driver::CompletionQueue& completions() const noexcept { return *completions_; }
   verbs_driver::CompletionQueue& datagram_completions() const noexcept {
     return *datagram_completions_;
@@ -55,8 +59,13 @@ class Rail {
   Result<bool> reserve_receives();
   void release_receives() noexcept { ++spare_slabs_; }
   std::byte* receive_buffer(std::uint64_t id) const noexcept;
-  // Gives a buffer back to the adapter.
-  void repost(std::uint64_t id);
+  // A buffer is the adapter's again: not at once, as the program waits for what came in it.
+  void repost_later(std::uint64_t id) {
+    spent_[spent_count_++] = id;
+    if (spent_count_ == kSpentReceives) repost();
+  }
+  bool has_spent() const noexcept { return spent_count_ != 0; }
+  void repost();
 
   bool send_datagram(const wire::RailAddress& remote, std::span<const std::byte> bytes);
   // Calls visit(bytes) for every datagram that has come; their number.
@@ -90,11 +99,14 @@ class Rail {
   int distance_ = 0;
   // Closed in reverse order.
   std::unique_ptr<verbs_driver::Device> device_;
+  std::optional<Registrations> registrations_;
   std::unique_ptr<verbs_driver::CompletionQueue> completions_;
   std::unique_ptr<verbs_driver::CompletionQueue> datagram_completions_;
   std::unique_ptr<verbs_driver::SharedReceiveQueue> receives_;
   std::vector<Slab> slabs_;
   std::uint32_t spare_slabs_ = 0;
+  std::array<std::uint64_t, kSpentReceives> spent_{};
+  std::uint32_t spent_count_ = 0;
   std::vector<std::uint64_t> unposted_;  // buffers that the adapter refused; tried again
   Slab datagrams_;
   std::unique_ptr<verbs_driver::QueuePair> datagram_pair_;

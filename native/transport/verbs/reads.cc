@@ -19,8 +19,8 @@ bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
   wire::RemoteKeys keys;
   for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
     // Read only, whatever the driver's interface says about const.
-    auto region = transport_.rails_[i]->device().register_memory(const_cast<std::byte*>(address),
-                                                                 bytes, verbs_driver::kRemoteRead);
+    auto region = transport_.rails_[i]->registrations().acquire(const_cast<std::byte*>(address),
+                                                                bytes, verbs_driver::kRemoteRead);
     // All rails or none: a reader must be able to go on over any of them.
     if (!region) {
       last_error_ = region.failure().message;
@@ -80,7 +80,7 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
   auto& region = read.regions[path.rail_index];
   if (region != nullptr) return true;
   auto registered =
-      path.rail->device().register_memory(read.local, read.bytes, verbs_driver::kLocalWrite);
+      path.rail->registrations().acquire(read.local, read.bytes, verbs_driver::kLocalWrite);
   if (!registered) {
     read.refused[path.rail_index] = true;
     last_error_ = registered.failure().message;

@@ -138,9 +138,13 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
 unsigned VerbsTransport::poll_rail(Rail& rail, PacketSink& sink) {
   WorkCompletion done[kBatch];
   const int count = rail.completions().poll(done);
+  if (count <= 0) {
+    if (rail.has_spent()) rail.repost();
+    return 0;
+  }
   for (int i = 0; i < count; ++i)
     on_completion(rail, done[i], sink);
-  return count > 0 ? static_cast<unsigned>(count) : 0;
+  return static_cast<unsigned>(count);
 }
 
 void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, PacketSink& sink) {
@@ -158,7 +162,7 @@ void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, Packe
       connection->second->channel->on_packet(Bytes(rail.receive_buffer(done.id), done.bytes), sink);
     }
   }
-  rail.repost(done.id);
+  rail.repost_later(done.id);
 }
 
 // From anywhere: what does not carry our secret is nobody's of our job.
