@@ -56,6 +56,25 @@ TEST(VerbsLane, LargeMessagesAreReadAndNoSenderFindsAReceiverNotReady) {
   EXPECT_EQ(job.fabric().counters().receiver_not_ready, 0u);
 }
 
+TEST(VerbsLane, APortThatIsUpAndReachesNobodyCarriesNothing) {
+  Job job(kTwoRails, 2);
+  job.fabric().cut(1);
+  const auto troubled = [&] {
+    return !job[0].path_troubles(1).empty() && !job[1].path_troubles(0).empty();
+  };
+  bool always = true;
+  const auto end = now_ns() + 500'000'000u;  // paths are tried again after 100 ms
+  for (uint32_t message = 1; now_ns() < end; ++message) {
+    exchange(job, message, 200'000);
+    always &= message == 1 || troubled();
+  }
+  EXPECT_TRUE(always) << "it was used again without having proved to reach the peer";
+  EXPECT_EQ(job.fabric().counters().reads_by_rail.count(1), 0u);
+  job.fabric().cut(-1);
+  EXPECT_TRUE(
+      run(job, [&] { return job[0].path_troubles(1).empty() && job[1].path_troubles(0).empty(); }));
+}
+
 TEST(VerbsLane, MessagesOfTheSameBytesShareARegistrationUntilTheLastOfThemIsOver) {
   constexpr uint64_t kMessages = 6;
   constexpr size_t kBytes = 300'000;

@@ -68,6 +68,9 @@ class FakeFabric {
   void spread_over_nodes() { spread_over_nodes_ = true; }
   // Rail `rail` of process `process`, in the order of make_provider().
   void set_port(int process, int rail, bool active);
+  // Its ports are up and datagrams arrive, but connected queue pairs reach nobody; -1: every one
+  // does.
+  void cut(int rail) { cut_rail_ = rail; }
   void set_limits(const Limits& limits) { limits_ = limits; }
   void set_inline_bytes(std::uint32_t bytes) { inline_bytes_ = bytes; }
   // A datagram from nowhere, to a queue pair.
@@ -118,6 +121,7 @@ class FakeFabric {
   Status completion_status_ = Status::kOther;
   std::uint64_t lost_completions_ = 0;
   std::uint64_t dropped_datagrams_ = 0;
+  std::atomic<int> cut_rail_{-1};
   bool held_ = false;
   bool spread_over_nodes_ = false;
   std::vector<std::pair<int, int>> down_at_first_;

@@ -220,6 +220,9 @@ void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t requ
                                       Status status) {
   if (status == Status::kSuccess) {
     complete_requests(connection, request + 1);
+    Path* path = connection.path;
+    if (path != nullptr && path->state == Path::State::kProving) [[unlikely]]
+      make_ready(*path);
   } else {
     complete_requests(connection, request);
     Connection::Request& failed = connection.request(request);
@@ -269,6 +272,13 @@ bool VerbsChannel::probe(Connection& connection) noexcept {
   return post(connection, request, {}, true);
 }
 
+// Datagrams may have come another way: a port that is up and does not reach the peer would take
+// fragments again and again, each until its retries are over.
+void VerbsChannel::prove(Path& path) noexcept {
+  path.state = Path::State::kProving;
+  probe(*path.connection);
+}
+
 bool VerbsChannel::drained() {
   if (failed_) return true;
   if (primary_ == nullptr) return peer_consumed_ + 1 == next_sequence_;
@@ -280,7 +290,7 @@ bool VerbsChannel::drained() {
 
 void VerbsChannel::heartbeat() {
   for (Path& path : paths_) {
-    if (path.state != Path::State::kReady) continue;
+    if (path.state != Path::State::kReady && path.state != Path::State::kProving) continue;
     Connection& connection = *path.connection;
     if (connection.completed == connection.seen_completed) {
       if (connection.room() == 0) {

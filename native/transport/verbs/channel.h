@@ -25,6 +25,7 @@ struct Path {
     kDown,       // no queue pair; tried again
     kOffered,    // ours waits for the peer's
     kConnected,  // ours can receive; the peer may not know yet
+    kProving,    // the peer can receive; whether it is reached this way shows the first probe
     kReady,      // both can send
   };
   Rail* rail = nullptr;
@@ -119,6 +120,7 @@ class VerbsChannel final : public Channel {
   bool post(Connection& connection, verbs_driver::SendRequest request,
             const Connection::Request& entry, bool signaled) noexcept;
   bool probe(Connection& connection) noexcept;
+  void prove(Path& path) noexcept;
   void replay() noexcept;
   void complete_requests(Connection& connection, std::uint32_t end);
   void deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink);

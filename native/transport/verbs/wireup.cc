@@ -166,7 +166,7 @@ void VerbsChannel::on_hello(const wire::Hello& hello) {
       if (!connect_path(path, offer)) continue;
       answer = true;
     }
-    if (path.state == State::kConnected && offer.known_epoch == path.epoch) make_ready(path);
+    if (path.state == State::kConnected && offer.known_epoch == path.epoch) prove(path);
     answer |= offer.ready == 0;
   }
   if (answer) send_hello();
@@ -189,9 +189,9 @@ void VerbsChannel::send_hello() {
     if (path.connection == nullptr) continue;
     offer.queue_pair = path.connection->pair->number();
     offer.psn = path.connection->psn;
-    const bool connected = path.state == State::kConnected || path.state == State::kReady;
-    offer.known_epoch = connected ? path.epoch : 0;
-    offer.ready = path.state == State::kReady ? 1 : 0;
+    const bool both = path.state == State::kProving || path.state == State::kReady;
+    offer.known_epoch = both || path.state == State::kConnected ? path.epoch : 0;
+    offer.ready = both ? 1 : 0;
   }
   // Another way each time: one of them may be down.
   for (std::size_t i = 0; i < paths_.size(); ++i) {
