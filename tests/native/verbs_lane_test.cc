@@ -69,7 +69,7 @@ TEST(VerbsLane, APortThatIsUpAndReachesNobodyCarriesNothing) {
     always &= message == 1 || troubled();
   }
   EXPECT_TRUE(always) << "it was used again without having proved to reach the peer";
-  EXPECT_EQ(job.fabric().counters().reads_by_rail.count(1), 0u);
+  EXPECT_EQ(job.fabric().counters().cut_off, 0u);
   job.fabric().cut(-1);
   EXPECT_TRUE(
       run(job, [&] { return job[0].path_troubles(1).empty() && job[1].path_troubles(0).empty(); }));

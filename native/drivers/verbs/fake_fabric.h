@@ -43,6 +43,7 @@ struct FakeCounters {
   std::uint64_t datagrams = 0;
   std::uint64_t inlined = 0;
   std::uint64_t refused = 0;  // accesses to memory that is not open
+  std::uint64_t cut_off = 0;  // packets and READs on a rail that is cut
 };
 
 class FakeFabric {

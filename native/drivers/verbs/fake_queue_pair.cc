@@ -101,8 +101,11 @@ Status FakeQueuePair::transmit(Pending& pending) {
   if (!device_.port().active) return Status::kLocalOperation;
   const FakeFabric::Port* port = fabric_.find(remote_.route.gid);
   const auto found = fabric_.pairs_.find(remote_.remote_queue_pair);
-  if (port == nullptr || !port->active || found == fabric_.pairs_.end() ||
-      port->rail == fabric_.cut_rail_) {
+  if (port == nullptr || !port->active || found == fabric_.pairs_.end()) {
+    return Status::kRetryExceeded;
+  }
+  if (port->rail == fabric_.cut_rail_) {
+    fabric_.counters_.cut_off += pending.request.bytes != 0 ? 1 : 0;
     return Status::kRetryExceeded;
   }
   FakeQueuePair& remote = *found->second;

@@ -30,8 +30,9 @@ inline constexpr std::uint32_t kCredits = 32;
 inline constexpr std::uint32_t kPacketBytes = 8 * 1024 + 256;
 // Receive buffers that are given back to the adapter together, or when there is nothing else to do.
 inline constexpr std::uint32_t kSpentReceives = 2;
-// Credit packets are not counted; no more than two can be unconsumed at a time.
-inline constexpr std::uint32_t kReservedReceives = 2 + kSpentReceives;
+// Credit packets are not counted; two can be unconsumed at a time, and one more that tells of a
+// change of paths.
+inline constexpr std::uint32_t kReservedReceives = 3 + kSpentReceives;
 inline constexpr std::uint32_t kReceivesPerPath = kCredits + kReservedReceives;
 // Every so many requests a completion is asked for; so many slots more than credits, lest a sender
 // wait for completions that nobody asked for.

@@ -20,6 +20,7 @@ constexpr std::uint64_t kFirstRepeatNs = 20 * kMillisecond;
 constexpr std::uint64_t kLastRepeatNs = 1000 * kMillisecond;
 constexpr std::uint64_t kRetryNs = 100 * kMillisecond;
 constexpr std::uint64_t kRefusedRetryNs = 500 * kMillisecond;
+constexpr std::uint64_t kProofNs = 5000 * kMillisecond;
 constexpr std::uint32_t kReadDepth = 8;  // both sides must agree
 
 std::uint32_t random_psn() {
@@ -220,6 +221,7 @@ void VerbsChannel::on_port_event(Rail& rail, bool active) {
 std::uint64_t VerbsChannel::tick(std::uint64_t now) {
   if (failed_) return kNever;
   bool offering = false;
+  bool proving = false;
   std::uint64_t next = kNever;
   for (Path& path : paths_) {
     const bool tries = path.state == State::kDown && path.rail->active();
@@ -230,7 +232,9 @@ std::uint64_t VerbsChannel::tick(std::uint64_t now) {
       next = std::min(next, path.retry_ns);
     }
     offering |= path.state == State::kOffered || path.state == State::kConnected;
+    proving |= path.state == State::kProving;
   }
+  if (proving) next = std::min(next, now + kFirstRepeatNs);  // nobody else may look for its end
   if (offering) {
     if (now - hello_ns_ >= hello_interval_ns_) {
       send_hello();
@@ -240,6 +244,8 @@ std::uint64_t VerbsChannel::tick(std::uint64_t now) {
   }
   if (deadline_ns_ == 0) return next;
   if (now < deadline_ns_) return std::min(next, deadline_ns_);
+  // A process that was stopped for so long may just have heard from the peer.
+  if (proving && now < deadline_ns_ + kProofNs) return next;
   if (last_error_.empty()) last_error_ = "no answer";
   failed_ = true;
   return kNever;

@@ -64,7 +64,7 @@ awk -F '\t' '
   { value[$1, ++count[$1]] = $2 }
   function ratio(text, one, other, i) {
     for (i = 1; i <= count[one]; ++i)
-      if (value[one, i] > 0 && value[other, i] > 0)
+      if (value[one, i] + 0 > 0 && value[other, i] + 0 > 0)  # not where it says: failed
         printf "%s\t%.2f\n", text, value[one, i] / value[other, i]
   }
   END {
