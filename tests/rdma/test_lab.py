@@ -108,7 +108,7 @@ def test_a_rail_that_is_down_loses_its_own_messages_only(connect):
 def test_a_rail_that_loses_packets_still_delivers(connect):
     pair, _ = connect(0)
     if RANK == 0:
-        change_rail("netem", 0, "loss", "5%")
+        change_rail("netem", 0, "loss", "2%")
     try:
         assert send_across(pair, b"\x77") == SUCCESS
     finally:
