@@ -81,9 +81,12 @@ class RankState:
 
 
 def write_report(path: Path, ranks: list[RankState], reasons: list[str]) -> None:
-    """One outcome a test: failed when it failed on any rank, skipped when on all."""
+    """One outcome a test: failed when it failed on any rank, skipped when on all; and why."""
     tests: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for rank in ranks:
+        for test, text in rank.failures:
+            texts.setdefault(test, f"on rank {rank.rank}: {text}")
         outcomes = dict(rank.outcomes)
         if reasons and rank.current is not None:
             outcomes[rank.current] = "failed"
@@ -91,4 +94,5 @@ def write_report(path: Path, ranks: list[RankState], reasons: list[str]) -> None
             if SEVERITY[outcome] >= SEVERITY[tests.get(test, "skipped")]:
                 tests[test] = outcome
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"ranks": len(ranks), "failed": reasons, "tests": tests}, indent=1))
+    report = {"ranks": len(ranks), "failed": reasons, "tests": tests, "texts": texts}
+    path.write_text(json.dumps(report, indent=1))
