@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch_job import remove_session_folder
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -118,6 +120,7 @@ def kill_all(process):
     while any(is_alive(pid) for pid in everything - {process.pid}):
         assert time.monotonic() < deadline, "a killed process is still there"
         time.sleep(0.01)
+    remove_session_folder(process.pid)
 
 
 def is_alive(pid):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +55,11 @@ def children_of(parents: set[int]) -> set[int]:
     return found
 
 
+def remove_session_folder(mpirun: int) -> None:
+    """Remove what Open MPI's mpirun left when it was killed, by its process id: the next with that id fails on it."""
+    shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{mpirun}"), ignore_errors=True)
+
+
 class Job:
     """One mpirun in a session of its own; leaving the context ends what is left of it."""
 
@@ -92,6 +99,7 @@ class Job:
             self._reap()
             time.sleep(0.02)
         self._reap()
+        remove_session_folder(self._process.pid)
 
     def _reap(self) -> None:
         self._process.poll()
