@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "party.h"
+#include "verbs_job.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -17,34 +18,6 @@ namespace {
 using verbs_driver::FakeFabric;
 using verbs_driver::Status;
 using verbs_driver::Step;
-
-constexpr Lane kTwoRails{.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2};
-constexpr Lane kOneRail{.name = "Verbs", .kind = Lane::Kind::kVerbs};
-
-// The lane's clock is the machine's: paths are tried again after a tenth of a second.
-template <class Done>
-bool run(Job& job, Done&& done, double seconds = 30) {
-  const auto end = now_ns() + static_cast<uint64_t>(seconds * 1e9);
-  while (now_ns() < end) {
-    if (done()) return true;
-    for (int rank = 0; rank < job.size(); ++rank)
-      job[rank].progress();
-  }
-  return done();
-}
-
-void exchange(Job& job, uint32_t seed, size_t bytes) {
-  MessageBytes message(seed, bytes);
-  GuardedBuffer target(bytes);
-  Operation& receive = job[1].receive(0, static_cast<int>(seed), target.buffer());
-  Operation& send = job[0].send(1, static_cast<int>(seed), message.buffer());
-  ASSERT_TRUE(run(job, [&] { return send.done && receive.done; })) << "message " << seed;
-  EXPECT_EQ(send.completion.error, Error::kNone);
-  EXPECT_EQ(receive.completion.error, Error::kNone);
-  target.expect(seed, bytes);
-  job[0].release(send);
-  job[1].release(receive);
-}
 
 TEST(VerbsLane, LargeMessagesAreReadAndNoSenderFindsAReceiverNotReady) {
   Job job(kTwoRails, 2);

@@ -8,6 +8,7 @@
 #include "party.h"
 #include "transport/verbs/survey.h"
 #include "transport/verbs/verbs_transport.h"
+#include "verbs_job.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -15,20 +16,6 @@ namespace {
 using linux_driver::FakeMemoryPlaces;
 using verbs_driver::FakeFabric;
 using verbs_driver::PortInfo;
-
-constexpr Lane kTwoRails{.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2};
-
-void exchange(Job& job, uint32_t seed, size_t bytes) {
-  MessageBytes message(seed, bytes);
-  GuardedBuffer target(bytes);
-  Operation& receive = job[1].receive(0, 1, target.buffer());
-  Operation& send = job[0].send(1, 1, message.buffer());
-  ASSERT_TRUE(job.finish({&send, &receive}));
-  EXPECT_EQ(receive.completion.error, Error::kNone);
-  target.expect(seed, bytes);
-  job[0].release(send);
-  job[1].release(receive);
-}
 
 PortInfo port(const std::string& device, int node, bool active = true) {
   PortInfo info;

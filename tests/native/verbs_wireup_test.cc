@@ -8,11 +8,10 @@
 #include "base/clock.h"
 #include "party.h"
 #include "transport/verbs/verbs_transport.h"
+#include "verbs_job.h"
 
 namespace mooncake_mpi::testing {
 namespace {
-
-constexpr Lane kTwoRails{.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2};
 
 // Counts who asks to be connected.
 struct Doorman final : PacketSink {
