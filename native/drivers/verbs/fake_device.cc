@@ -200,7 +200,7 @@ void FakeCompletionQueue::push(const WorkCompletion& completion) {
 }
 
 FakeSharedReceiveQueue::FakeSharedReceiveQueue(FakeFabric& fabric, std::uint32_t entries)
-    : FakeObject(fabric, fabric.live_), entries_(entries) {}
+    : FakeObject(fabric, fabric.live_), requests(entries), entries_(entries) {}
 
 FakeSharedReceiveQueue::~FakeSharedReceiveQueue() = default;
 

@@ -13,10 +13,12 @@
 
 namespace mooncake_mpi::verbs_driver {
 
-// A queue that keeps its memory, so that tests see what the lane itself allocates.
+// A queue that has its memory from the start, so that tests see what the lane itself allocates.
 template <class T>
 class FakeQueue {
  public:
+  // Twice what is in it at most: items move to the front once in `most` turns.
+  explicit FakeQueue(std::size_t most) { items_.reserve(2 * most); }
   bool empty() const noexcept { return first_ == items_.size(); }
   std::size_t size() const noexcept { return items_.size() - first_; }
   T& front() noexcept { return items_[first_]; }
@@ -93,7 +95,7 @@ class FakeCompletionQueue final : public CompletionQueue, private FakeObject {
   FakeDevice& device_;
   std::uint32_t entries_;
   bool armed_ = false;
-  FakeQueue<WorkCompletion> completions_;
+  FakeQueue<WorkCompletion> completions_{entries_};
 };
 
 class FakeSharedReceiveQueue final : public SharedReceiveQueue, private FakeObject {
@@ -143,8 +145,8 @@ class FakeQueuePair final : public QueuePair, private FakeObject {
   bool failed_ = false;
   ConnectOptions remote_;
   std::uint32_t outstanding_ = 0;  // posted and unsignaled count until a later one completes
-  FakeQueue<Pending> pending_;
-  FakeQueue<ReceiveRequest> receives_;
+  FakeQueue<Pending> pending_{options_.send_depth};
+  FakeQueue<ReceiveRequest> receives_{options_.receive_depth};
 };
 
 class FakeDevice final : public Device, private FakeObject {

@@ -99,6 +99,9 @@ Result<std::unique_ptr<Channel>> VerbsTransport::connect(const wire::Address& ad
   Result<bool> opened = channel->open();
   if (!opened) return opened.failure();
   channels_[address.uid] = channel.get();
+  // From here on no channel that asks for attention allocates.
+  attention_.reserve(channels_.size());
+  attending_.reserve(channels_.size());
   return std::unique_ptr<Channel>(std::move(channel));
 }
 
