@@ -68,6 +68,8 @@ class Config:
         verbs_service_level: of InfiniBand packets or the RoCE priority, 0 to 15.
         verbs_timeout_s: seconds without any path to a peer until it is taken to be gone.
         verbs_fragment_bytes: the longest piece of a message that is read at once.
+        verbs_registered_bytes: memory made for messages that stays registered with each adapter, at
+            most; otherwise a quarter of what may be locked, divided by the adapters.
     """
 
     eager_limit_bytes: int | None = None
@@ -88,6 +90,7 @@ class Config:
     verbs_service_level: int | None = None
     verbs_timeout_s: int | None = None
     verbs_fragment_bytes: int | None = None
+    verbs_registered_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -186,4 +189,5 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "verbs_service_level": ("MOONCAKE_MPI_VERBS_SERVICE_LEVEL", parse_integer),
     "verbs_timeout_s": ("MOONCAKE_MPI_VERBS_TIMEOUT_S", parse_integer),
     "verbs_fragment_bytes": ("MOONCAKE_MPI_VERBS_FRAGMENT", parse_size),
+    "verbs_registered_bytes": ("MOONCAKE_MPI_VERBS_REGISTERED", parse_size),
 }

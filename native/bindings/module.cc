@@ -48,6 +48,7 @@ void read_verbs(const nb::dict& config, verbs::Config& verbs) {
   read("verbs_traffic_class", verbs.traffic_class);
   read("verbs_service_level", verbs.service_level);
   read("verbs_fragment_bytes", verbs.fragment_bytes);
+  read("verbs_registered_bytes", verbs.cached_bytes);
   if (config.contains("verbs_timeout_s")) {
     verbs.timeout_ns = nb::cast<std::uint64_t>(config["verbs_timeout_s"]) * 1'000'000'000u;
   }

@@ -24,8 +24,9 @@ struct EngineConfig {
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
   std::uint64_t timeout_ns = 0;  // of a blocking call; 0: none
-  // Where the program's buffers may lie that peers can map; nullptr: nowhere.
-  const SharedPool* pool = nullptr;
+  // Where the program's buffers may lie that peers can map and that stay registered with adapters;
+  // nullptr: nowhere.
+  SharedPool* pool = nullptr;
 };
 
 }  // namespace mooncake_mpi

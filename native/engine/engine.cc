@@ -100,7 +100,8 @@ void Engine::open_verbs() {
     provider = std::move(system).value();
   }
   auto lane = verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config,
-                                            config_.memory_places);
+                                            config_.memory_places,
+                                            config_.mapping ? config_.pool : nullptr);
   if (!lane) {
     verbs_trouble_ = lane.failure().message;
     return;

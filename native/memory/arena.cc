@@ -76,14 +76,14 @@ void Arena::free(void* address) {
   blocks_.erase(block);
 }
 
-std::size_t Arena::discard(std::size_t bytes) {
+std::span<const std::byte> Arena::discard(std::size_t bytes) {
   const auto range = ranges_.clean(pages_for(bytes));
-  if (!range) return 0;
+  if (!range) return {};
   const std::size_t offset = range->first * kPage;
   const std::size_t size = range->pages * kPage;
   // Clean pages read as zeros, come what may.
   if (!memory_.discard(offset, size)) std::memset(mapping_.data() + offset, 0, size);
-  return size;
+  return {mapping_.data() + offset, size};
 }
 
 bool Arena::contains(const void* address, std::size_t bytes) const noexcept {
@@ -91,6 +91,16 @@ bool Arena::contains(const void* address, std::size_t bytes) const noexcept {
   const auto base = reinterpret_cast<std::uintptr_t>(mapping_.data());
   return first >= base + kPage && first - base <= mapping_.size() &&
          bytes <= mapping_.size() - (first - base);
+}
+
+std::span<std::byte> Arena::surroundings(const void* address, std::size_t bytes,
+                                         std::size_t granule) const noexcept {
+  const auto base = reinterpret_cast<std::uintptr_t>(mapping_.data());
+  const auto first = reinterpret_cast<std::uintptr_t>(address);
+  const std::uintptr_t begin = std::max(first & ~(granule - 1), base + kPage);
+  const std::uintptr_t end =
+      std::min((first + bytes + granule - 1) & ~(granule - 1), base + mapping_.size());
+  return {mapping_.data() + (begin - base), end - begin};
 }
 
 void Arena::make_private() noexcept {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <unordered_map>
 
 #include "base/result.h"
@@ -34,10 +35,13 @@ class Arena {
   // The bytes of the block at `address`; 0 when there is none.
   std::size_t block_bytes(const void* address) const noexcept;
   void free(void* address);
-  // Gives at most `bytes` of freed memory back to the system; how much it was.
-  std::size_t discard(std::size_t bytes);
+  // Gives at most `bytes` of freed memory, rounded up to pages, back to the system; which it was.
+  std::span<const std::byte> discard(std::size_t bytes);
 
   bool contains(const void* address, std::size_t bytes) const noexcept;
+  // Bytes that it contains with what is around them up to multiples of `granule`, a power of two.
+  std::span<std::byte> surroundings(const void* address, std::size_t bytes,
+                                    std::size_t granule) const noexcept;
   const std::byte* begin() const noexcept { return mapping_.data(); }
   const std::byte* end() const noexcept { return mapping_.data() + mapping_.size(); }
   RegionId region() const noexcept { return header().region; }

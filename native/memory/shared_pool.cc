@@ -91,17 +91,39 @@ bool SharedPool::free(void* address) {
 // over must not make its peers map it anew each time.
 void SharedPool::trim() {
   if (forked_) return;
-  std::erase_if(arenas_, [first = arenas_.empty() ? nullptr : arenas_.front().get()](auto& arena) {
-    return arena.get() != first && arena->empty();
-  });
+  std::erase_if(arenas_,
+                [&, first = arenas_.empty() ? nullptr : arenas_.front().get()](auto& arena) {
+                  if (arena.get() == first || !arena->empty()) return false;
+                  const std::span<const std::byte> all(arena->begin(), arena->end());
+                  arena.reset();
+                  tell(all);
+                  return true;
+                });
   std::size_t kept = 0;
   for (const auto& arena : arenas_)
     kept += arena->kept_bytes();
   for (const auto& arena : arenas_) {
     while (kept > limits_.keep_bytes && arena->kept_bytes() != 0) {
-      kept -= arena->discard(kept - limits_.keep_bytes);
+      const std::span<const std::byte> discarded = arena->discard(kept - limits_.keep_bytes);
+      kept -= discarded.size();
+      tell(discarded);
     }
   }
+}
+
+void SharedPool::tell(std::span<const std::byte> discarded) noexcept {
+  for (Observer* observer : observers_)
+    observer->on_discard(discarded);
+}
+
+void SharedPool::observe(Observer& observer) {
+  std::lock_guard lock(mutex_);
+  observers_.push_back(&observer);
+}
+
+void SharedPool::unobserve(Observer& observer) {
+  std::lock_guard lock(mutex_);
+  std::erase(observers_, &observer);
 }
 
 std::size_t SharedPool::block_bytes(const void* address) const {
@@ -116,6 +138,14 @@ RegionId SharedPool::region_of(const void* address, std::size_t bytes) const {
   std::lock_guard lock(mutex_);
   const Arena* arena = forked_ ? nullptr : find(address, bytes);
   return arena != nullptr ? arena->region() : 0;
+}
+
+std::span<std::byte> SharedPool::surroundings(const void* address, std::size_t bytes,
+                                              std::size_t granule) const {
+  if (!may_contain(address)) return {};
+  std::lock_guard lock(mutex_);
+  const Arena* arena = forked_ ? nullptr : find(address, bytes);
+  return arena != nullptr ? arena->surroundings(address, bytes, granule) : std::span<std::byte>();
 }
 
 Arena* SharedPool::find(const void* address, std::size_t bytes) const noexcept {

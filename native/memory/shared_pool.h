@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "memory/arena.h"
@@ -31,6 +32,14 @@ class SharedPool {
     std::size_t refused = 0;  // allocations that had to take ordinary memory
   };
 
+  // Is told of memory whose pages are gone, before they are handed out again: in any thread, with
+  // the pool's lock held.
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    virtual void on_discard(std::span<const std::byte> bytes) noexcept = 0;
+  };
+
   SharedPool() : SharedPool(Limits{}) {}
   explicit SharedPool(const Limits& limits);
   SharedPool(const SharedPool&) = delete;
@@ -44,6 +53,14 @@ class SharedPool {
   std::size_t block_bytes(const void* address) const;
   // The region that holds all of these bytes, or 0.
   RegionId region_of(const void* address, std::size_t bytes) const;
+
+  // These bytes with what is around them up to multiples of `granule` (a power of two), as far as
+  // the region goes; empty when they lie in none.
+  std::span<std::byte> surroundings(const void* address, std::size_t bytes,
+                                    std::size_t granule) const;
+
+  void observe(Observer& observer);
+  void unobserve(Observer& observer);
 
   void set_keep_bytes(std::size_t bytes);
   Usage usage() const;
@@ -65,10 +82,12 @@ class SharedPool {
   Arena* find(const void* address, std::size_t bytes) const noexcept;
   Arena* add_arena(std::size_t bytes);
   void trim();
+  void tell(std::span<const std::byte> discarded) noexcept;
 
   Limits limits_;
   mutable std::mutex mutex_;  // guards everything below
   std::vector<std::unique_ptr<Arena>> arenas_;
+  std::vector<Observer*> observers_;
   std::uint32_t next_serial_;
   std::size_t refused_ = 0;
   bool reserve_ = false;

@@ -91,16 +91,16 @@ bool Protocol::announce_rendezvous(Operation& send) {
   Channel& channel = *send.peer->channel;
   wire::Header header = send.header;
   header.kind = wire::Kind::kRts;
-  std::byte rts[sizeof(wire::Rts)];
-  wire::encode(wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(send.buffer.address),
-                         region_of(send.buffer)},
-               rts);
   Channel::Exposure exposure;
+  exposure.address = reinterpret_cast<std::uint64_t>(send.buffer.address);
   if (send.pieces != nullptr) {
     header.flags = wire::kGathered;
   } else if (!channel.expose(send.buffer.address, send.buffer.bytes, exposure)) {
     return false;
   }
+  std::byte rts[sizeof(wire::Rts)];
+  const bool copied = exposure.address != reinterpret_cast<std::uint64_t>(send.buffer.address);
+  wire::encode(wire::Rts{send.id(), exposure.address, copied ? 0 : region_of(send.buffer)}, rts);
   header.payload_bytes = static_cast<std::uint32_t>(sizeof rts) + exposure.key_bytes;
   if (!channel.try_send(header, Bytes(rts, sizeof rts),
                         Bytes(exposure.key.data(), exposure.key_bytes))) {

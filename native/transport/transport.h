@@ -83,6 +83,7 @@ class Channel {
   struct Exposure {
     std::uint32_t handle = kNotExposed;
     std::uint32_t key_bytes = 0;
+    std::uint64_t address = 0;  // where the peer reads them: perhaps a copy
     std::array<std::byte, wire::kMaxKeyBytes> key{};
   };
   virtual bool expose(const std::byte*, std::uint64_t, Exposure&) noexcept { return true; }

@@ -3,7 +3,7 @@
 //
 //   lane_benchmark latency|bandwidth [--lane verbs|shm] [--bytes N] [--iterations N] [--window N]
 //                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
-//                  [--spin MICROSECONDS] [--patience MICROSECONDS]
+//                  [--spin MICROSECONDS] [--patience MICROSECONDS] [--memory ordinary|pool]
 //   lane_benchmark count [--iterations N]
 //
 // `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
@@ -46,6 +46,7 @@ struct Options {
   std::uint32_t fragment = 0;
   std::uint64_t spin_us = 0;
   std::uint64_t patience_us = 0;
+  bool pool = false;  // the messages lie in memory made for them
 };
 
 [[noreturn]] void die(const std::string& why) {
@@ -67,6 +68,26 @@ std::vector<std::string> split(std::string_view list) {
   }
   return names;
 }
+
+// The bytes of a message, touched.
+class Message {
+ public:
+  explicit Message(const Options& options)
+      : ordinary_(options.pool ? 0 : options.bytes),
+        bytes_(options.pool ? process_pool().allocate(options.bytes).address : ordinary_.data(),
+               options.bytes) {
+    if (bytes_.data() == nullptr) die("no memory");
+    std::memset(bytes_.data(), 1, bytes_.size());
+  }
+  Message(const Message&) = delete;
+  Message& operator=(const Message&) = delete;
+  ~Message() { process_pool().free(bytes_.data()); }
+  operator std::span<std::byte>() const { return bytes_; }
+
+ private:
+  std::vector<std::byte> ordinary_;
+  std::span<std::byte> bytes_;
+};
 
 // One process of the two.
 class Endpoint {
@@ -116,6 +137,7 @@ EngineConfig configure(const Options& options, int rank) {
   EngineConfig config;
   config.shm = options.lane == "shm";
   config.verbs = !config.shm;
+  config.pool = &process_pool();
   config.verbs_config.devices = options.devices[rank];
   if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
   if (options.patience_us != 0) config.verbs_config.patience_ns = options.patience_us * 1000;
@@ -144,7 +166,7 @@ double percentile(std::vector<double> samples, double share) {
 }
 
 void latency(Endpoint& endpoint, int rank, const Options& options) {
-  std::vector<std::byte> message(options.bytes);
+  const Message message(options);
   std::vector<double> samples;
   const std::size_t warm_up = options.iterations / 10 + 10;
   const std::size_t count = warm_up + options.iterations;
@@ -165,7 +187,7 @@ void latency(Endpoint& endpoint, int rank, const Options& options) {
 }
 
 void bandwidth(Endpoint& endpoint, int rank, const Options& options) {
-  std::vector<std::byte> message(options.bytes);
+  const Message message(options);
   std::vector<std::byte> answer(1);
   std::vector<Operation*> window(options.window);
   std::vector<double> samples;
@@ -279,6 +301,9 @@ Options parse(int argc, char** argv) {
       options.spin_us = number;
     } else if (name == "--patience") {
       options.patience_us = number;
+    } else if (name == "--memory") {
+      if (value != "pool" && value != "ordinary") die("--memory pool or ordinary");
+      options.pool = value == "pool";
     } else if (name == "--fragment") {
       options.fragment = static_cast<std::uint32_t>(number);
     } else {

@@ -23,6 +23,10 @@ inline const Lane kLanes[] = {
     {"FakeWithoutJobs", Lane::Kind::kFake, {.jobs = 0}},
     {"FakeWriteFails", Lane::Kind::kFake, {.writes_peer = false}},
     {.name = "Verbs", .kind = Lane::Kind::kVerbs},
+    {.name = "VerbsRegistered",
+     .kind = Lane::Kind::kVerbs,
+     .send_shared = true,
+     .receive_shared = true},
     {.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2},
     {"FakeNarrow", Lane::Kind::kFake, {.packets = 1, .reads_peer = false}},
 };

@@ -78,6 +78,74 @@ TEST(VerbsLane, MessagesOfTheSameBytesShareARegistrationUntilTheLastOfThemIsOver
   }
 }
 
+TEST(VerbsLane, MemoryMadeForMessagesIsRegisteredOnce) {
+  const Lane lane{.name = "",
+                  .kind = Lane::Kind::kVerbs,
+                  .send_shared = true,
+                  .receive_shared = true,
+                  .rails = 2};
+  Job job(lane, 2);
+  exchange(job, 1, 100);
+  const auto registered = [&] { return job.fabric().calls(Step::kRegisterMemory); };
+  process_pool().set_keep_bytes(SIZE_MAX);
+  for (uint32_t seed = 2; seed < 5; ++seed)
+    exchange(job, seed, 300'000);  // from then on at the same addresses
+  const uint64_t before = registered();
+  for (uint32_t seed = 5; seed < 20; ++seed)
+    exchange(job, seed, 300'000);  // freed and allocated again each time
+  EXPECT_EQ(registered(), before);
+  process_pool().set_keep_bytes(0);
+  exchange(job, 20, 300'000);
+  EXPECT_GT(registered(), before);
+  EXPECT_EQ(job[1].counters().remote_reads, 19u);
+  process_pool().set_keep_bytes(SharedPool::Limits{}.keep_bytes);
+  job.close();
+  EXPECT_EQ(job.fabric().live(), 0u);
+}
+
+TEST(VerbsLane, ShortMessagesAreReadFromBounceBuffersAndIntoThem) {
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 20'000);
+  const uint64_t before = job.fabric().calls(Step::kRegisterMemory);
+  const size_t open = job.fabric().live();
+  for (uint32_t seed = 2; seed < 20; ++seed)
+    exchange(job, seed, seed % 2 == 0 ? 64 * 1024 : 8193 + seed);
+  EXPECT_EQ(job.fabric().calls(Step::kRegisterMemory), before);
+  EXPECT_EQ(job.fabric().live(), open);
+  EXPECT_EQ(job[1].counters().remote_reads, 19u);
+}
+
+TEST(VerbsLane, MoreThanThereAreBounceBuffersForAreRegistered) {
+  constexpr size_t kBytes = 50'000;
+  constexpr size_t kMessages = 300;
+  Job job(kTwoRails, 2);
+  exchange(job, 1, 100);
+  std::deque<MessageBytes> messages;
+  std::deque<GuardedBuffer> targets;
+  std::vector<Operation*> operations;
+  for (uint32_t i = 0; i < kMessages; ++i)
+    operations.push_back(&job[0].send(1, 2, messages.emplace_back(i, kBytes).buffer()));
+  for (uint32_t i = 0; i < kMessages; ++i)
+    operations.push_back(&job[1].receive(0, 2, targets.emplace_back(kBytes).buffer()));
+  ASSERT_TRUE(run(job, [&] {
+    return std::ranges::all_of(operations, [](const Operation* one) { return one->done != 0; });
+  }));
+  for (uint32_t i = 0; i < kMessages; ++i)
+    targets[i].expect(i, kBytes);
+  EXPECT_EQ(job[1].counters().remote_reads, kMessages);
+  for (size_t i = 0; i < operations.size(); ++i)
+    job[i < kMessages ? 0 : 1].release(*operations[i]);
+}
+
+TEST(VerbsLane, WithoutMemoryForBounceBuffersAMessageIsRegistered) {
+  Job job(kOneRail, 2);
+  exchange(job, 1, 100);
+  job.fabric().fail(Step::kRegisterMemory, 0, 1, ENOMEM);  // those of the sender
+  exchange(job, 2, 30'000);
+  exchange(job, 3, 30'000);
+  EXPECT_EQ(job[1].counters().remote_reads, 2u);
+}
+
 TEST(VerbsLane, ARailThatFailsInMidMessageIsLeftAndTheMessageArrivesWhole) {
   for (int end = 0; end < 2; ++end) {
     Job job(kTwoRails, 2);
@@ -259,6 +327,7 @@ TEST_P(OneFailure, OnOneOfTwoRailsCostsNoMessageAndLeavesNothingOpen) {
     Job job(kTwoRails, 2, {}, [&](FakeFabric& fabric) { fabric.fail(GetParam(), skip, 1, EIO); });
     exchange(job, 1, 100);
     exchange(job, 2, 100'000);
+    exchange(job, 3, 20'000);
     calls = job.fabric().calls(GetParam());
     job.close();
     ASSERT_EQ(job.fabric().live(), 0u);

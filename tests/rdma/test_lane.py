@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import mmap
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from barrier import quiet_barrier
 from hosts import RAILS, RANK, bytes_sent, device_names
 
+import mooncake_mpi
 from mooncake_mpi import _native
 from mooncake_mpi.cli import info
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 LARGE = 4 << 20
+
+
+KEPT = 256 << 20  # freed memory, by default
+
+
+def pinned_bytes():
+    """What adapters hold of this process's memory."""
+    return int(re.search(r"VmPin:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+
+def swap(comm, array, seed):
+    """Both ranks send `array` to each other; what comes is right."""
+    other = 1 - RANK
+    array[:] = pattern(array.size, seed + RANK)
+    buffer = np.zeros(array.size, "u1")
+    receive = comm.Irecv(buffer, other, 6)
+    comm.Send(array, other, 6)
+    receive.Wait()
+    assert (buffer == pattern(array.size, seed + other)).all()
 
 
 def pattern(size, seed):
@@ -73,19 +95,58 @@ def test_a_large_message_takes_both_rails(comm):
 
 
 def test_memory_that_was_freed_and_mapped_again_is_read_afresh(comm):
-    other = 1 - RANK
     where = None
     for turn in range(3):
         memory = mmap.mmap(-1, 1 << 20)
         array = np.frombuffer(memory, "u1")
         where = where or array.ctypes.data
-        array[:] = pattern(1 << 20, 10 * turn + RANK)
-        buffer = np.zeros(1 << 20, "u1")
-        receive = comm.Irecv(buffer, other, 6)
-        comm.Send(array, other, 6)
-        receive.Wait()
-        assert (buffer == pattern(1 << 20, 10 * turn + other)).all()
+        swap(comm, array, 10 * turn)
         # the kernel gives the same addresses out again
         assert array.ctypes.data == where
         del array
         memory.close()
+
+
+def test_only_memory_made_for_messages_stays_registered_and_until_its_pages_go(comm):
+    size = 3 << 20
+    before = pinned_bytes()
+    swap(comm, np.empty(size, "u1"), 1)
+    assert pinned_bytes() == before
+    array = mooncake_mpi.empty(size, "u1")
+    where = array.ctypes.data
+    swap(comm, array, 2)
+    pinned = pinned_bytes()
+    assert pinned >= before + size
+    del array
+    array = mooncake_mpi.empty(size, "u1")
+    assert array.ctypes.data == where
+    swap(comm, array, 3)
+    assert pinned_bytes() == pinned
+    _native.keep_shared_memory(0)
+    try:
+        del array
+        assert pinned_bytes() == before
+        array = mooncake_mpi.empty(size, "u1")
+        assert array.ctypes.data == where
+        swap(comm, array, 4)
+    finally:
+        _native.keep_shared_memory(KEPT)
+
+
+def test_short_messages_of_ordinary_memory_register_nothing(comm):
+    for size in (10_000, 65_536):  # what there may be is there
+        swap(comm, np.empty(size, "u1"), size)
+    before = pinned_bytes()
+    data = pattern(50_000, 1)
+    other = 1 - RANK
+    if RANK == 0:
+        request = comm.Isend(data, other, 7)
+        assert pinned_bytes() == before
+        comm.send(None, other, 8)
+        request.Wait()
+    else:
+        comm.recv(source=other, tag=8)
+        buffer = np.zeros(data.size, "u1")
+        comm.Recv(buffer, other, 7)
+        assert (buffer == data).all()
+        assert pinned_bytes() == before

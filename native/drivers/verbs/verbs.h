@@ -177,8 +177,8 @@ struct PortEvent {
   std::uint8_t port = 0;
 };
 
-// An open device with one protection domain. Events may be taken by another thread than the one
-// that does all the rest.
+// An open device with one protection domain. Events may be taken, and memory regions closed, by
+// other threads than the one that does all the rest.
 class Device {
  public:
   virtual ~Device() = default;

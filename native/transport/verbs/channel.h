@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "transport/transport.h"
+#include "transport/verbs/bounce_buffers.h"
 #include "transport/verbs/connection.h"
 #include "transport/verbs/pages.h"
 #include "transport/verbs/registrations.h"
@@ -43,7 +44,9 @@ struct Path {
 // Bytes of the peer that are being read into a buffer here, piece by piece over all paths.
 struct Read {
   std::uint64_t id = 0;
-  std::byte* local = nullptr;
+  std::byte* target = nullptr;   // the program's buffer
+  BounceBuffers::Buffer bounce;  // that is read into instead
+  std::byte* local = nullptr;    // the one or the other
   std::uint64_t remote = 0;
   std::uint64_t bytes = 0;
   wire::RemoteKeys keys;
@@ -106,6 +109,7 @@ class VerbsChannel final : public Channel {
   friend class VerbsTransport;
 
   struct Exposed {
+    BounceBuffers::Buffer bounce;  // a copy of the message
     std::array<Registrations::Region, wire::kMaxRails> regions;
     bool used = false;
   };
@@ -129,6 +133,7 @@ class VerbsChannel final : public Channel {
   bool owes_credit() const noexcept;
 
   // reads.cc
+  BounceBuffers::Buffer take_bounce(const std::byte* address, std::uint64_t bytes) noexcept;
   void pump_reads() noexcept;
   bool post_fragment(const Fragment& fragment) noexcept;
   Path* choose_path(Read& read) noexcept;
@@ -178,6 +183,7 @@ class VerbsChannel final : public Channel {
   // Large messages.
   std::vector<std::unique_ptr<Read>> reads_;
   std::vector<Exposed> exposed_;
+  std::vector<std::uint32_t> free_exposed_;
 
   // Wire-up.
   std::uint64_t hello_ns_ = 0;

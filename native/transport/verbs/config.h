@@ -22,6 +22,11 @@ struct Config {
   // at 256 KiB every second one went again, and throughput was half as high.
   std::uint32_t fragment_bytes = 64 * 1024;
 
+  // Bytes of memory made for messages that stay registered with each adapter at most; otherwise a
+  // quarter of what this process may lock, divided by the adapters.
+  std::uint64_t cached_bytes = kQuarter;
+  static constexpr std::uint64_t kQuarter = UINT64_MAX;
+
   friend bool operator==(const Config&, const Config&) = default;
 };
 

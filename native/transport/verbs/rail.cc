@@ -48,12 +48,12 @@ Result<GidEntry> Rail::choose_gid(const PortInfo& port, const Config& config) {
 }
 
 Result<std::unique_ptr<Rail>> Rail::open(Provider& provider, const PortInfo& port,
-                                         const Config& config) {
+                                         const Config& config, SharedPool* pool) {
   // InfiniBand gives a port its LID when it comes up.
   if (!port.active && port.link != LinkLayer::kEthernet) {
     return Failure{Error::kUnreachable, "port " + port.state};
   }
-  std::unique_ptr<Rail> rail(new Rail(port, config));
+  std::unique_ptr<Rail> rail(new Rail(port, config, pool));
   Result<GidEntry> gid = choose_gid(port, config);
   if (!gid) {
     if (!port.active) return Failure{Error::kUnreachable, "port " + port.state};
@@ -69,7 +69,7 @@ Result<bool> Rail::build(Provider& provider) {
   Result<std::unique_ptr<Device>> device = provider.open(port_.device);
   if (!device) return device.failure();
   device_ = std::move(device).value();
-  registrations_.emplace(*device_);
+  registrations_.emplace(*device_, pool_, config_.cached_bytes);
   // From here on its events tell.
   Result<PortInfo> now = device_->query_port(port_.port);
   active_ = now ? now.value().active : port_.active;
@@ -154,7 +154,7 @@ Result<bool> Rail::reserve_receives() {
   Slab slab;
   slab.pages = Pages(std::size_t{kReceivesPerPath} * kPacketBytes);
   if (slab.pages.data() == nullptr) return Failure{Error::kNoMemory, "no memory"};
-  auto region = device_->register_memory(slab.pages.data(), slab.pages.size(), kLocalWrite);
+  auto region = registrations_->register_memory(slab.pages.data(), slab.pages.size(), kLocalWrite);
   if (!region) return region.failure();
   slab.region = std::move(region).value();
   const std::uint64_t first = slabs_.size() * kReceivesPerPath;

@@ -27,7 +27,7 @@ class Rail {
   // A port that is down is opened where its address is known already; it is used once it is up.
   static Result<std::unique_ptr<Rail>> open(verbs_driver::Provider& provider,
                                             const verbs_driver::PortInfo& port,
-                                            const Config& config);
+                                            const Config& config, SharedPool* pool);
 
   // The entry of the GID table that is used, or why there is none.
   static Result<verbs_driver::GidEntry> choose_gid(const verbs_driver::PortInfo& port,
@@ -85,7 +85,8 @@ class Rail {
   static constexpr std::uint32_t kGrhBytes = 40;
   static constexpr std::uint64_t kSent = std::uint64_t{1} << 32;
 
-  Rail(const verbs_driver::PortInfo& port, const Config& config) : port_(port), config_(config) {}
+  Rail(const verbs_driver::PortInfo& port, const Config& config, SharedPool* pool)
+      : port_(port), config_(config), pool_(pool) {}
   Result<bool> build(verbs_driver::Provider& provider);
   Result<bool> build_datagrams();
   bool post_datagram_receive(std::uint64_t slot) noexcept;
@@ -93,6 +94,7 @@ class Rail {
 
   verbs_driver::PortInfo port_;
   const Config& config_;
+  SharedPool* pool_;  // whose memory stays registered; or nullptr
   verbs_driver::GidEntry gid_;
   wire::RailAddress address_;
   bool active_ = true;

@@ -1,5 +1,6 @@
 // Large messages: the receiver's adapters read the sender's memory, fragment by fragment over all
-// paths that are ready. A fragment whose path fails is read again over another.
+// paths that are ready. A fragment whose path fails is read again over another. What takes longer
+// to register than to copy is read from a bounce buffer, and into one.
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -17,32 +18,54 @@ bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
   if (bytes == 0) return true;
   Exposed opened;
   wire::RemoteKeys keys;
+  opened.bounce = take_bounce(address, bytes);
+  if (opened.bounce) {
+    std::memcpy(opened.bounce.data(), address, bytes);
+    exposure.address = reinterpret_cast<std::uint64_t>(opened.bounce.data());
+  }
   for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
-    // Read only, whatever the driver's interface says about const.
-    auto region = transport_.rails_[i]->registrations().acquire(const_cast<std::byte*>(address),
-                                                                bytes, verbs_driver::kRemoteRead);
-    // All rails or none: a reader must be able to go on over any of them.
-    if (!region) {
-      last_error_ = region.failure().message;
-      return true;
+    if (opened.bounce) {
+      opened.regions[i] = opened.bounce.region(i);
+    } else {
+      // Read only, whatever the driver's interface says about const.
+      auto region = transport_.rails_[i]->registrations().acquire(const_cast<std::byte*>(address),
+                                                                  bytes, verbs_driver::kRemoteRead);
+      // All rails or none: a reader must be able to go on over any of them.
+      if (!region) {
+        last_error_ = region.failure().message;
+        return true;
+      }
+      opened.regions[i] = std::move(region).value();
     }
-    opened.regions[i] = std::move(region).value();
     keys.rails |= 1u << i;
     keys.keys[i] = opened.regions[i]->remote_key();
   }
   opened.used = true;
-  auto free = std::find_if(exposed_.begin(), exposed_.end(),
-                           [](const Exposed& exposed) { return !exposed.used; });
-  if (free == exposed_.end()) free = exposed_.emplace(exposed_.end());
-  *free = std::move(opened);
-  exposure.handle = static_cast<std::uint32_t>(free - exposed_.begin());
+  if (free_exposed_.empty()) {
+    free_exposed_.push_back(static_cast<std::uint32_t>(exposed_.size()));
+    exposed_.emplace_back();
+    free_exposed_.reserve(exposed_.capacity());  // conceal() does not allocate
+  }
+  exposure.handle = free_exposed_.back();
+  free_exposed_.pop_back();
+  exposed_[exposure.handle] = std::move(opened);
   exposure.key_bytes = sizeof keys;
   std::memcpy(exposure.key.data(), &keys, sizeof keys);
   return true;
 }
 
 void VerbsChannel::conceal(std::uint32_t handle) noexcept {
-  if (handle < exposed_.size()) exposed_[handle] = {};
+  if (handle >= exposed_.size() || !exposed_[handle].used) return;
+  exposed_[handle] = {};
+  free_exposed_.push_back(handle);
+}
+
+// For a message that is copied faster than its memory is registered, unless that has been done.
+BounceBuffers::Buffer VerbsChannel::take_bounce(const std::byte* address,
+                                                std::uint64_t bytes) noexcept {
+  if (bytes > BounceBuffers::kBytes) return {};
+  if (transport_.rails_.front()->registrations().cached(address, bytes) != nullptr) return {};
+  return transport_.bounce_buffers_->take();
 }
 
 bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
@@ -51,7 +74,9 @@ bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t 
   if (failed_ || !keys) return false;
   auto read = std::make_unique<Read>();
   read->id = id;
-  read->local = local;
+  read->target = local;
+  read->bounce = take_bounce(local, bytes);
+  read->local = read->bounce ? read->bounce.data() : local;
   read->remote = remote;
   read->bytes = bytes;
   read->keys = *keys;
@@ -79,6 +104,10 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
   }
   auto& region = read.regions[path.rail_index];
   if (region != nullptr) return true;
+  if (read.bounce) {
+    region = read.bounce.region(path.rail_index);
+    return true;
+  }
   auto registered =
       path.rail->registrations().acquire(read.local, read.bytes, verbs_driver::kLocalWrite);
   if (!registered) {
@@ -185,6 +214,7 @@ void VerbsChannel::report_reads(PacketSink& sink) {
   std::erase_if(reads_, [&](const std::unique_ptr<Read>& read) {
     const bool done = read->done == read->bytes;
     if (read->under_way != 0 || (!done && !read->failed)) return false;
+    if (done && read->bounce) std::memcpy(read->target, read->local, read->bytes);
     over.emplace_back(read->id, done ? Error::kNone : Error::kOther);
     return true;
   });

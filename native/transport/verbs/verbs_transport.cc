@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "drivers/linux/lockable_memory.h"
 
 namespace mooncake_mpi::verbs {
 
@@ -18,6 +19,7 @@ using verbs_driver::WorkCompletion;
 
 namespace {
 
+constexpr std::uint64_t kMostBounceBytes = 8u << 20;
 constexpr std::uint64_t kTickNs = 10'000'000;
 constexpr unsigned kBatch = 16;
 constexpr std::uint32_t kDatagramsEvery = 4;
@@ -43,7 +45,7 @@ VerbsTransport::~VerbsTransport() {
 
 Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
     const wire::Address& self, std::shared_ptr<Provider> provider, const Config& config,
-    std::shared_ptr<linux_driver::MemoryPlaces> places) {
+    std::shared_ptr<linux_driver::MemoryPlaces> places, SharedPool* pool) {
   Result<std::vector<PortInfo>> ports = provider->ports();
   if (!ports) return ports.failure();
   if (ports.value().empty()) return Failure{Error::kUnreachable, "no RDMA device"};
@@ -54,15 +56,17 @@ Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
       static_cast<ssize_t>(transport->secret_.size())) {
     return Failure{Error::kOther, "no random numbers for the job's secret"};
   }
+  const std::vector<PortReport> reports =
+      survey(std::move(ports).value(), transport->config_, *transport->places_);
+  transport->divide_memory(reports);
   std::string troubles;
   bool any_active = false;
-  for (const PortReport& report :
-       survey(std::move(ports).value(), transport->config_, *transport->places_)) {
+  for (const PortReport& report : reports) {
     const PortInfo& port = report.port;
     if (!report.chosen) continue;
     std::string trouble = report.trouble;
     if (trouble.empty()) {
-      auto rail = Rail::open(*transport->provider_, port, transport->config_);
+      auto rail = Rail::open(*transport->provider_, port, transport->config_, pool);
       if (rail) {
         trouble = rail.value()->active() ? "" : "port " + port.state;
         any_active |= rail.value()->active();
@@ -81,6 +85,16 @@ Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
     return Failure{Error::kUnreachable, troubles};
   }
   return transport;
+}
+
+// What this process may lock is for the program's messages, for peers' packets and for others, too.
+void VerbsTransport::divide_memory(const std::vector<PortReport>& reports) {
+  const auto chosen =
+      static_cast<std::uint64_t>(std::ranges::count_if(reports, &PortReport::chosen));
+  const std::uint64_t share =
+      linux_driver::lockable_memory_bytes() / std::max<std::uint64_t>(chosen, 1);
+  if (config_.cached_bytes == Config::kQuarter) config_.cached_bytes = share / 4;
+  bounce_buffers_.emplace(rails_, std::min(share / 8, kMostBounceBytes));
 }
 
 void VerbsTransport::describe(wire::Address& address) const {

@@ -3,12 +3,15 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "drivers/linux/memory_places.h"
 #include "drivers/verbs/verbs.h"
+#include "memory/shared_pool.h"
 #include "transport/transport.h"
+#include "transport/verbs/bounce_buffers.h"
 #include "transport/verbs/channel.h"
 #include "transport/verbs/config.h"
 #include "transport/verbs/survey.h"
@@ -19,10 +22,12 @@ namespace mooncake_mpi::verbs {
 // Other hosts, and this one on request: reliable connected queue pairs over every active port.
 class VerbsTransport final : public Transport {
  public:
-  // Fails, with the reason in one line, where no port can be used.
+  // Fails, with the reason in one line, where no port can be used. Memory of `pool` stays
+  // registered.
   static Result<std::unique_ptr<VerbsTransport>> create(
       const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
-      const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places = nullptr);
+      const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places = nullptr,
+      SharedPool* pool = nullptr);
   ~VerbsTransport() override;
 
   std::string_view name() const noexcept override { return "verbs"; }
@@ -48,6 +53,7 @@ class VerbsTransport final : public Transport {
   VerbsTransport(const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
                  const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places);
 
+  void divide_memory(const std::vector<PortReport>& reports);
   unsigned poll_rail(Rail& rail, PacketSink& sink);
   void on_completion(Rail& rail, const verbs_driver::WorkCompletion& done, PacketSink& sink);
   void on_datagram(Bytes datagram, PacketSink& sink);
@@ -65,6 +71,7 @@ class VerbsTransport final : public Transport {
   Config config_;
   std::shared_ptr<linux_driver::MemoryPlaces> places_;
   std::vector<std::unique_ptr<Rail>> rails_;
+  std::optional<BounceBuffers> bounce_buffers_;
   ConnectionTable connections_;
   std::vector<Connection*> retired_;
   std::map<ProcessId, VerbsChannel*> channels_;

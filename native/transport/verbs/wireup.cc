@@ -63,7 +63,7 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
     ++path.slabs;
   }
   if (slot_regions_[path.rail_index] == nullptr) {
-    auto region = path.rail->device().register_memory(slots_.data(), slots_.size(), 0);
+    auto region = path.rail->registrations().register_memory(slots_.data(), slots_.size(), 0);
     if (!region) {
       note(path, region.failure().message);
       return false;
@@ -260,8 +260,8 @@ void VerbsChannel::abandon() noexcept {
   }
   transport_.close_all(*this);
   reads_.clear();
-  for (Exposed& exposed : exposed_)
-    exposed = {};
+  for (std::uint32_t handle = 0; handle < exposed_.size(); ++handle)
+    conceal(handle);
 }
 
 }  // namespace mooncake_mpi::verbs
