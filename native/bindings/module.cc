@@ -62,6 +62,8 @@ void start(nb::dict config) {
   };
   auto flag = [&](const char* key) { return !config.contains(key) || nb::cast<bool>(config[key]); };
   engine_config.limits.eager_bytes = number("eager_limit_bytes", engine_config.limits.eager_bytes);
+  engine_config.limits.far_eager_bytes =
+      number("eager_limit_bytes", engine_config.limits.far_eager_bytes);
   engine_config.limits.unexpected_bytes =
       number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
   engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;

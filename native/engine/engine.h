@@ -53,7 +53,10 @@ class Engine final : private PacketSink, private Waker {
   bool try_send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
                     const Buffer& buffer) {
     const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
-    if (buffer.bytes > config_.limits.eager_bytes || context.revoked) return false;
+    const ProtocolLimits& limits = config_.limits;
+    if (buffer.bytes > std::max(limits.eager_bytes, limits.far_eager_bytes) || context.revoked) {
+      return false;
+    }
     std::lock_guard lock(mutex_);
     if (member.peer->channel == nullptr) [[unlikely]]
       return false;

@@ -17,6 +17,7 @@ namespace mooncake_mpi {
 
 struct ProtocolLimits {
   std::uint64_t eager_bytes = 8 * 1024;          // longer messages go by rendezvous
+  std::uint64_t far_eager_bytes = 16 * 1024;     // to other hosts, where it takes longer
   std::uint64_t unexpected_bytes = 1024 * 1024;  // of eager messages unmatched, per peer
   std::uint64_t shared_copy_bytes = 32 * 1024;   // from here on both sides copy
   std::uint64_t past_caches_bytes = 8 << 20;     // from here on mapped memory is stored around them

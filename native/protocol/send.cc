@@ -22,8 +22,9 @@ Protocol::~Protocol() {
 
 // What fits one packet at most, whatever was configured.
 std::uint64_t Protocol::eager_limit(const Peer& peer) const noexcept {
-  return std::min<std::uint64_t>(limits_.eager_bytes,
-                                 peer.channel->max_payload_bytes() - sizeof(wire::EagerSync));
+  const Channel& channel = *peer.channel;
+  return std::min<std::uint64_t>(channel.is_far() ? limits_.far_eager_bytes : limits_.eager_bytes,
+                                 channel.max_payload_bytes() - sizeof(wire::EagerSync));
 }
 
 // The sender's side of the bound on the receiver's unexpected queue: eager bytes on their way or

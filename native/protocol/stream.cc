@@ -53,7 +53,7 @@ bool Protocol::finish_written(Peer& from, const wire::Fin& fin) {
 unsigned Protocol::advance_stream(Operation& send) {
   if (send.kind == Operation::Kind::kReceive) return 0;
   Channel& channel = *send.peer->channel;
-  const std::uint64_t room = channel.max_payload_bytes() - sizeof(wire::Data);
+  const std::uint64_t room = channel.packet_payload_bytes() - sizeof(wire::Data);
   unsigned sent = 0;
   // Not before what is already queued, lest the peer's packets change their order.
   while (send.peer->outbox.empty() && send.transferred_bytes < send.transfer_bytes) {

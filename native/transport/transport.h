@@ -60,6 +60,11 @@ class Channel {
   // `prefix` is at most kMaxPrefixBytes; prefix + payload at most max_payload_bytes().
   virtual bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept = 0;
   virtual std::size_t max_payload_bytes() const noexcept = 0;
+  // What goes best: where a payload takes several packets, that of one.
+  virtual std::size_t packet_payload_bytes() const noexcept { return max_payload_bytes(); }
+
+  // Its peer is on another host: an answer takes many times what a small packet costs.
+  virtual bool is_far() const noexcept { return false; }
 
   // Bytes of unexpected eager messages that the peer may hold for us: `credit_limit` less what we
   // sent, plus what the peer gave back.

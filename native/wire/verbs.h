@@ -93,6 +93,11 @@ inline std::optional<PacketHead> decode_head(std::span<const std::byte> packet) 
   return head;
 }
 
+// Header::flags of a packet whose payload goes on in the next one: packets of the kind
+// kContinuation, the last of them without this flag.
+inline constexpr uint8_t kContinued = 0x80;
+inline constexpr auto kContinuation = static_cast<Kind>(0x40);
+
 // Behind an RTS whose bytes may be read by RDMA: the remote key on each rail of the sender.
 struct RemoteKeys {
   uint32_t rails = 0;  // bit per rail

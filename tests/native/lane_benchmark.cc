@@ -4,6 +4,7 @@
 //   lane_benchmark latency|bandwidth [--lane verbs|shm] [--bytes N] [--iterations N] [--window N]
 //                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
 //                  [--spin MICROSECONDS] [--patience MICROSECONDS] [--memory ordinary|pool]
+//                  [--eager BYTES]
 //   lane_benchmark count [--iterations N]
 //
 // `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
@@ -46,6 +47,7 @@ struct Options {
   std::uint32_t fragment = 0;
   std::uint64_t spin_us = 0;
   std::uint64_t patience_us = 0;
+  std::uint64_t eager = 0;
   bool pool = false;  // the messages lie in memory made for them
 };
 
@@ -139,6 +141,9 @@ EngineConfig configure(const Options& options, int rank) {
   config.verbs = !config.shm;
   config.pool = &process_pool();
   config.verbs_config.devices = options.devices[rank];
+  if (options.eager != 0) {
+    config.limits.eager_bytes = config.limits.far_eager_bytes = options.eager;
+  }
   if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
   if (options.patience_us != 0) config.verbs_config.patience_ns = options.patience_us * 1000;
   if (options.fragment != 0) config.verbs_config.fragment_bytes = options.fragment;
@@ -301,6 +306,8 @@ Options parse(int argc, char** argv) {
       options.spin_us = number;
     } else if (name == "--patience") {
       options.patience_us = number;
+    } else if (name == "--eager") {
+      options.eager = number;
     } else if (name == "--memory") {
       if (value != "pool" && value != "ordinary") die("--memory pool or ordinary");
       options.pool = value == "pool";

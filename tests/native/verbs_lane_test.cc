@@ -105,14 +105,72 @@ TEST(VerbsLane, MemoryMadeForMessagesIsRegisteredOnce) {
 
 TEST(VerbsLane, ShortMessagesAreReadFromBounceBuffersAndIntoThem) {
   Job job(kTwoRails, 2);
-  exchange(job, 1, 20'000);
+  exchange(job, 1, 40'000);
   const uint64_t before = job.fabric().calls(Step::kRegisterMemory);
   const size_t open = job.fabric().live();
   for (uint32_t seed = 2; seed < 20; ++seed)
-    exchange(job, seed, seed % 2 == 0 ? 64 * 1024 : 8193 + seed);
+    exchange(job, seed, seed % 2 == 0 ? 64 * 1024 : 33'000 + seed);
   EXPECT_EQ(job.fabric().calls(Step::kRegisterMemory), before);
   EXPECT_EQ(job.fabric().live(), open);
   EXPECT_EQ(job[1].counters().remote_reads, 19u);
+}
+
+constexpr ProtocolLimits kLongEager{.eager_bytes = 64 * 1024, .far_eager_bytes = 64 * 1024};
+constexpr size_t kPacket = verbs::kPacketBytes - wire::kPacketHeadBytes;
+
+TEST(VerbsLane, AnEagerMessageMayTakeSeveralPackets) {
+  Job job(kTwoRails, 2, kLongEager);
+  exchange(job, 1, 100);
+  uint32_t seed = 2;
+  for (const size_t packets : {1, 2, 3, 4}) {
+    for (const int more : {-17, -16, -1, 0, 1}) {
+      const size_t bytes = packets * kPacket + static_cast<size_t>(more);
+      for (const SendMode mode : {SendMode::kStandard, SendMode::kSynchronous}) {
+        MessageBytes message(seed, bytes);
+        GuardedBuffer target(bytes);
+        Operation& send = job[0].send(1, 1, message.buffer(), mode);
+        Operation& receive = job[1].receive(0, 1, target.buffer());
+        ASSERT_TRUE(run(job, [&] { return send.done && receive.done; }));
+        target.expect(seed++, bytes);
+        job[0].release(send);
+        job[1].release(receive);
+      }
+    }
+  }
+  // With the fixed part of a synchronous one it has to fit; what does not is read.
+  EXPECT_EQ(job[0].counters().eager_sent, 1u + 2 * 20 - 2 * 3);
+  EXPECT_EQ(job[1].counters().remote_reads, 2u * 3);
+}
+
+TEST(VerbsLane, PayloadsOfSeveralPacketsStayWholeWhileRailsComeAndGoAndQueuesAreFull) {
+  constexpr int kMessages = 120;
+  constexpr size_t kBytes = 3 * kPacket - 50;
+  Job job(kTwoRails, 2, kLongEager);
+  exchange(job, 1, 100);
+  std::deque<MessageBytes> messages;
+  std::deque<GuardedBuffer> targets;
+  std::vector<Operation*> operations;
+  for (uint32_t i = 0; i < kMessages; ++i)
+    operations.push_back(&job[1].receive(0, 2, targets.emplace_back(kBytes).buffer()));
+  for (uint32_t i = 0; i < kMessages; ++i) {
+    if (i % 7 == 3) job.fabric().fail(Step::kPostSend, i % 5, 2, ENOMEM);
+    if (i % 40 == 20) job.fabric().set_port(static_cast<int>(i / 40 % 2), 0, false);
+    if (i % 40 == 39) {
+      job.fabric().set_port(0, 0, true);
+      job.fabric().set_port(1, 0, true);
+      const auto later = now_ns() + 300'000'000u;
+      run(job, [&] { return now_ns() > later; });
+    }
+    operations.push_back(&job[0].send(1, 2, messages.emplace_back(i, kBytes).buffer()));
+    if (i % 2 == 0) job[1].progress();
+  }
+  ASSERT_TRUE(run(job, [&] {
+    return std::ranges::all_of(operations, [](const Operation* one) { return one->done != 0; });
+  }));
+  for (uint32_t i = 0; i < kMessages; ++i)
+    targets[i].expect(i, kBytes);
+  EXPECT_EQ(job[1].counters().packets_rejected, 0u);
+  EXPECT_EQ(job.fabric().counters().receiver_not_ready, 0u);
 }
 
 TEST(VerbsLane, MoreThanThereAreBounceBuffersForAreRegistered) {
@@ -141,8 +199,8 @@ TEST(VerbsLane, WithoutMemoryForBounceBuffersAMessageIsRegistered) {
   Job job(kOneRail, 2);
   exchange(job, 1, 100);
   job.fabric().fail(Step::kRegisterMemory, 0, 1, ENOMEM);  // those of the sender
-  exchange(job, 2, 30'000);
-  exchange(job, 3, 30'000);
+  exchange(job, 2, 40'000);
+  exchange(job, 3, 40'000);
   EXPECT_EQ(job[1].counters().remote_reads, 2u);
 }
 
@@ -327,7 +385,8 @@ TEST_P(OneFailure, OnOneOfTwoRailsCostsNoMessageAndLeavesNothingOpen) {
     Job job(kTwoRails, 2, {}, [&](FakeFabric& fabric) { fabric.fail(GetParam(), skip, 1, EIO); });
     exchange(job, 1, 100);
     exchange(job, 2, 100'000);
-    exchange(job, 3, 20'000);
+    exchange(job, 3, 10'000);
+    exchange(job, 4, 50'000);
     calls = job.fabric().calls(GetParam());
     job.close();
     ASSERT_EQ(job.fabric().live(), 0u);

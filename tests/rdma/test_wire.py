@@ -14,7 +14,7 @@ from hosts import RANK, device_names
 from mpi4py import MPI
 from pyverbs import enums
 from queue_pair import SUCCESS
-from wire_peer import EAGER, FIN, RTS, SPACE_AT, Entry, WirePeer
+from wire_peer import CONTINUATION, CONTINUED, EAGER, FIN, RTS, SPACE_AT, Entry, WirePeer
 
 import mooncake_mpi
 
@@ -102,6 +102,48 @@ def test_messages_in_the_documented_format_are_received(pair):
     else:
         say(pair, 11, b"abc")
         say(pair, 12, b"d" * 4000)
+
+
+def say_in_pieces(pair, tag, pieces, length=None):
+    """An eager message whose payload takes a packet for each piece."""
+    length = sum(map(len, pieces)) if length is None else length
+    for index, piece in enumerate(pieces):
+        flags = CONTINUED if index + 1 < len(pieces) else 0
+        if index == 0:
+            pair.peer.send(EAGER, pair.entry.context, 1, tag, piece, flags=flags, length=length)
+        else:
+            pair.peer.send(CONTINUATION, pair.entry.context, 1, 0, piece, flags=flags)
+
+
+def test_a_payload_may_take_several_packets(pair):
+    data = some_bytes()[:12_000].tobytes()
+    if RANK == 0:
+        pair.comm.Send(data, 1, 41)
+        assert receive(pair.comm, len(data), 42) == data
+        return
+    first, second = pair.peer.packet(), pair.peer.packet()
+    assert (first.kind, first.flags, first.tag, first.length) == (EAGER, CONTINUED, 41, 12_000)
+    assert (second.kind, second.flags, second.tag, second.length) == (CONTINUATION, 0, 0, 0)
+    assert first.payload + second.payload == data
+    say_in_pieces(pair, 42, [data[:5000], b"", data[5000:5001], data[5001:]])
+
+
+def test_pieces_that_belong_to_no_message_are_dropped(pair):
+    if RANK == 0:
+        assert receive(pair.comm, 3, 51) == b"one"
+        assert receive(pair.comm, 10, 52) == b"0123456789"
+        assert not pair.comm.Iprobe(1, MPI.ANY_TAG)
+        return
+    context = pair.entry.context
+    pair.peer.send(CONTINUATION, context, 1, 0, b"of nothing")
+    pair.peer.send(CONTINUATION, context, 1, 0, b"of nothing", flags=CONTINUED)
+    pair.peer.send(EAGER, context, 1, 51, b"never ended", flags=CONTINUED, length=20)
+    say(pair, 51, b"one")
+    pair.peer.send(CONTINUATION, context, 1, 0, b"too late")
+    say_in_pieces(pair, 52, [b"longer", b" than promised"], length=7)
+    say_in_pieces(pair, 52, [bytes(8000)] * 6)  # longer than any payload
+    pair.peer.send(FIN, context, 1, 0, b"", flags=CONTINUED)
+    say_in_pieces(pair, 52, [b"01234", b"56789"])
 
 
 def test_a_large_message_is_read_where_its_rts_says_and_can_no_longer_be_read_after_its_fin(pair):

@@ -20,7 +20,8 @@ OFFER = struct.Struct("<IIIII")
 HELLO_MAGIC, HELLO_VERSION = 0x4F4C4548, 1
 FRAME = struct.Struct("<IIQ")
 HEADER = struct.Struct("<BBHIiiIII")
-EAGER, RTS, FIN, CREDIT = 1, 3, 6, 9
+EAGER, RTS, FIN, CREDIT, CONTINUATION = 1, 3, 6, 9, 0x40
+CONTINUED = 0x80  # flag: the payload goes on in the next packet
 GRH_BYTES = 40
 DATAGRAM_BYTES = 256
 PACKET_BYTES = 8 * 1024 + 256
@@ -96,6 +97,7 @@ class Packet:
     """What arrived on the connected queue pair, without its frame."""
 
     kind: int
+    flags: int
     context: int
     source: int
     tag: int
@@ -224,13 +226,24 @@ class WirePeer:
             self.connected.receive(PACKET_BYTES, slot * PACKET_BYTES)
         self.epoch = epoch
 
-    def send(self, kind: int, context: int, source: int, tag: int, payload: bytes) -> None:
-        """One packet; a credit packet is not counted."""
-        length = len(payload) if kind == EAGER else 0
+    def send(
+        self,
+        kind: int,
+        context: int,
+        source: int,
+        tag: int,
+        payload: bytes,
+        *,
+        flags: int = 0,
+        length: int | None = None,
+    ) -> None:
+        """One packet; a credit packet is not counted. ``length``: of the whole message."""
+        if length is None:
+            length = len(payload) if kind == EAGER else 0
         if kind != CREDIT:
             self.sent += 1
         frame = FRAME.pack(0 if kind == CREDIT else self.sent, self.consumed, 0)
-        header = HEADER.pack(kind, 0, 0, context, source, tag, len(payload), length, 0)
+        header = HEADER.pack(kind, flags, 0, context, source, tag, len(payload), length, 0)
         data = frame + header + payload
         self.connected.memory.write(data, len(data), SEND_AT)
         self.connected.post(enums.IBV_WR_SEND, len(data), at=SEND_AT)
@@ -246,7 +259,7 @@ class WirePeer:
             kind, flags, reserved, context, source, tag, payload_bytes, low, high = (
                 HEADER.unpack_from(data, FRAME.size)
             )
-            assert (flags, reserved) == (0, 0)
+            assert (flags & ~CONTINUED, reserved) == (0, 0)
             if kind == CREDIT:
                 assert sequence == 0
                 continue
@@ -256,7 +269,7 @@ class WirePeer:
             self.consumed = sequence
             payload = data[FRAME.size + HEADER.size :]
             assert len(payload) == payload_bytes
-            return Packet(kind, context, source, tag, low | high << 32, payload)
+            return Packet(kind, flags, context, source, tag, low | high << 32, payload)
 
     def settle(self) -> None:
         """Say what was consumed, so that the other has nothing left to send."""

@@ -19,6 +19,7 @@ using verbs_driver::Status;
 namespace {
 
 constexpr std::size_t kHeadBytes = wire::kPacketHeadBytes;
+constexpr std::size_t kBytesPerPacket = kPacketBytes - kHeadBytes;  // of the payload
 constexpr std::uint32_t kCreditSlots = 4;
 constexpr std::uint32_t kCreditBytes = kHeadBytes + sizeof(wire::Credit);
 
@@ -70,7 +71,13 @@ Result<bool> VerbsChannel::open() {
 }
 
 std::size_t VerbsChannel::max_payload_bytes() const noexcept {
-  return kPacketBytes - kHeadBytes;
+  // Those of a peer that grants few credits fit one packet; how many they are is not known yet
+  // before it has answered.
+  return kBytesPerPacket * (credits_ >= 2 * kPacketsPerPayload ? kPacketsPerPayload : 1);
+}
+
+std::size_t VerbsChannel::packet_payload_bytes() const noexcept {
+  return kBytesPerPacket;
 }
 
 std::byte* VerbsChannel::slot(std::uint32_t sequence) const noexcept {
@@ -83,8 +90,41 @@ wire::Frame VerbsChannel::frame(std::uint32_t sequence) noexcept {
 }
 
 bool VerbsChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
-  const std::uint32_t sequence = next_sequence_;
+  const std::size_t total = prefix.size() + payload.size();
+  if (total > kBytesPerPacket) [[unlikely]]
+    return try_send_several(header, prefix, payload);
   if (!has_room()) return false;
+  const std::uint32_t sequence = next_sequence_;
+  fill_packet(sequence, header, prefix, payload);
+  if (!post_packet(sequence)) return false;
+  next_sequence_ = sequence + 1;
+  return true;
+}
+
+// Once the first packet is posted the others follow, if need be over another path.
+bool VerbsChannel::try_send_several(wire::Header header, Bytes prefix, Bytes payload) noexcept {
+  const std::size_t total = prefix.size() + payload.size();
+  const auto packets = static_cast<std::uint32_t>((total + kBytesPerPacket - 1) / kBytesPerPacket);
+  if (!has_room(packets)) return false;
+  header.flags |= wire::kContinued;
+  for (std::uint32_t sequence = next_sequence_; sequence != next_sequence_ + packets; ++sequence) {
+    const std::size_t bytes = std::min(payload.size(), kBytesPerPacket - prefix.size());
+    if (bytes == payload.size()) header.flags = 0;
+    fill_packet(sequence, header, prefix, payload.first(bytes));
+    header = wire::control_header(wire::kContinuation, header.context, header.source, 0,
+                                  wire::kContinued);
+    prefix = {};
+    payload = payload.subspan(bytes);
+  }
+  if (!post_packet(next_sequence_)) return false;
+  next_sequence_ += packets;
+  replay();
+  if (posted_sequence_ + 1 != next_sequence_) transport_.attend_later(*this);
+  return true;
+}
+
+void VerbsChannel::fill_packet(std::uint32_t sequence, const wire::Header& header, Bytes prefix,
+                               Bytes payload) noexcept {
   std::byte* to = slot(sequence) + sizeof(wire::Frame);
   wire::Header complete = header;
   complete.payload_bytes = static_cast<std::uint32_t>(prefix.size() + payload.size());
@@ -94,9 +134,6 @@ bool VerbsChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payl
   if (!payload.empty()) std::memcpy(to + prefix.size(), payload.data(), payload.size());
   slot_bytes_[sequence % kSendSlots] =
       static_cast<std::uint32_t>(kHeadBytes) + complete.payload_bytes;
-  if (!post_packet(sequence)) return false;
-  next_sequence_ = sequence + 1;
-  return true;
 }
 
 bool VerbsChannel::post_packet(std::uint32_t sequence) noexcept {
@@ -202,7 +239,36 @@ void VerbsChannel::on_packet(Bytes packet, PacketSink& sink) {
 
 void VerbsChannel::deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink) {
   consumed_ = head.frame.sequence;  // before an answer leaves, which tells it
-  sink.on_packet(peer_, head.header, packet.subspan(kHeadBytes));
+  const Bytes payload = packet.subspan(kHeadBytes);
+  if (assembling_ || (head.header.flags & wire::kContinued) != 0) [[unlikely]] {
+    assemble(head.header, payload, sink);
+  } else {
+    sink.on_packet(peer_, head.header, payload);
+  }
+}
+
+// What does not continue the payload that was begun ends it: it comes from another process.
+void VerbsChannel::assemble(const wire::Header& header, Bytes bytes, PacketSink& sink) {
+  const bool more = (header.flags & wire::kContinued) != 0;
+  if (header.kind != wire::kContinuation) {
+    assembled_.clear();
+    assembled_header_ = header;
+    assembled_header_.flags &= static_cast<std::uint8_t>(~wire::kContinued);
+    assembling_ = more;
+  }
+  if (!assembling_) {  // a whole packet, or a continuation of nothing, which is refused
+    sink.on_packet(peer_, header, bytes);
+    return;
+  }
+  if (assembled_.size() + bytes.size() > kPacketsPerPayload * kBytesPerPacket) {
+    assembling_ = false;
+    return;
+  }
+  assembled_.insert(assembled_.end(), bytes.begin(), bytes.end());
+  if (more) return;
+  assembling_ = false;
+  assembled_header_.payload_bytes = static_cast<std::uint32_t>(assembled_.size());
+  sink.on_packet(peer_, assembled_header_, assembled_);
 }
 
 void VerbsChannel::complete_requests(Connection& connection, std::uint32_t end) {

@@ -75,6 +75,8 @@ class VerbsChannel final : public Channel {
   // --- Channel ---
   bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override;
   std::size_t max_payload_bytes() const noexcept override;
+  std::size_t packet_payload_bytes() const noexcept override;
+  bool is_far() const noexcept override { return true; }
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override { return peer_credit_; }
   bool expose(const std::byte* address, std::uint64_t bytes, Exposure& exposure) noexcept override;
@@ -115,11 +117,15 @@ class VerbsChannel final : public Channel {
   };
 
   // channel.cc
-  bool has_room() const noexcept {
-    return primary_ != nullptr && next_sequence_ - peer_consumed_ <= credits_ &&
-           next_sequence_ - sent_complete_ <= kSendSlots && posted_sequence_ + 1 == next_sequence_;
+  bool has_room(std::uint32_t packets = 1) const noexcept {
+    const std::uint32_t last = next_sequence_ + packets - 1;
+    return primary_ != nullptr && last - peer_consumed_ <= credits_ &&
+           last - sent_complete_ <= kSendSlots && posted_sequence_ + 1 == next_sequence_;
   }
   std::byte* slot(std::uint32_t sequence) const noexcept;
+  bool try_send_several(wire::Header header, Bytes prefix, Bytes payload) noexcept;
+  void fill_packet(std::uint32_t sequence, const wire::Header& header, Bytes prefix,
+                   Bytes payload) noexcept;
   bool post_packet(std::uint32_t sequence) noexcept;
   bool post(Connection& connection, verbs_driver::SendRequest request,
             const Connection::Request& entry, bool signaled) noexcept;
@@ -128,6 +134,7 @@ class VerbsChannel final : public Channel {
   void replay() noexcept;
   void complete_requests(Connection& connection, std::uint32_t end);
   void deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink);
+  void assemble(const wire::Header& header, Bytes bytes, PacketSink& sink);
   void send_credit() noexcept;
   wire::Frame frame(std::uint32_t sequence) noexcept;
   bool owes_credit() const noexcept;
@@ -179,6 +186,10 @@ class VerbsChannel final : public Channel {
   std::uint64_t returned_ = 0;
   bool tell_credit_ = false;  // what was told may have been lost with a path
   std::map<std::uint32_t, std::vector<std::byte>> early_;  // arrived before an older one did
+  // A payload of several packets, as far as it has come, and the header of the first.
+  std::vector<std::byte> assembled_;
+  wire::Header assembled_header_{};
+  bool assembling_ = false;
 
   // Large messages.
   std::vector<std::unique_ptr<Read>> reads_;

@@ -33,6 +33,8 @@ struct Config {
 // Packets that a peer may have sent before we consumed any of them, in whole packet buffers.
 inline constexpr std::uint32_t kCredits = 32;
 inline constexpr std::uint32_t kPacketBytes = 8 * 1024 + 256;
+// A payload may take so many packets.
+inline constexpr std::uint32_t kPacketsPerPayload = 4;
 // Receive buffers that are given back to the adapter together, or when there is nothing else to do.
 inline constexpr std::uint32_t kSpentReceives = 2;
 // Credit packets are not counted; two can be unconsumed at a time, and one more that tells of a
