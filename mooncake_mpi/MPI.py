@@ -92,7 +92,7 @@ def _is_ours(arg: Any) -> bool:
 
 
 def _sizeof(arg: Any) -> int:
-    """Size in bytes of an MPI handle; those of the engine's objects are numbers of as many."""
+    """Size in bytes of an MPI handle, or of those of a class."""
     kind = arg if isinstance(arg, type) else type(arg)
     if issubclass(kind, Request):
         return _library._sizeof(_library.Request)
@@ -100,13 +100,22 @@ def _sizeof(arg: Any) -> int:
 
 
 def _addressof(arg: Any) -> int:
-    """Address of an MPI handle; for an object of the engine, of the object."""
-    return id(arg) if _is_ours(arg) else _library._addressof(arg)
+    """Address of an MPI handle, for C code that reads or fills it.
+
+    Raises:
+        Error: ``ERR_REQUEST`` for an operation of which the MPI library knows nothing.
+    """
+    return arg._address() if _is_ours(arg) else _library._addressof(arg)
 
 
 def _handleof(arg: Any) -> int:
-    """An MPI handle as a number."""
+    """An MPI handle as a number, for C code.
+
+    Raises:
+        Error: as :func:`_addressof`.
+    """
     if _is_ours(arg):
+        arg._address()
         return int(arg.handle)
     return _library._handleof(arg)
 

@@ -109,6 +109,8 @@ class CompositeRequest(CompositeMethods, Request):
     """A request for an operation of several parts, such as an object with attachments."""
 
     __slots__ = ("_driver",)
+    __module__ = "mpi4py.MPI"  # programs look for it there
+    __qualname__ = "Request"
 
     def __new__(cls, _driver: Driver | None = None) -> CompositeRequest:
         """A request like any other to the interpreter; the driver is set by ``__init__``."""
@@ -116,6 +118,9 @@ class CompositeRequest(CompositeMethods, Request):
 
     def __init__(self, driver: Driver | None = None) -> None:
         self._driver = driver
+
+
+CompositeRequest.__name__ = "Request"
 
 
 class SendAndReceive:

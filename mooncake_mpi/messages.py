@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
 
 from mpi4py import MPI
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests import Request
 
 
-_LIBRARY_CONSTANTS = (MPI.MESSAGE_NULL, MPI.MESSAGE_NO_PROC)
+_CONSTANTS = (MPI.MESSAGE_NULL, MPI.MESSAGE_NO_PROC)
+
+# Messages whose handle was asked for.
+_by_handle: WeakValueDictionary[int, Message] = WeakValueDictionary()
 
 
 class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
@@ -27,73 +32,146 @@ class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
             cls.__base__ is object and isinstance(instance, MPI.Message)
         )
 
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return super().__subclasscheck__(kind) or (
+            cls.__base__ is object and issubclass(kind, MPI.Message)
+        )
+
+
+class _Taken:
+    """What every copy of a message's handle shares."""
+
+    __slots__ = ("library", "matched", "no_proc")
+
+    def __init__(self) -> None:
+        self.matched: _native.MatchedMessage | None = None
+        self.no_proc = False  # from PROC_NULL: received without a message
+        self.library: MPI.Message | None = None  # a message that the library matched
+
 
 class Message(metaclass=_MessageType):
     """A message that was matched and waits to be received, exactly once.
 
-    ``bool(message)`` is false once it was received.
+    ``bool(message)`` is false once it was received. A message that was not matched yet is the
+    library's, so that C code may fill it.
     """
 
-    __slots__ = ("__weakref__", "_matched", "_no_proc")
+    __slots__ = ("__weakref__", "_taken")
+    __module__ = "mpi4py.MPI"  # programs look for it there
+    _taken: _Taken
 
-    def __init__(self, message: Message | MPI.Message | None = None) -> None:
-        own = type.__instancecheck__(Message, message)
-        if message is not None and not own and message not in _LIBRARY_CONSTANTS:
+    def __new__(cls, message: Any = None) -> Message:
+        """A handle for the same message, of the engine or of the library, or a null one.
+
+        Raises:
+            TypeError: not a message.
+        """
+        library = message if isinstance(message, MPI.Message) else None
+        if library in _CONSTANTS:
+            library = MPI.Message(library)  # not the constant, which C code must not fill
+        if cls is Message and (message is None or library in _CONSTANTS):
+            return cast("Message", library if library is not None else MPI.Message())
+        if message is not None and not isinstance(message, Message):
             raise TypeError(f"expected a Message, got {type(message).__name__}")
-        self._matched: _native.MatchedMessage | None = getattr(message, "_matched", None)
-        self._no_proc: bool = getattr(message, "_no_proc", message == MPI.MESSAGE_NO_PROC)
+        new = _new(cls)
+        if library is not None:
+            new._taken.library = library
+        elif message is not None:
+            new._taken = message._taken
+        return new
 
     def __bool__(self) -> bool:
-        return self._no_proc or (self._matched is not None and not self._matched.received)
+        taken = self._taken
+        if taken.library is not None:
+            return bool(taken.library)
+        return taken.no_proc or (taken.matched is not None and not taken.matched.received)
 
     def __eq__(self, other: object) -> bool:
+        library = self._taken.library
         if isinstance(other, MPI.Message):
-            return self._no_proc == (other == MPI.MESSAGE_NO_PROC) and bool(self) == bool(other)
-        if not type.__instancecheck__(Message, other):
+            if library is not None:
+                return library == other
+            return self._taken.no_proc == (other == MPI.MESSAGE_NO_PROC) and bool(self) == bool(
+                other
+            )
+        if not isinstance(other, Message):
             return NotImplemented
-        other = cast("Message", other)
+        if library is not None and other._taken.library is not None:
+            return library == other._taken.library
         if not self or not other:
             return not self and not other
-        return self._no_proc == other._no_proc and self._matched is other._matched
+        return self._taken is other._taken or (self._taken.no_proc and other._taken.no_proc)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._matched is not None and self:
+        if self and not self._taken.no_proc:
             raise ValueError("cannot pickle a message that is not received")
-        return (_rebuild, (type(self), self._no_proc))
+        return (_rebuild, (type(self), self._taken.no_proc))
 
     @property
     def handle(self) -> int:
-        """A number that no other live message has; the library's for the null message."""
-        return id(self) if self else MPI.MESSAGE_NULL.handle
+        """As :meth:`tohandle`."""
+        return self.tohandle()
+
+    def tohandle(self) -> int:
+        """A number that no other live message has; the library's for messages that it knows.
+
+        :meth:`fromhandle` makes a message of it again. The library knows only its own.
+        """
+        known = self._for_library()
+        if known is not None:
+            return known.handle
+        _by_handle[id(self._taken)] = self
+        return id(self._taken)
 
     def toint(self) -> int:
-        """The library's number of the null message; -1 for others, which it does not know."""
-        return -1 if self else MPI.MESSAGE_NULL.toint()
+        """The library's number of its messages; -1 for others, which it does not know."""
+        known = self._for_library()
+        return -1 if known is None else known.toint()
 
     def py2f(self) -> int:
         """As :meth:`toint`, the Fortran handle."""
-        return -1 if self else MPI.MESSAGE_NULL.py2f()
+        known = self._for_library()
+        return -1 if known is None else known.py2f()
+
+    def _for_library(self) -> MPI.Message | None:
+        """The library's message in the place of this one; ``None`` if it knows no such one."""
+        taken = self._taken
+        if taken.library is not None:
+            return taken.library
+        if taken.no_proc:
+            return MPI.MESSAGE_NO_PROC
+        return None if self else MPI.MESSAGE_NULL
+
+    def _address(self) -> int:
+        """Where the library's handle lies, to be read or filled by C code.
+
+        Raises:
+            Error: ``ERR_REQUEST``, the engine matched the message.
+        """
+        known = self._for_library()
+        if known is None:
+            raise make_error("ERR_REQUEST", "the MPI library has no handle for this message")
+        if self._taken.library is None:
+            self._taken.library = MPI.Message(known)
+        return MPI._addressof(self._taken.library)
 
     @classmethod
     def fromhandle(cls, handle: int) -> Message | MPI.Message:
-        """The library's message of that handle."""
-        return cls._of_library(MPI.Message.fromhandle(handle))
+        """The message of that handle, of the engine or of the library."""
+        known = _by_handle.get(handle)
+        return MPI.Message.fromhandle(handle) if known is None else cls(known)
 
     @classmethod
     def fromint(cls, arg: int, /) -> Message | MPI.Message:
         """The library's message of that number."""
-        return cls._of_library(MPI.Message.fromint(arg))
+        return MPI.Message.fromint(arg)
 
     @classmethod
     def f2py(cls, arg: int) -> Message | MPI.Message:
         """The library's message of that Fortran handle."""
-        return cls._of_library(MPI.Message.f2py(arg))
-
-    @classmethod
-    def _of_library(cls, message: MPI.Message) -> Message | MPI.Message:
-        return message or cls()
+        return MPI.Message.f2py(arg)
 
     def free(self) -> None:
         """Do nothing: a message is freed by receiving it."""
@@ -129,33 +207,50 @@ class Message(metaclass=_MessageType):
         Raises:
             Error: ``ERR_TRUNCATE`` if it is longer, ``ERR_REQUEST`` if it was received already.
         """
-        self.Irecv(buf).Wait(status)
+        library = self._taken.library
+        if library is not None:
+            library.Recv(buf, status)
+        else:
+            self.Irecv(buf).Wait(status)
 
     def Irecv(self, buf: Any) -> Request:
         """Start receiving the message into ``buf``."""
-        if self._no_proc:
+        if self._taken.library is not None:
+            return cast("Request", self._taken.library.Irecv(buf))
+        if self._taken.no_proc:
             return self._nothing()
         return _native.message_recv(self._take(), buf)
 
     def recv(self, status: MPI.Status | None = None) -> Any:
         """Receive the message as an object."""
-        if self._no_proc:
+        if self._taken.library is not None:
+            return self._taken.library.recv(status)
+        if self._taken.no_proc:
             return self._nothing().wait(status)
         return objects.receive_message(self._take(), status)
 
     def irecv(self) -> Request:
         """Start receiving the message as an object."""
-        return self._nothing() if self._no_proc else objects.post_message(self._take())
+        if self._taken.library is not None:
+            return cast("Request", self._taken.library.irecv())
+        return self._nothing() if self._taken.no_proc else objects.post_message(self._take())
 
     def _take(self) -> _native.MatchedMessage:
-        matched, self._matched = self._matched, None
+        matched, self._taken.matched = self._taken.matched, None
         if matched is None:
             raise make_error("ERR_REQUEST", "invalid message: it is null or was received already")
         return matched
 
     def _nothing(self) -> Request:
-        self._no_proc = False
+        self._taken.no_proc = False
         return _native.completed_request(MPI.PROC_NULL)
+
+
+def _new(kind: type[Message]) -> Message:
+    """A null message of the engine."""
+    new: Message = object.__new__(kind)
+    new._taken = _Taken()
+    return new
 
 
 def take(
@@ -163,14 +258,14 @@ def take(
 ) -> Message | None:
     """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
     communicator = comm._checked_communicator()
-    message = Message()
+    message = _new(Message)
     if source == MPI.PROC_NULL:
-        message._no_proc = True
+        message._taken.no_proc = True
         if status is not None:
             fill_status(status, source, MPI.ANY_TAG, MPI.SUCCESS, 0, cancelled=False)
         return message
     probe = _native.mprobe if blocking else _native.improbe
-    message._matched = matched = probe(communicator, source, tag)
+    message._taken.matched = matched = probe(communicator, source, tag)
     if matched is None:
         return None
     if status is not None:
@@ -182,3 +277,24 @@ def take(
 
 def _rebuild(kind: type[Message], no_proc: bool) -> Message:
     return kind(cast("Message", MPI.MESSAGE_NO_PROC)) if no_proc else kind()
+
+
+def _class() -> type[Message]:
+    return Message
+
+
+def _reduce_class(kind: type) -> str | tuple[Any, ...]:
+    """How pickle finds the class: it is not what ``mpi4py.MPI`` has under its name."""
+    return (_class, ()) if kind is Message else kind.__qualname__
+
+
+def _reduce_constant(message: MPI.Message) -> str | tuple[Any, ...]:
+    """How pickle takes the library's null message and that from PROC_NULL."""
+    known = message.__reduce__()
+    if isinstance(known, str):
+        return known
+    return (_rebuild, (Message, message == MPI.MESSAGE_NO_PROC))
+
+
+copyreg.pickle(MPI.Message, _reduce_constant)
+copyreg.pickle(_MessageType, _reduce_class)

@@ -69,6 +69,8 @@ class PartitionedRequest(CompositeMethods, Prequest):
     """A persistent request whose message is sent or received in partitions."""
 
     __slots__ = ("_driver",)
+    __module__ = "mpi4py.MPI"  # programs look for it there
+    __qualname__ = "Prequest"
 
     _driver: PartitionedSend | PartitionedReceive | None
 
@@ -158,3 +160,6 @@ class PartitionedRequest(CompositeMethods, Prequest):
         if self._driver is None:
             raise_error("ERR_REQUEST", "invalid request: it is null")
         return self._driver
+
+
+PartitionedRequest.__name__ = "Prequest"

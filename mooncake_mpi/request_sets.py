@@ -26,6 +26,13 @@ _POLLS_BEFORE_SLEEP = 200
 _SLEEP_S = 50e-6
 
 
+def owner_of(request: AnyRequest) -> AnyRequest:
+    """The request whose operation ``request`` shows: itself, or what it is a copy of."""
+    while isinstance(request, _native.Request) and request._shared is not None:
+        request = request._shared
+    return request
+
+
 def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
     """Wait until one of ``requests`` may be complete, for at most ``timeout_ms``."""
     natives = _leaves(requests)
@@ -145,12 +152,14 @@ def _checked(requests: Sequence[AnyRequest]) -> list[AnyRequest]:
 
 
 def _is_active(request: AnyRequest) -> bool:
+    request = owner_of(request)
     if isinstance(request, _native.Request):
         return request._state == "active"
     return bool(request)
 
 
 def _is_ready(request: AnyRequest) -> bool:
+    request = owner_of(request)
     if isinstance(request, _native.Request):
         return request._poll()
     return request.Get_status()
@@ -159,7 +168,7 @@ def _is_ready(request: AnyRequest) -> bool:
 def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
     """The engine's operations that ``requests`` consist of; ``None`` if the library has one."""
     leaves: list[_native.Request] = []
-    for request in requests:
+    for request in map(owner_of, requests):
         if not isinstance(request, _native.Request):
             if request:
                 return None
@@ -193,6 +202,10 @@ def _ready_indices(requests: Sequence[AnyRequest]) -> list[int] | None:
 
 
 def _end(request: AnyRequest, status: MPI.Status | None) -> Any:
+    if _is_null_of_library(request):
+        if status is not None:
+            fill_empty(status)
+        return None
     return cast("Any", request).wait(status)
 
 
@@ -220,9 +233,18 @@ def _end_all(
 def _look_at(
     requests: Sequence[AnyRequest], indices: Sequence[int], statuses: list[MPI.Status] | None
 ) -> None:
-    _with_statuses(
-        requests, indices, statuses, lambda request, status, _: request.Get_status(status)
-    )
+    def look(request: AnyRequest, status: MPI.Status | None, _: int) -> None:
+        if not _is_null_of_library(request):
+            request.Get_status(status)
+        elif status is not None:
+            fill_empty(status)
+
+    _with_statuses(requests, indices, statuses, look)
+
+
+def _is_null_of_library(request: AnyRequest) -> bool:
+    """Whether it is a null request whose status the library may leave in part as it was."""
+    return isinstance(request, MPI.Request) and not request
 
 
 def _with_statuses(

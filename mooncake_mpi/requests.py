@@ -3,18 +3,20 @@
 A request made by the engine is no ``mpi4py.MPI.Request``: handed to code that knows only those, it
 raises a ``TypeError`` instead of looking complete. The methods for several requests take both kinds
 in one list, so a program may wait for a collective operation of the MPI library and for a message
-at once.
+at once. A request that has no operation yet is the library's, so that C code may fill it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import copyreg
+from typing import TYPE_CHECKING, Any, Literal, cast
 from weakref import WeakValueDictionary
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native, request_sets
-from mooncake_mpi.errors import Error, make_error
+from mooncake_mpi.errors import make_error
+from mooncake_mpi.request_sets import owner_of
 from mooncake_mpi.unbound import dispatching
 
 if TYPE_CHECKING:
@@ -36,36 +38,51 @@ class _RequestType(dispatching(MPI.Prequest, MPI.Request), type):  # type: ignor
             "_library" in cls.__dict__ and isinstance(instance, cls._library)
         )
 
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return super().__subclasscheck__(kind) or (
+            "_library" in cls.__dict__ and issubclass(kind, cls._library)
+        )
+
 
 class Request(_native.Request, metaclass=_RequestType):
     """A non-blocking operation. ``bool(request)`` is false once it was completed and freed."""
 
     __slots__ = ("__weakref__",)
+    __module__ = "mpi4py.MPI"  # programs look for it there
     _library = MPI.Request
 
     def __new__(cls, request: AnyRequest | None = None) -> Request:
-        """A null request, or a handle for ``request``'s operation.
+        """A handle for ``request``'s operation, of the engine or of the library, or a null request.
 
-        An operation has one handle. A request of this class is returned itself; for a subclass the
-        operation moves to the new handle, and ``request`` becomes null.
+        Both handles show the same operation: when it was completed through one of them, the other
+        is null too.
+
+        Raises:
+            TypeError: not a request, or for a persistent one not of that class.
         """
-        if isinstance(request, _native.Request) and isinstance(request, cls):
-            return request
-        new = super().__new__(cls)
-        if isinstance(request, _native.Request):
-            new._adopt(request)
-        elif request is not None and not isinstance(request, MPI.Request):
+        library = isinstance(request, MPI.Request)
+        if "_library" in cls.__dict__ and (request is None or (library and not request)):
+            return cast("Request", cls._library())  # C code may fill it
+        if request is None:
+            return super().__new__(cls)
+        if not isinstance(request, (_native.Request, MPI.Request)):
             raise TypeError(f"expected a Request, got {type(request).__name__}")
-        elif request:
-            raise TypeError("a request of the MPI library cannot become one of the engine")
+        if request and issubclass(cls, Prequest) and not isinstance(request, Prequest):
+            raise TypeError(f"cannot convert {type(request).__name__} to {cls.__name__}")
+        owner = owner_of(request)
+        if isinstance(owner, MPI.Request) and not owner:
+            owner = cls._library()  # not the constant, which C code must not fill
+        new = super().__new__(cls)
+        new._share(owner)
         return new
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if isinstance(other, (Request, MPI.Request)):
-            return not self and not other
-        return NotImplemented
+        if not isinstance(other, (_native.Request, MPI.Request)):
+            return NotImplemented
+        mine, theirs = owner_of(self), owner_of(other)
+        if isinstance(mine, MPI.Request) and isinstance(theirs, MPI.Request):
+            return mine == theirs
+        return mine is theirs or (not mine and not theirs)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -76,39 +93,66 @@ class Request(_native.Request, metaclass=_RequestType):
 
     @property
     def handle(self) -> int:
-        """A number that no other live request has; the library's for the null request."""
-        if not self:
+        """As :meth:`tohandle`."""
+        return self.tohandle()
+
+    def tohandle(self) -> int:
+        """A number that no other live request has; the library's for requests that it knows.
+
+        :meth:`fromhandle` makes a request of it again. The library knows only its own.
+        """
+        owner = owner_of(self)
+        if isinstance(owner, MPI.Request):
+            return owner.handle
+        if not owner:
             return MPI.REQUEST_NULL.handle
-        _by_handle[id(self)] = self
-        return id(self)
+        _by_handle[id(owner)] = cast("Request", owner)
+        return id(owner)
 
     def toint(self) -> int:
-        """The library's number of the null request; -1 for others, which it does not know."""
-        return -1 if self else MPI.REQUEST_NULL.toint()
+        """The library's number of its requests; -1 for others, which it does not know."""
+        return self._for_library().toint() if self._for_library() is not None else -1
 
     def py2f(self) -> int:
         """As :meth:`toint`, the Fortran handle."""
-        return -1 if self else MPI.REQUEST_NULL.py2f()
+        return self._for_library().py2f() if self._for_library() is not None else -1
+
+    def _for_library(self) -> Any:
+        """The library's request in the place of this one; ``None`` if it knows no such one."""
+        owner = owner_of(self)
+        if isinstance(owner, MPI.Request):
+            return owner
+        return None if owner else MPI.REQUEST_NULL
+
+    def _address(self) -> int:
+        """Where the library's handle lies, to be read or filled by C code.
+
+        Raises:
+            Error: ``ERR_REQUEST``, the operation is the engine's.
+        """
+        owner: Any = owner_of(self)
+        if not owner and getattr(type(owner), "_state", None) is _native.Request._state:
+            owner._share(self._library())
+            owner = owner_of(owner)
+        if not isinstance(owner, MPI.Request):
+            raise make_error("ERR_REQUEST", "the MPI library has no handle for this operation")
+        return MPI._addressof(owner)
 
     @classmethod
     def fromhandle(cls, handle: int) -> AnyRequest:
         """The request that has this handle, of the engine or of the library."""
         known = _by_handle.get(handle)
-        return cls._of_library(cls._library.fromhandle(handle)) if known is None else known
+        return cast("AnyRequest", cls._library.fromhandle(handle) if known is None else cls(known))
 
     @classmethod
     def fromint(cls, arg: int, /) -> AnyRequest:
         """The library's request of that number."""
-        return cls._of_library(cls._library.fromint(arg))
+        return cast("MPI.Request", cls._library.fromint(arg))
 
     @classmethod
     def f2py(cls, arg: int) -> AnyRequest:
         """The library's request of that Fortran handle."""
-        return cls._of_library(cls._library.f2py(arg))
-
-    @classmethod
-    def _of_library(cls, request: MPI.Request) -> AnyRequest:
-        return request or cls()
+        return cast("MPI.Request", cls._library.f2py(arg))
 
     def cancel(self) -> None:
         """As :meth:`Cancel`."""
@@ -121,11 +165,15 @@ class Request(_native.Request, metaclass=_RequestType):
 
     def wait(self, status: MPI.Status | None = None) -> Any:
         """Wait for the operation; gives the object of an ``irecv``, otherwise ``None``."""
+        if self._shared is not None:
+            return self._shared.wait(status)
         self.Wait(status)
         return self._take_result()
 
     def test(self, status: MPI.Status | None = None) -> tuple[bool, Any | None]:
         """Whether the operation is complete, and the object of an ``irecv``."""
+        if self._shared is not None:
+            return self._shared.test(status)  # type: ignore[no-any-return]
         return (True, self._take_result()) if self.Test(status) else (False, None)
 
     def get_status(self, status: MPI.Status | None = None) -> bool:
@@ -241,6 +289,7 @@ class Prequest(Request):
     """A persistent operation: started as often as wanted (MPI 4.1, section 3.9)."""
 
     __slots__ = ()
+    __module__ = "mpi4py.MPI"
     _library = MPI.Prequest
 
     def Start(self) -> None:
@@ -253,25 +302,31 @@ class Prequest(Request):
         for request in requests:
             request.Start()
 
-    def Pready(self, _partition: int) -> None:
+    def Pready(self, partition: int) -> None:
         """Only for a partitioned send; so are the other methods of this kind.
 
         Raises:
             Error: ``ERR_REQUEST``, the request is not partitioned.
         """
-        raise _not_partitioned()
+        self._partitioned().Pready(partition)
 
-    def Pready_range(self, _low: int, _high: int) -> None:
+    def Pready_range(self, partition_low: int, partition_high: int) -> None:
         """See :meth:`Pready`."""
-        raise _not_partitioned()
+        self._partitioned().Pready_range(partition_low, partition_high)
 
-    def Pready_list(self, _partitions: Sequence[int]) -> None:
+    def Pready_list(self, partitions: Sequence[int]) -> None:
         """See :meth:`Pready`."""
-        raise _not_partitioned()
+        self._partitioned().Pready_list(partitions)
 
-    def Parrived(self, _partition: int) -> bool:
+    def Parrived(self, partition: int) -> bool:
         """Only for a partitioned receive, see :meth:`Pready`."""
-        raise _not_partitioned()
+        return self._partitioned().Parrived(partition)  # type: ignore[no-any-return]
+
+    def _partitioned(self) -> Any:
+        """The request that may know of partitions: the one that this handle shares."""
+        if self._shared is None:
+            raise make_error("ERR_REQUEST", "invalid request: it is not partitioned")
+        return self._shared
 
 
 def wait_all_hook(
@@ -282,5 +337,27 @@ def wait_all_hook(
     return True
 
 
-def _not_partitioned() -> Error:
-    return make_error("ERR_REQUEST", "invalid request: it is not partitioned")
+def _class(name: str) -> type[Request]:
+    return _CLASSES[name]
+
+
+def _reduce_class(kind: type) -> str | tuple[Any, ...]:
+    """How pickle finds a class: those here are not what ``mpi4py.MPI`` has under their names."""
+    known = _CLASSES.get(kind.__name__) is kind
+    return (_class, (kind.__name__,)) if known else kind.__qualname__
+
+
+def _null(name: str) -> MPI.Request:
+    return MPI.Prequest() if name == "Prequest" else MPI.Request()
+
+
+def _reduce_null(request: MPI.Request) -> str | tuple[Any, ...]:
+    """How pickle takes a null request of the library, whose class it may not find either."""
+    known = request.__reduce__()
+    return known if isinstance(known, str) else (_null, (type(request).__name__,))
+
+
+_CLASSES = {"Request": Request, "Prequest": Prequest}
+copyreg.pickle(_RequestType, _reduce_class)
+copyreg.pickle(MPI.Request, _reduce_null)
+copyreg.pickle(MPI.Prequest, _reduce_null)

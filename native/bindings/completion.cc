@@ -20,8 +20,9 @@ bool collect(PyObject* sequence, std::vector<RequestObject*>& requests) {
   requests.reserve(static_cast<std::size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* item = list ? PyList_GetItem(sequence, i) : PyTuple_GetItem(sequence, i);
-    if (!is_plain_request(item)) return false;
-    requests.push_back(reinterpret_cast<RequestObject*>(item));
+    RequestObject* request = plain_owner(item);
+    if (request == nullptr) return false;
+    requests.push_back(request);
   }
   return true;
 }

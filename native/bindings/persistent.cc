@@ -33,6 +33,7 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
 
 PyObject* start_persistent(PyObject* self, PyObject*) {
   auto& request = *reinterpret_cast<RequestObject*>(self);
+  if (request.state == RequestObject::State::kShared) return ask_owner(request, "Start");
   if (!request.persistent || request.state != RequestObject::State::kInactive) {
     return raise_error("ERR_REQUEST", "invalid request: it is not an inactive persistent request");
   }

@@ -56,18 +56,25 @@ void dealloc(PyObject* self) {
   Py_CLEAR(request.result);
   Py_CLEAR(request.plan.owner);
   Py_CLEAR(request.plan.spec);
+  Py_CLEAR(request.shared);
   auto free = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
   free(self);
   Py_DECREF(type);
 }
 
 int is_true(PyObject* self) {
-  return as_request(self).state != State::kNull ? 1 : 0;
+  const RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return PyObject_IsTrue(request.shared);
+  return request.state != State::kNull ? 1 : 0;
 }
 
 constexpr Signature<1> kWait{"Wait", {"status"}, 0};
 constexpr Signature<1> kTest{"Test", {"status"}, 0};
 constexpr Signature<1> kGetStatus{"Get_status", {"status"}, 0};
+
+PyObject* or_none(PyObject* value) noexcept {
+  return value != nullptr ? value : Py_None;
+}
 
 PyObject* end(RequestObject& request, PyObject* status) {
   const Error error = finish_request(request, status);
@@ -79,10 +86,13 @@ PyObject* wait(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
   Signature<1>::Values values;
   if (!kWait.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
-  if (request.state == State::kActive &&
-      !wait_until([&] { return request.state != State::kActive || is_complete(request); }, "Wait",
-                  request.operation)) {
-    return nullptr;
+  if (request.state == State::kActive) {
+    if (!wait_until([&] { return request.state != State::kActive || is_complete(request); }, "Wait",
+                    request.operation)) {
+      return nullptr;
+    }
+  } else if (request.state == State::kShared) {
+    return ask_owner(request, "Wait", or_none(values[0]));
   }
   return end(request, values[0]);
 }
@@ -91,6 +101,7 @@ PyObject* test(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
   Signature<1>::Values values;
   if (!kTest.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return ask_owner(request, "Test", or_none(values[0]));
   if (request.state == State::kActive && !is_complete(request)) {
     runtime().engine->progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
@@ -102,6 +113,7 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   Signature<1>::Values values;
   if (!kGetStatus.parse(args, nargs, kwnames, values) || !check_status(values[0])) return nullptr;
   RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return ask_owner(request, "Get_status", or_none(values[0]));
   Completion completion = empty_completion();
   if (request.state == State::kActive) {
     if (!is_complete(request)) runtime().engine->progress();
@@ -117,6 +129,7 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
 
 PyObject* cancel(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return ask_owner(request, "Cancel");
   if (request.state == State::kNull)
     return raise_error("ERR_REQUEST", "invalid request: it is null");
   if (request.operation != nullptr && !is_complete(request)) {
@@ -127,6 +140,7 @@ PyObject* cancel(PyObject* self, PyObject*) {
 
 PyObject* free_request(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return ask_owner(request, "Free");
   if (request.state == State::kNull)
     return raise_error("ERR_REQUEST", "invalid request: it is null");
   let_go(request);
@@ -140,11 +154,24 @@ PyObject* free_request(PyObject* self, PyObject*) {
 
 PyObject* poll(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
+  if (request.state == State::kShared) return ask_owner(request, "_poll");
   if (request.state == State::kActive && !is_complete(request)) runtime().engine->progress();
   return PyBool_FromLong(request.state != State::kActive || is_complete(request));
 }
 
-// An operation has one handle: it moves from the other request, which becomes null, to this one.
+// A null request shares another's operation from now on, as the copy of a handle does.
+PyObject* share(PyObject* self, PyObject* owner) {
+  RequestObject& request = as_request(self);
+  if (request.state != State::kNull) {
+    PyErr_SetString(PyExc_ValueError, "the request has an operation of its own");
+    return nullptr;
+  }
+  request.state = State::kShared;
+  request.shared = Py_NewRef(owner);
+  Py_RETURN_NONE;
+}
+
+// The operation moves from the other request, which becomes null, to this one.
 PyObject* adopt(PyObject* self, PyObject* other_object) {
   if (!PyObject_TypeCheck(other_object, reinterpret_cast<PyTypeObject*>(request_type))) {
     PyErr_SetString(PyExc_TypeError, "expected a Request");
@@ -162,6 +189,7 @@ PyObject* adopt(PyObject* self, PyObject* other_object) {
   std::swap(request.finish, other.finish);
   std::swap(request.result, other.result);
   std::swap(request.plan, other.plan);
+  std::swap(request.shared, other.shared);
   Py_RETURN_NONE;
 }
 
@@ -173,6 +201,8 @@ PyObject* get_state(PyObject* self, void*) {
       return PyUnicode_FromString("active");
     case State::kInactive:
       return PyUnicode_FromString("inactive");
+    case State::kShared:
+      return PyUnicode_FromString("shared");
   }
   Py_RETURN_NONE;
 }
@@ -188,6 +218,9 @@ int set_object(PyObject*& slot, PyObject* value) {
   return 0;
 }
 
+PyObject* get_shared(PyObject* self, void*) {
+  return get_object(as_request(self).shared);
+}
 PyObject* get_finish(PyObject* self, void*) {
   return get_object(as_request(self).finish);
 }
@@ -227,6 +260,8 @@ PyObject* create_request_type() {
       {"Waitall", method(wait_all), kFast | METH_CLASS,
        "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
       {"_start", start_persistent, METH_NOARGS, "_start($self)\n--\n\nStart a persistent request."},
+      {"_share", share, METH_O,
+       "_share($self, owner)\n--\n\nShow another request's operation from now on."},
       {"_adopt", adopt, METH_O,
        "_adopt($self, other)\n--\n\nTake over another request's operation."},
       {"_poll", poll, METH_NOARGS,
@@ -234,7 +269,8 @@ PyObject* create_request_type() {
       {nullptr, nullptr, 0, nullptr},
   };
   static PyGetSetDef properties[] = {
-      {"_state", get_state, nullptr, "'null', 'active' or 'inactive'.", nullptr},
+      {"_state", get_state, nullptr, "'null', 'active', 'inactive' or 'shared'.", nullptr},
+      {"_shared", get_shared, nullptr, "The request whose operation this one shares.", nullptr},
       {"_finish", get_finish, set_finish, "Callable that makes the result at completion.", nullptr},
       {"_result", get_result, set_result, "What the request's completion made.", nullptr},
       {nullptr, nullptr, nullptr, nullptr, nullptr},
@@ -256,6 +292,23 @@ PyObject* create_request_type() {
 bool is_plain_request(PyObject* object) noexcept {
   auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
   return type == runtime().hooks.request_type || type == runtime().hooks.persistent_type;
+}
+
+RequestObject* plain_owner(PyObject* object) noexcept {
+  while (is_plain_request(object)) {
+    RequestObject& request = as_request(object);
+    if (request.state != State::kShared) return &request;
+    object = request.shared;
+  }
+  return nullptr;
+}
+
+PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* argument) {
+  PyObject* owner = Py_NewRef(request.shared);
+  PyObject* result = argument == nullptr ? PyObject_CallMethod(owner, method, nullptr)
+                                         : PyObject_CallMethod(owner, method, "O", argument);
+  Py_DECREF(owner);
+  return result;
 }
 
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,

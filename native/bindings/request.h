@@ -23,7 +23,8 @@ struct PersistentPlan {
 // The Python type `Request`. A raw type: a request is made for every non-blocking call, and this
 // costs a third of what a wrapped C++ class would.
 struct RequestObject {
-  PyObject_HEAD enum class State : std::uint8_t { kNull, kActive, kInactive };
+  // kShared: the operation is another request's, `shared`, and whatever is asked is asked of that.
+  PyObject_HEAD enum class State : std::uint8_t { kNull, kActive, kInactive, kShared };
 
   State state;
   bool persistent;
@@ -35,12 +36,19 @@ struct RequestObject {
   PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result
   PyObject* result;
   PersistentPlan plan;
+  PyObject* shared;  // a request of the engine, in Python (of several parts), or of the MPI library
 };
 
 PyObject* create_request_type();
 // A request whose whole state is in its RequestObject. Those of a subclass (an operation of several
 // parts, or a user's) may say otherwise in Python.
 bool is_plain_request(PyObject* object) noexcept;
+
+// The request whose state `object`, a plain request, shows; nullptr if that one is not plain.
+RequestObject* plain_owner(PyObject* object) noexcept;
+// Asks the request that `request` shares: a call of its method, with `argument` unless it is
+// nullptr.
+PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* argument = nullptr);
 
 // An active request that owns `view`. `operation` is nullptr when the call completed at once.
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
