@@ -5,6 +5,7 @@
 
 #include "bindings/buffer_spec.h"
 #include "bindings/dlpack_tensor.h"
+#include "bindings/interpreter_lock.h"
 #include "bindings/numpy_array.h"
 #include "bindings/runtime.h"
 
@@ -71,8 +72,9 @@ bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize
 }
 
 bool BufferView::resolve(PyObject* object, bool writable, int rank) {
-  PyObject* resolved =
-      PyObject_CallFunction(runtime().hooks.resolve, "Oii", object, writable ? 1 : 0, rank);
+  PyObject* resolved = with_interpreter([&] {
+    return PyObject_CallFunction(runtime().hooks.resolve, "Oii", object, writable ? 1 : 0, rank);
+  });
   if (resolved == nullptr) return false;
   unsigned long long address = 0;
   unsigned long long bytes = 0;

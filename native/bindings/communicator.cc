@@ -73,6 +73,14 @@ void Communicator::close() {
   context_ = nullptr;
 }
 
+ContextHold::ContextHold(const Communicator& communicator) : context_(&communicator.context()) {
+  runtime().engine->hold(*context_);
+}
+
+ContextHold::~ContextHold() {
+  if (context_ != nullptr) runtime().engine->let_go(*context_);
+}
+
 void set_communicator_slot(Py_ssize_t offset) noexcept {
   slot_offset = offset;
 }

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -40,6 +41,20 @@ class Communicator {
   int size_;
   int tag_ub_;
   bool active_ = false;
+};
+
+// What waits on a communicator, or came out of it, keeps its context: another thread may free it.
+class ContextHold {
+ public:
+  explicit ContextHold(const Communicator& communicator);
+  ~ContextHold();
+  ContextHold(ContextHold&& other) noexcept : context_(std::exchange(other.context_, nullptr)) {}
+  ContextHold& operator=(ContextHold&&) = delete;
+
+  Context& context() const noexcept { return *context_; }
+
+ private:
+  Context* context_;
 };
 
 // Where a communicator object of the package keeps its Communicator. Learned by install().

@@ -80,8 +80,10 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
   const bool ignore_statuses = values[1] == nullptr || values[1] == Py_None;
   std::vector<RequestObject*> requests;
   if (!ignore_statuses || !collect(values[0], requests)) {
-    return PyObject_CallFunctionObjArgs(runtime().hooks.wait_all, values[0],
-                                        values[1] != nullptr ? values[1] : Py_None, nullptr);
+    PyObject* statuses = values[1] != nullptr ? values[1] : Py_None;
+    return with_interpreter([&] {
+      return PyObject_CallFunctionObjArgs(runtime().hooks.wait_all, values[0], statuses, nullptr);
+    });
   }
   Holder holder(requests);
   std::size_t next = 0;
@@ -141,10 +143,12 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
       })) {
     return nullptr;
   }
-  PyThreadState* thread = PyEval_SaveThread();
-  const WaitResult result = runtime().engine->wait(
-      done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u, waited != 0);
-  PyEval_RestoreThread(thread);
+  WaitResult result;
+  {
+    const InterpreterUnlocked unlocked;
+    result = runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u,
+                                    waited != 0);
+  }
   sliced.last_ns = now_ns();
   if (PyErr_CheckSignals() != 0) return nullptr;
   return PyBool_FromLong(result == WaitResult::kDone);

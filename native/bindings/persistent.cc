@@ -18,10 +18,10 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
   PersistentPlan plan{send, mode, 0, 0, self, nullptr};
   if (!to_int(values[1], constants.any_source, plan.rank)) return nullptr;
   if (!to_int(values[2], send ? 0 : constants.any_tag, plan.tag)) return nullptr;
-  Communicator* communicator = communicator_of(self);
-  if (communicator == nullptr) return nullptr;
   BufferView view;
   if (!view.acquire(values[0], !send, plan.rank)) return nullptr;
+  Communicator* communicator = communicator_of(self);  // after code of the program
+  if (communicator == nullptr) return nullptr;
   const bool valid =
       send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
            : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
@@ -38,13 +38,13 @@ PyObject* start_persistent(PyObject* self, PyObject*) {
     return raise_error("ERR_REQUEST", "invalid request: it is not an inactive persistent request");
   }
   const PersistentPlan& plan = request.plan;
-  Communicator* communicator = communicator_of(plan.owner);
-  if (communicator == nullptr) return nullptr;
   if (plan.spec != nullptr) {
     request.view.release();
     const int rank = plan.rank == kAnySource ? runtime().constants.any_source : plan.rank;
     if (!request.view.acquire(plan.spec, !plan.send, rank)) return nullptr;
   }
+  Communicator* communicator = communicator_of(plan.owner);
+  if (communicator == nullptr) return nullptr;
   request.operation = nullptr;
   if (plan.rank == runtime().constants.proc_null) {
     request.completion = proc_null_completion();

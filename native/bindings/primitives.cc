@@ -108,9 +108,9 @@ nb::object isend_pieces(Communicator& communicator, nb::list pieces, nb::object 
 }
 
 void send_bytes(Communicator& communicator, nb::object buf, int dest, int tag, int mode) {
-  require_usable(communicator);
   BufferView view;
   require(view.acquire(buf.ptr(), false, dest));
+  require_usable(communicator);
   require(check_dest(communicator, dest) && check_send_tag(communicator, tag));
   if (dest == runtime().constants.proc_null) return;
   Operation* operation = nullptr;
@@ -168,7 +168,7 @@ nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::ob
 
 // A message that a matched probe took out of the queue; received exactly once.
 struct MatchedMessage {
-  Context* context;
+  ContextHold hold;
   UnexpectedMessage* message;
   int source;
   int tag;
@@ -186,16 +186,17 @@ UnexpectedMessage& take(MatchedMessage& matched) {
 nb::object probe_matched(Communicator& communicator, int source, int tag, bool blocking) {
   check_receive(communicator, source, tag, MatchChannel::kMessages);
   Engine::Envelope envelope{};
+  ContextHold hold(communicator);
   UnexpectedMessage* message = nullptr;
   // A wait may ask once more after it was told yes; a second message must not be taken then.
   auto found = [&] {
     return message != nullptr ||
-           runtime().engine->iprobe(communicator.context(), source, tag, envelope, &message);
+           runtime().engine->iprobe(hold.context(), source, tag, envelope, &message);
   };
   if (blocking) {
     require(wait_until(found, [&](WaitRecord& record) {
       record.call = "Mprobe";
-      record.probed = &communicator.context();
+      record.probed = &hold.context();
       record.source = source;
       record.tag = tag;
     }));
@@ -206,8 +207,8 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
     raise_no_message(envelope.error, source);
     throw nb::python_error();
   }
-  return nb::cast(MatchedMessage{&communicator.context(), message, envelope.source, envelope.tag,
-                                 envelope.bytes});
+  return nb::cast(
+      MatchedMessage{std::move(hold), message, envelope.source, envelope.tag, envelope.bytes});
 }
 
 nb::object improbe(Communicator& communicator, int source, int tag) {
@@ -222,21 +223,21 @@ nb::object message_recv(MatchedMessage& matched, nb::object buf) {
   BufferView view;
   require(view.acquire(buf.ptr(), true, matched.source));
   Operation* operation =
-      runtime().engine->receive_matched(*matched.context, take(matched), &view.buffer());
+      runtime().engine->receive_matched(matched.hold.context(), take(matched), &view.buffer());
   return steal_or_throw(new_request(operation, {}, std::move(view)));
 }
 
 nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
   require(check_status(status.ptr()));
   Operation* operation =
-      runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+      runtime().engine->receive_matched(matched.hold.context(), take(matched), nullptr);
   BufferView view;
   return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
 }
 
 nb::object message_post_recv_any_size(MatchedMessage& matched) {
   Operation* operation =
-      runtime().engine->receive_matched(*matched.context, take(matched), nullptr);
+      runtime().engine->receive_matched(matched.hold.context(), take(matched), nullptr);
   return steal_or_throw(new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
 }
 
@@ -250,9 +251,11 @@ nb::object wait_requests(nb::object requests, bool all, int timeout_ms) {
 
 bool flush(int timeout_ms) {
   if (runtime().engine == nullptr) return true;
-  PyThreadState* thread = PyEval_SaveThread();
-  const bool done = runtime().engine->flush(static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
-  PyEval_RestoreThread(thread);
+  bool done = false;
+  {
+    const InterpreterUnlocked unlocked;
+    done = runtime().engine->flush(static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
+  }
   require(PyErr_CheckSignals() == 0);
   return done;
 }

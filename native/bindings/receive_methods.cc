@@ -30,9 +30,9 @@ bool prepare(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag, Rec
   const Constants& constants = runtime().constants;
   if (!to_int(source, constants.any_source, call.source)) return false;
   if (!to_int(tag, constants.any_tag, call.tag)) return false;
-  call.communicator = communicator_of(self);
-  if (call.communicator == nullptr) return false;
   if (!call.view.acquire(buf, true, call.source)) return false;
+  call.communicator = communicator_of(self);  // after code of the program, which may free it
+  if (call.communicator == nullptr) return false;
   if (!check_source(*call.communicator, call.source)) return false;
   if (!check_receive_tag(*call.communicator, call.tag)) return false;
   call.proc_null = call.source == constants.proc_null;
@@ -63,6 +63,9 @@ bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* cons
 }  // namespace
 
 PyObject* raise_no_message(Error error, int source) {
+  if (error == Error::kCommunicator) {
+    return raise_error(error, "invalid communicator: it was freed while this call waited");
+  }
   Completion completion;
   completion.source = source;
   return raise_completion_error(error, completion);
@@ -100,8 +103,10 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     result = new_owned_buffer(std::move(memory), completion.bytes);
   } else if (view.finish() != nullptr &&
              (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
-    PyObject* done = PyObject_CallFunction(view.finish(), "K",
-                                           static_cast<unsigned long long>(completion.bytes));
+    PyObject* done = with_interpreter([&] {
+      return PyObject_CallFunction(view.finish(), "K",
+                                   static_cast<unsigned long long>(completion.bytes));
+    });
     if (done != nullptr) result = Py_NewRef(Py_None);
     Py_XDECREF(done);
   } else {
@@ -179,13 +184,13 @@ PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   Completion completion = proc_null_completion();
   if (!call.proc_null) {
     Engine::Envelope envelope{};
+    const ContextHold hold(*call.communicator);
     auto found = [&] {
-      return runtime().engine->iprobe(call.communicator->context(), call.source, call.tag,
-                                      envelope);
+      return runtime().engine->iprobe(hold.context(), call.source, call.tag, envelope);
     };
     if (!wait_until(found, [&](WaitRecord& record) {
           record.call = "Probe";
-          record.probed = &call.communicator->context();
+          record.probed = &hold.context();
           record.source = call.source;
           record.tag = call.tag;
         })) {

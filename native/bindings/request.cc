@@ -305,8 +305,10 @@ RequestObject* plain_owner(PyObject* object) noexcept {
 
 PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* argument) {
   PyObject* owner = Py_NewRef(request.shared);
-  PyObject* result = argument == nullptr ? PyObject_CallMethod(owner, method, nullptr)
-                                         : PyObject_CallMethod(owner, method, "O", argument);
+  PyObject* result = with_interpreter([&] {
+    return argument == nullptr ? PyObject_CallMethod(owner, method, nullptr)
+                               : PyObject_CallMethod(owner, method, "O", argument);
+  });
   Py_DECREF(owner);
   return result;
 }
@@ -381,7 +383,8 @@ Error finish_request(RequestObject& request, PyObject* status) {
                                           : PyLong_FromUnsignedLongLong(completion.bytes);
     PyObject* result = received;
     if (received != nullptr && finish != nullptr) {
-      result = PyObject_CallFunctionObjArgs(finish, received, nullptr);
+      result =
+          with_interpreter([&] { return PyObject_CallFunctionObjArgs(finish, received, nullptr); });
       Py_DECREF(received);
     }
     ok = result != nullptr;

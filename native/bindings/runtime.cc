@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "bindings/interpreter_lock.h"
+
 namespace mooncake_mpi::bindings {
 
 Runtime& runtime() noexcept {
@@ -29,7 +31,8 @@ PyObject* raise_error(const char* name, const char* message) {
     PyErr_Format(PyExc_RuntimeError, "%s: %s", name, message);
     return nullptr;
   }
-  PyObject* result = PyObject_CallFunction(hook, "ss", name, message);
+  PyObject* result =
+      with_interpreter([&] { return PyObject_CallFunction(hook, "ss", name, message); });
   Py_XDECREF(result);
   if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, message);
   return nullptr;
@@ -57,9 +60,12 @@ bool fill_status(PyObject* status, const Completion& completion) {
     layout.write(status, completion.source, completion.tag, error_class, completion.bytes);
     return true;
   }
-  PyObject* result = PyObject_CallFunction(
-      runtime().hooks.fill_status, "OiiiKi", status, completion.source, completion.tag, error_class,
-      static_cast<unsigned long long>(completion.bytes), completion.cancelled ? 1 : 0);
+  PyObject* result = with_interpreter([&] {
+    return PyObject_CallFunction(runtime().hooks.fill_status, "OiiiKi", status, completion.source,
+                                 completion.tag, error_class,
+                                 static_cast<unsigned long long>(completion.bytes),
+                                 completion.cancelled ? 1 : 0);
+  });
   Py_XDECREF(result);
   return result != nullptr;
 }

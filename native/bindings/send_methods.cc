@@ -23,9 +23,9 @@ bool prepare(const char* method, PyObject* self, PyObject* const* args, Py_ssize
   Signature<3>::Values values;
   if (!signature.parse(args, nargs, kwnames, values)) return false;
   if (!to_int(values[1], 0, call.dest) || !to_int(values[2], 0, call.tag)) return false;
-  call.communicator = communicator_of(self);
-  if (call.communicator == nullptr) return false;
   if (!call.view.acquire(values[0], false, call.dest)) return false;
+  call.communicator = communicator_of(self);  // after code of the program, which may free it
+  if (call.communicator == nullptr) return false;
   if (!check_dest(*call.communicator, call.dest) || !check_send_tag(*call.communicator, call.tag)) {
     return false;
   }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "bindings/interpreter_lock.h"
 #include "memory/shared_pool.h"
 
 namespace nb = nanobind;
@@ -77,9 +78,10 @@ nb::object allocate_shared(std::size_t bytes, bool zeroed) {
       PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0));
   if (object == nullptr) throw nb::python_error();
   nb::object owner = nb::steal(reinterpret_cast<PyObject*>(object));
-  PyThreadState* thread = PyEval_SaveThread();  // zeroing gigabytes takes its time
-  object->address = allocate(bytes, zeroed);
-  PyEval_RestoreThread(thread);
+  {
+    const InterpreterUnlocked unlocked;  // zeroing gigabytes takes its time
+    object->address = allocate(bytes, zeroed);
+  }
   object->bytes = static_cast<Py_ssize_t>(bytes);
   if (object->address == nullptr) {
     PyErr_NoMemory();

@@ -2,6 +2,7 @@
 
 #include <Python.h>
 
+#include "bindings/interpreter_lock.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
@@ -54,9 +55,11 @@ bool wait_until(Done&& done, Describe&& describe) {
   constexpr std::uint64_t kSignalCheckNs = 50'000'000;
   LongWait wait;
   for (bool again = false;; again = true) {
-    PyThreadState* thread = PyEval_SaveThread();
-    const WaitResult result = engine.wait(done, kSignalCheckNs, again);
-    PyEval_RestoreThread(thread);
+    WaitResult result;
+    {
+      const InterpreterUnlocked unlocked;
+      result = engine.wait(done, kSignalCheckNs, again);
+    }
     if (result == WaitResult::kDone) return true;
     if (PyErr_CheckSignals() != 0) return false;
     if (!wait.go_on(result == WaitResult::kTimeout ? kSignalCheckNs : 0, describe)) return false;

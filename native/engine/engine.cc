@@ -207,6 +207,17 @@ void Engine::reshape(Context& context, std::int32_t rank, std::int32_t size) {
 void Engine::close_context(Context& context) {
   std::lock_guard lock(mutex_);
   protocol_.close_context(context);
+  doorbell_->wake();  // whoever waits for a message of it looks
+}
+
+void Engine::hold(Context& context) {
+  std::lock_guard lock(mutex_);
+  ++context.holders;
+}
+
+void Engine::let_go(Context& context) {
+  std::lock_guard lock(mutex_);
+  protocol_.let_go(context);
 }
 
 Peer* Engine::on_connect(const ProcessId& process) {
@@ -338,7 +349,9 @@ bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Env
   Matcher& matcher = context.matcher(MatchChannel::kMessages);
   Unexpected* found = message != nullptr ? matcher.take(source, tag) : matcher.find(source, tag);
   if (found == nullptr) {
-    if (context.troubled) [[unlikely]] {
+    if (context.closing) [[unlikely]] {
+      envelope.error = Error::kCommunicator;
+    } else if (context.troubled) [[unlikely]] {
       envelope.error = Protocol::trouble(context, MatchChannel::kMessages, source);
     }
     return envelope.error != Error::kNone;

@@ -47,6 +47,9 @@ class Engine final : private PacketSink, private Waker {
   // Before activation: at most as many members as it was made for.
   void reshape(Context& context, std::int32_t rank, std::int32_t size);
   void close_context(Context& context);
+  // The context stays, though its communicator may be freed, until it is let go.
+  void hold(Context& context);
+  void let_go(Context& context);
 
   // --- point to point; ranks and tags were checked by the caller ---
   // A standard-mode send of a small message that is done on return; false: use send().
@@ -86,8 +89,8 @@ class Engine final : private PacketSink, private Waker {
     std::uint64_t bytes = 0;
     Error error = Error::kNone;
   };
-  // One poll; true and the envelope if a message waits, or with its error if none can come. With
-  // `message` it is taken from the queue.
+  // One poll; true and the envelope if a message waits, or with its error if none can come:
+  // kCommunicator where the communicator was freed. With `message` it is taken from the queue.
   bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
               UnexpectedMessage** message = nullptr);
   // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished

@@ -114,6 +114,7 @@ class Protocol {
   static Error trouble(const Context& context, MatchChannel channel, std::int32_t source) noexcept;
   // The communicator was freed: its unmatched messages are dropped.
   void close_context(Context& context);
+  void let_go(Context& context);
 
   OperationPool& operations() noexcept { return operations_; }
   ContextTable& contexts() noexcept { return contexts_; }
@@ -152,6 +153,7 @@ class Protocol {
                     std::uint64_t send_id);
   void prepare_receive(Operation& receive, Peer& from, const wire::Header& header);
   void drop_unexpected(Matcher& matcher);
+  void destroy_closed_contexts();
   void reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header);
 
   // failure.cc

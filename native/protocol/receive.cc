@@ -164,13 +164,29 @@ void Protocol::accept_eager(Operation& receive, Peer& from, const wire::Header& 
   complete(receive, Error::kNone);
 }
 
-// As MPI_Comm_free: receives that are still posted complete normally, and the context goes with the
-// last of them, at the next communicator that is closed.
+// As MPI_Comm_free: what is under way completes normally.
 void Protocol::close_context(Context& closed) {
   closed.closing = true;
+  destroy_closed_contexts();
+}
+
+void Protocol::let_go(Context& context) {
+  if (--context.holders == 0 && context.closing) destroy_closed_contexts();
+}
+
+// A context goes with the last operation that refers to it, at the next communicator that is
+// closed: operations need not count what they refer to.
+void Protocol::destroy_closed_contexts() {
+  std::vector<const Context*> in_use;
+  operations_.for_each_live([&](const Operation& operation) {
+    if (operation.context != nullptr && operation.context->closing) {
+      in_use.push_back(operation.context);
+    }
+  });
   std::vector<Context*> finished;
   contexts_.for_each([&](Context& context) {
-    if (context.closing && context.posted_count() == 0) finished.push_back(&context);
+    const bool used = std::ranges::find(in_use, &context) != in_use.end();
+    if (context.closing && context.holders == 0 && !used) finished.push_back(&context);
   });
   for (Context* context : finished) {
     for (auto& matcher : context->matchers) {

@@ -216,6 +216,39 @@ TEST_P(Messages, ReleasedBeforeTheyAreDoneStillArrive) {
   }
 }
 
+TEST_P(Messages, OnTheirWayKeepTheContextOfAFreedCommunicator) {
+  Job job(GetParam(), 2);
+  MessageBytes message(1, 3 << 20);
+  GuardedBuffer target(3 << 20);
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  Operation& send = job[0].send(1, 5, message.buffer());
+  bool matched = false;
+  while (!matched) {
+    job.step();
+    job[1].inspect([&](Protocol&) { matched = !receive.posted(); });
+  }
+  const std::uint32_t number = job[1].context().number;
+  auto known = [&] {
+    bool found = false;
+    job[1].inspect(
+        [&](Protocol& protocol) { found = protocol.contexts().find(number) != nullptr; });
+    return found;
+  };
+  auto free_another = [&] {
+    job[1].inspect(
+        [](Protocol& protocol) { protocol.close_context(*protocol.contexts().create()); });
+  };
+  job[1].inspect([&](Protocol& protocol) { protocol.close_context(*receive.context); });
+  free_another();
+  EXPECT_TRUE(known());
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  target.expect(1, 3 << 20);
+  job[0].release(send);
+  job[1].release(receive);
+  free_another();
+  EXPECT_FALSE(known());
+}
+
 TEST_P(Messages, ThatNobodyReceivesAreFreedWithTheJob) {
   Job job(GetParam(), 2);
   MessageBytes small(1, 10), medium(2, 5000), large(3, 500'000);

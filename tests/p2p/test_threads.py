@@ -169,3 +169,37 @@ def test_many_threads_wait_on_many_requests_at_once(comm, size):
             assert all(is_pattern(a, tag) for a, tag in zip(into, tags, strict=True))
 
     in_threads(work)
+
+
+@pytest.mark.parametrize("call", ["Probe", "Mprobe", "probe", "mprobe"])
+def test_freeing_a_communicator_raises_in_the_thread_that_probes_it(comm, call):
+    dup = comm.Dup()
+    source = ring_of(comm)[1]
+    errors = []
+
+    def wait():
+        try:
+            getattr(dup, call)(source, 1)
+        except MPI.Exception as error:
+            errors.append(error.Get_error_class())
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.1)  # asleep, and on the hang board
+    dup.Free()
+    waiting.join()
+    assert errors == [MPI.ERR_COMM]
+
+
+def test_a_message_taken_by_a_probe_is_received_after_its_communicator_was_freed(comm):
+    dest, source = ring_of(comm)
+    dup = comm.Dup()
+    sends = [dup.Isend(pattern(size, 1), dest, 1) for size in (8, 300_000)]
+    messages = [dup.Mprobe(source, 1) for _ in sends]
+    dup.Free()
+    comm.Dup().Free()
+    for message, size in zip(messages, (8, 300_000), strict=True):
+        into = np.zeros(size, np.uint8)
+        message.Recv(into)
+        assert is_pattern(into, 1)
+    MPI.Request.Waitall(sends)

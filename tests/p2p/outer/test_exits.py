@@ -49,6 +49,59 @@ def test_a_job_ends_with_status_zero_and_says_nothing(program, way, ending):
     assert outcome.output == ""
 
 
+WAITING_THREADS = """
+import threading, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+peer = (comm.rank + 1) % comm.size
+
+def receive():
+    return comm.Irecv(np.zeros(8), peer, 9)
+
+def started(request):
+    request.Start()
+    return request
+
+CALLS = [
+    lambda: comm.Recv(np.zeros(8), peer, 9),
+    lambda: comm.recv(source=peer, tag=9),
+    lambda: comm.Send(np.zeros(300_000), peer, 10),
+    lambda: comm.Ssend(np.zeros(8), peer, 10),
+    lambda: comm.send(np.zeros(300_000), peer, 10),
+    lambda: comm.ssend("object", peer, 10),
+    lambda: comm.Sendrecv(np.zeros(8), peer, 10, np.zeros(8), peer, 9),
+    lambda: comm.sendrecv("object", peer, 10, source=peer, recvtag=9),
+    lambda: comm.Sendrecv_replace(np.zeros(8), peer, 10, peer, 9),
+    lambda: comm.Isendrecv(np.zeros(8), peer, 10, np.zeros(8), peer, 9).Wait(),
+    lambda: comm.Probe(peer, 9),
+    lambda: comm.probe(peer, 9),
+    lambda: comm.Mprobe(peer, 9),
+    lambda: comm.mprobe(peer, 9),
+    lambda: receive().Wait(),
+    lambda: comm.irecv(source=peer, tag=9).wait(),
+    lambda: comm.issend("object", peer, 10).wait(),
+    lambda: MPI.Request.Waitall([receive(), receive()]),
+    lambda: MPI.Request.Waitall([receive()], [MPI.Status()]),
+    lambda: MPI.Request.Waitany([receive(), receive()]),
+    lambda: MPI.Request.Waitsome([receive(), receive()]),
+    lambda: MPI.Request.waitall([comm.irecv(source=peer, tag=9)]),
+    lambda: MPI.Request.waitany([comm.irecv(source=peer, tag=9)]),
+    lambda: started(comm.Recv_init(np.zeros(8), peer, 9)).Wait(),
+    lambda: started(comm.Precv_init(np.zeros(8), 2, peer, 9)).Wait(),
+]
+for call in CALLS:
+    threading.Thread(target=call, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def test_daemon_threads_in_every_call_that_waits_leave_the_end_alone(program):
+    outcome = run(2, program(WAITING_THREADS))
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output == ""
+
+
 def test_messages_sent_just_before_the_end_arrive(program):
     path = program("""
 import sys, time
