@@ -14,7 +14,14 @@ from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi import _native, errors, shared_arrays
-from mooncake_mpi.intracomm import PREDEFINED, Cartcomm, Distgraphcomm, Graphcomm, Intracomm
+from mooncake_mpi.intracomm import (
+    PREDEFINED,
+    Cartcomm,
+    Distgraphcomm,
+    Graphcomm,
+    Intracomm,
+    accelerated,
+)
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
 
@@ -147,7 +154,7 @@ def __getattr__(name: str) -> Any:
         return globals().setdefault(name, errors.error_class(name))
     value = getattr(_library, name)
     if name in _WORLDS and _is_running():
-        PREDEFINED[name] = globals().setdefault(name, Intracomm(value))
+        PREDEFINED[name] = globals().setdefault(name, accelerated(value))
         return PREDEFINED[name]
     return value
 

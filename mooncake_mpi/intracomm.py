@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, messages, numpy_memory, runtime
+from mooncake_mpi import _native, library_requests, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.messages import Message
-from mooncake_mpi.objects import ObjectMethods
+from mooncake_mpi.objects import SEND, ObjectMethods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mooncake_mpi.library_requests import Giver
     from mooncake_mpi.requests import Prequest, Request
 
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
+_Request = TypeVar("_Request", bound="Request")
 
 
 class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[misc]
@@ -38,14 +40,19 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         Error: ``ERR_OTHER`` where a process cannot start its engine.
     """
 
-    # One slot, at a place that the native methods know.
-    __slots__ = ("_communicator",)
+    # Two slots, at a place that the native methods know, in this order.
+    __slots__ = ("_communicator", "_giver")
     _topology: int | None = None
     if TYPE_CHECKING:
         _communicator: _native.Communicator | None
+        _giver: Giver | None
 
     def __new__(cls, comm: MPI.Comm | None = None) -> Intracomm:
-        """Wrap ``comm``, collectively."""
+        """Wrap ``comm``, collectively.
+
+        A program that wraps a communicator by hand has mpi4py's own names beside it, whose requests
+        are the MPI library's: so are those of this communicator, as well as the engine's.
+        """
         if comm is not None and comm != MPI.COMM_NULL and comm.Is_inter():
             raise TypeError("expecting an intracommunicator")
         if comm is not None and cls._topology is not None and comm != MPI.COMM_NULL:
@@ -53,7 +60,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
             if topology != cls._topology:
                 raise TypeError(f"expecting a communicator of the topology of {cls.__name__}")
         # Not super(): of a class with two mpi4py bases the interpreter takes the first one's only.
-        return _attach(MPI.Intracomm.__new__(cls, cast("Any", comm)))
+        return _attach(MPI.Intracomm.__new__(cls, cast("Any", comm)), library_requests.giver())
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
@@ -90,7 +97,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         status: MPI.Status | None = None,
     ) -> None:
         """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
-        self.Isendrecv_replace(buf, dest, sendtag, source, recvtag).Wait(status)
+        self._plain().Isendrecv_replace(buf, dest, sendtag, source, recvtag).Wait(status)
 
     def Isendrecv(  # type: ignore[override]
         self,
@@ -102,8 +109,9 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         recvtag: int = MPI.ANY_TAG,
     ) -> Request:
         """Start a send and a receive that complete as one request."""
-        receive = self.Irecv(recvbuf, source, recvtag)
-        return self._with_send(self.Isend, sendbuf, dest, sendtag, receive)
+        plain = self._plain()
+        receive = plain.Irecv(recvbuf, source, recvtag)
+        return self._given(self._with_send(plain.Isend, sendbuf, dest, sendtag, receive))
 
     def Isendrecv_replace(  # type: ignore[override]
         self,
@@ -115,8 +123,22 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
     ) -> Request:
         """Start sending a copy of ``buf`` and receiving into ``buf``."""
         # The copy is made before the receive may overwrite it; a buffered send keeps it.
-        send = self.Ibsend(buf, dest, sendtag)
-        return CompositeRequest(SendAndReceive(send, self.Irecv(buf, source, recvtag)))
+        plain = self._plain()
+        send = plain.Ibsend(buf, dest, sendtag)
+        receive = plain.Irecv(buf, source, recvtag)
+        return self._given(CompositeRequest(SendAndReceive(send, receive)))
+
+    def _plain(self) -> Intracomm:
+        """The communicator, with the engine's own requests."""
+        if self._giver is None:
+            return self
+        plain = MPI.Intracomm.__new__(Intracomm, cast("Any", self))
+        plain._communicator, plain._giver = self._communicator, None
+        return plain
+
+    def _given(self, request: _Request) -> _Request:
+        """What the program gets for ``request``, which receives too."""
+        return request if self._giver is None else cast("Any", self._giver(request, not SEND))
 
     def _with_send(
         self, start: Any, buf: Any, dest: int, tag: int, receive: Request
@@ -140,7 +162,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         """A persistent send in ``partitions`` parts (MPI 4.1, section 4.2)."""
         from mooncake_mpi.partitioned import psend_init
 
-        return psend_init(self._checked_communicator(), buf, partitions, dest, tag)
+        return self._given(psend_init(self._checked_communicator(), buf, partitions, dest, tag))
 
     def Precv_init(  # type: ignore[override]
         self,
@@ -153,7 +175,8 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         """A persistent receive in ``partitions`` parts (MPI 4.1, section 4.2)."""
         from mooncake_mpi.partitioned import precv_init
 
-        return precv_init(self._checked_communicator(), buf, partitions, source, tag)
+        request = precv_init(self._checked_communicator(), buf, partitions, source, tag)
+        return self._given(request)
 
     def Mprobe(  # type: ignore[override]
         self,
@@ -177,15 +200,15 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
 
     def Dup(self, info: MPI.Info | None = None) -> Any:
         """A duplicate with a matching space of its own."""
-        return _accelerate(super().Dup(info))
+        return _accelerate(super().Dup(info), self._giver)
 
     def Dup_with_info(self, info: MPI.Info) -> Any:
         """A duplicate with hints."""
-        return _accelerate(super().Dup_with_info(info))
+        return _accelerate(super().Dup_with_info(info), self._giver)
 
     def Clone(self) -> Any:
         """As :meth:`Dup`."""
-        return _accelerate(super().Clone())
+        return _accelerate(super().Clone(), self._giver)
 
     def Idup(self, info: MPI.Info | None = None) -> Any:
         """Start duplicating: the communicator is usable when the request is complete."""
@@ -196,43 +219,44 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         return self._idup(*super().Idup_with_info(info))
 
     def _idup(self, comm: Any, request: MPI.Request) -> tuple[Any, Request]:
-        return comm, CompositeRequest(_Duplication(self, comm, request))
+        comm._giver = self._giver
+        return comm, self._given(CompositeRequest(_Duplication(self, comm, request)))
 
     def Create(self, group: MPI.Group) -> Any:
         """A communicator of ``group``."""
-        return _accelerate(super().Create(group))
+        return _accelerate(super().Create(group), self._giver)
 
     def Create_group(self, group: MPI.Group, tag: int = 0) -> Any:
         """A communicator of ``group``, by its members alone."""
-        return _accelerate(super().Create_group(group, tag))
+        return _accelerate(super().Create_group(group, tag), self._giver)
 
     def Split(self, color: int = 0, key: int = 0) -> Any:
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
-        return _accelerate(super().Split(color, key))
+        return _accelerate(super().Split(color, key), self._giver)
 
     def Split_type(self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL) -> Any:
         """Communicators of processes of one kind, such as those of one node."""
-        return _accelerate(super().Split_type(split_type, key, info))
+        return _accelerate(super().Split_type(split_type, key, info), self._giver)
 
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
     ) -> Any:
         """A communicator with a Cartesian topology."""
-        return _accelerate(super().Create_cart(dims, periods, reorder))
+        return _accelerate(super().Create_cart(dims, periods, reorder), self._giver)
 
     def Create_graph(
         self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
     ) -> Any:
         """A communicator with a graph topology."""
-        return _accelerate(super().Create_graph(index, edges, reorder))
+        return _accelerate(super().Create_graph(index, edges, reorder), self._giver)
 
     def Create_dist_graph_adjacent(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology, by neighbours."""
-        return _accelerate(super().Create_dist_graph_adjacent(*args, **kwargs))
+        return _accelerate(super().Create_dist_graph_adjacent(*args, **kwargs), self._giver)
 
     def Create_dist_graph(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology."""
-        return _accelerate(super().Create_dist_graph(*args, **kwargs))
+        return _accelerate(super().Create_dist_graph(*args, **kwargs), self._giver)
 
     def free(self) -> None:
         """Free the communicator unless it is null or one that MPI made."""
@@ -268,7 +292,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
 
     def Sub(self, remain_dims: Sequence[bool]) -> Any:
         """Communicators of the remaining dimensions."""
-        return _accelerate(super().Sub(remain_dims))
+        return _accelerate(super().Sub(remain_dims), self._giver)
 
 
 class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
@@ -322,20 +346,26 @@ class _Duplication:
         """Nothing: a collective operation is not cancelled."""
 
 
-def _attach(comm: _Comm) -> _Comm:
+def _attach(comm: _Comm, giver: Giver | None) -> _Comm:
     null = comm == MPI.COMM_NULL
     cast("Any", comm)._communicator = None if null else runtime.communicator_of(cast("Any", comm))
+    cast("Any", comm)._giver = giver
     return comm
 
 
-def _accelerate(comm: Any) -> Any:
+def _accelerate(comm: Any, giver: Giver | None = None) -> Any:
     """An accelerated communicator for one that the MPI library has just made."""
     if isinstance(comm, Intracomm):
-        return _attach(comm)
+        return _attach(comm, giver)
     for library, ours in _REPLACEMENTS.items():
         if type(comm) is library:
-            return cast("Any", ours)(comm)
+            return _attach(MPI.Intracomm.__new__(ours, cast("Any", comm)), giver)
     return comm
+
+
+def accelerated(comm: MPI.Intracomm) -> Intracomm:
+    """``comm`` for a program whose MPI is ``mooncake_mpi.MPI``; collective."""
+    return cast("Intracomm", _accelerate(comm))
 
 
 #: The predefined communicators of ``mooncake_mpi.MPI``, by name: pickled as the names they are.
@@ -350,7 +380,7 @@ def _rebuild(cls: type[Intracomm], name: str, predefined: bool) -> Intracomm:
 
 def _install() -> None:
     offset = MPI.Intracomm.__basicsize__
-    if Intracomm.__basicsize__ != offset + 8:
+    if Intracomm.__basicsize__ != offset + 16:
         raise ImportError("mpi4py lays out communicators in a way that this version does not know")
     _native.install(Intracomm, offset)
 

@@ -15,6 +15,7 @@ from mooncake_mpi.unbound import dispatching
 
 if TYPE_CHECKING:
     from mooncake_mpi.intracomm import Accelerated
+    from mooncake_mpi.library_requests import Giver
     from mooncake_mpi.requests import Request
 
 
@@ -41,12 +42,13 @@ class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
 class _Taken:
     """What every copy of a message's handle shares."""
 
-    __slots__ = ("library", "matched", "no_proc")
+    __slots__ = ("giver", "library", "matched", "no_proc")
 
     def __init__(self) -> None:
         self.matched: _native.MatchedMessage | None = None
         self.no_proc = False  # from PROC_NULL: received without a message
         self.library: MPI.Message | None = None  # a message that the library matched
+        self.giver: Giver | None = None  # the communicator's
 
 
 class Message(metaclass=_MessageType):
@@ -211,12 +213,15 @@ class Message(metaclass=_MessageType):
         if library is not None:
             library.Recv(buf, status)
         else:
-            self.Irecv(buf).Wait(status)
+            self._start(buf).Wait(status)
 
     def Irecv(self, buf: Any) -> Request:
         """Start receiving the message into ``buf``."""
         if self._taken.library is not None:
             return cast("Request", self._taken.library.Irecv(buf))
+        return cast("Request", self._given(self._start(buf)))
+
+    def _start(self, buf: Any) -> Request:
         if self._taken.no_proc:
             return self._nothing()
         return _native.message_recv(self._take(), buf)
@@ -233,7 +238,14 @@ class Message(metaclass=_MessageType):
         """Start receiving the message as an object."""
         if self._taken.library is not None:
             return cast("Request", self._taken.library.irecv())
-        return self._nothing() if self._taken.no_proc else objects.post_message(self._take())
+        if self._taken.no_proc:
+            return cast("Request", self._given(self._nothing()))
+        return cast("Request", self._given(objects.post_message(self._take())))
+
+    def _given(self, request: Request) -> Any:
+        """What the program gets for ``request``."""
+        giver = self._taken.giver
+        return request if giver is None else giver(request, False)  # noqa: FBT003
 
     def _take(self) -> _native.MatchedMessage:
         matched, self._taken.matched = self._taken.matched, None
@@ -259,6 +271,7 @@ def take(
     """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
     communicator = comm._checked_communicator()
     message = _new(Message)
+    message._taken.giver = comm._giver
     if source == MPI.PROC_NULL:
         message._taken.no_proc = True
         if status is not None:

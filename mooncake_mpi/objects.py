@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests import Request
 
 STANDARD, SYNCHRONOUS, READY, BUFFERED = range(4)
+SEND = True
 
 
 class ObjectMethods:
@@ -35,6 +36,7 @@ class ObjectMethods:
 
     if TYPE_CHECKING:
         _communicator: _native.Communicator | None
+        _giver: Callable[[Any, bool], Any] | None
         _checked_communicator: Callable[[], _native.Communicator]
         Probe: Callable[[int, int, MPI.Status | None], Literal[True]]
         Iprobe: Callable[[int, int, MPI.Status | None], bool]
@@ -63,15 +65,18 @@ class ObjectMethods:
 
     def isend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object, which may be changed at once."""
-        return _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
+        request = _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
+        return request if self._giver is None else self._giver(request, SEND)
 
     def issend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete when its receive has started."""
-        return _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+        request = _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+        return request if self._giver is None else self._giver(request, SEND)
 
     def ibsend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete at once."""
-        return _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
+        request = _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
+        return request if self._giver is None else self._giver(request, SEND)
 
     def recv(
         self,
@@ -98,8 +103,9 @@ class ObjectMethods:
         if buf is None or source == MPI.PROC_NULL:
             request = _native.post_recv_any_size(communicator, source, tag)
             request._finish = load
-            return request
-        return _post_into(communicator, buf, source, tag)
+        else:
+            request = _post_into(communicator, buf, source, tag)
+        return request if self._giver is None else self._giver(request, not SEND)
 
     def sendrecv(
         self,

@@ -347,14 +347,15 @@ def _reduce_class(kind: type) -> str | tuple[Any, ...]:
     return (_class, (kind.__name__,)) if known else kind.__qualname__
 
 
-def _null(name: str) -> MPI.Request:
+def null_request(name: str) -> MPI.Request:
+    """A null request of the library's class of that name, for pickle."""
     return MPI.Prequest() if name == "Prequest" else MPI.Request()
 
 
 def _reduce_null(request: MPI.Request) -> str | tuple[Any, ...]:
     """How pickle takes a null request of the library, whose class it may not find either."""
     known = request.__reduce__()
-    return known if isinstance(known, str) else (_null, (type(request).__name__,))
+    return known if isinstance(known, str) else (null_request, (type(request).__name__,))
 
 
 _CLASSES = {"Request": Request, "Prequest": Prequest}

@@ -16,6 +16,7 @@ from mooncake_mpi import (
     status_layout,
     statuses,
 )
+from mooncake_mpi.completer import COMPLETER
 
 _LARGEST_TAG = 2**31 - 1
 
@@ -78,6 +79,7 @@ def activate(
 
 def flush() -> None:
     """Send what is queued; MPI is about to be finalised."""
+    COMPLETER.stop()
     if _started:
         _native.finalize()
 

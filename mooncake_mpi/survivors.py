@@ -123,6 +123,7 @@ class _Making(Run):
         self._new, entry = runtime.new_communicator(parent)
         self.comm = MPI.Intracomm.__new__(SurvivorComm, MPI.COMM_SELF.Dup())
         self.comm._communicator = None
+        self.comm._giver = parent._giver
         super().__init__(parent._checked_communicator(), -1, pickle.dumps((entry, brought)))
 
     def _complete(self, status: MPI.Status | None) -> None:

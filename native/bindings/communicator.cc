@@ -85,6 +85,11 @@ void set_communicator_slot(Py_ssize_t offset) noexcept {
   slot_offset = offset;
 }
 
+PyObject* giver_of(PyObject* self) noexcept {
+  PyObject* giver = reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset)[1];
+  return giver != nullptr ? giver : Py_None;
+}
+
 Communicator* communicator_of(PyObject* self) {
   PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
   if (slot != nullptr && slot != Py_None) [[likely]] {

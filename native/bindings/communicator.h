@@ -59,6 +59,9 @@ class ContextHold {
 
 // Where a communicator object of the package keeps its Communicator. Learned by install().
 void set_communicator_slot(Py_ssize_t offset) noexcept;
+// The object in the slot after it, which stands between the engine's requests and the program:
+// callable(request, send) -> request, or None.
+PyObject* giver_of(PyObject* self) noexcept;
 // The communicator behind `self`, or nullptr with ERR_COMM raised.
 Communicator* communicator_of(PyObject* self);
 

@@ -26,7 +26,7 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
       send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
            : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
   if (view.resolved()) plan.spec = values[0];
-  return valid ? new_persistent_request(std::move(view), plan) : nullptr;
+  return valid ? give(self, new_persistent_request(std::move(view), plan), send) : nullptr;
 }
 
 }  // namespace

@@ -139,9 +139,11 @@ PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   if (!kIrecv.parse(args, nargs, kwnames, values)) return nullptr;
   ReceiveCall call;
   if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
-  if (call.proc_null) return new_request(nullptr, proc_null_completion(), std::move(call.view));
+  if (call.proc_null) {
+    return give(self, new_request(nullptr, proc_null_completion(), std::move(call.view)), false);
+  }
   Operation& operation = post(call);
-  return new_request(&operation, {}, std::move(call.view));
+  return give(self, new_request(&operation, {}, std::move(call.view)), false);
 }
 
 PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,

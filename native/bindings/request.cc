@@ -56,7 +56,6 @@ void dealloc(PyObject* self) {
   Py_CLEAR(request.result);
   Py_CLEAR(request.plan.owner);
   Py_CLEAR(request.plan.spec);
-  Py_CLEAR(request.shared);
   auto free = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
   free(self);
   Py_DECREF(type);
@@ -64,7 +63,7 @@ void dealloc(PyObject* self) {
 
 int is_true(PyObject* self) {
   const RequestObject& request = as_request(self);
-  if (request.state == State::kShared) return PyObject_IsTrue(request.shared);
+  if (request.state == State::kShared) return PyObject_IsTrue(request.finish);
   return request.state != State::kNull ? 1 : 0;
 }
 
@@ -167,7 +166,7 @@ PyObject* share(PyObject* self, PyObject* owner) {
     return nullptr;
   }
   request.state = State::kShared;
-  request.shared = Py_NewRef(owner);
+  request.finish = Py_NewRef(owner);
   Py_RETURN_NONE;
 }
 
@@ -189,7 +188,6 @@ PyObject* adopt(PyObject* self, PyObject* other_object) {
   std::swap(request.finish, other.finish);
   std::swap(request.result, other.result);
   std::swap(request.plan, other.plan);
-  std::swap(request.shared, other.shared);
   Py_RETURN_NONE;
 }
 
@@ -219,7 +217,8 @@ int set_object(PyObject*& slot, PyObject* value) {
 }
 
 PyObject* get_shared(PyObject* self, void*) {
-  return get_object(as_request(self).shared);
+  const RequestObject& request = as_request(self);
+  return get_object(request.state == State::kShared ? request.finish : nullptr);
 }
 PyObject* get_finish(PyObject* self, void*) {
   return get_object(as_request(self).finish);
@@ -298,13 +297,13 @@ RequestObject* plain_owner(PyObject* object) noexcept {
   while (is_plain_request(object)) {
     RequestObject& request = as_request(object);
     if (request.state != State::kShared) return &request;
-    object = request.shared;
+    object = request.finish;
   }
   return nullptr;
 }
 
 PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* argument) {
-  PyObject* owner = Py_NewRef(request.shared);
+  PyObject* owner = Py_NewRef(request.finish);
   PyObject* result = with_interpreter([&] {
     return argument == nullptr ? PyObject_CallMethod(owner, method, nullptr)
                                : PyObject_CallMethod(owner, method, "O", argument);

@@ -6,6 +6,7 @@
 
 #include "bindings/buffer_view.h"
 #include "bindings/communicator.h"
+#include "bindings/interpreter_lock.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
@@ -23,7 +24,7 @@ struct PersistentPlan {
 // The Python type `Request`. A raw type: a request is made for every non-blocking call, and this
 // costs a third of what a wrapped C++ class would.
 struct RequestObject {
-  // kShared: the operation is another request's, `shared`, and whatever is asked is asked of that.
+  // kShared: the operation is another request's, the owner, and whatever is asked is asked of that.
   PyObject_HEAD enum class State : std::uint8_t { kNull, kActive, kInactive, kShared };
 
   State state;
@@ -34,9 +35,9 @@ struct RequestObject {
   Completion completion;
   BufferView view;
   PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result
+                     // kShared: the owner, of the engine, made in Python, or of the MPI library
   PyObject* result;
   PersistentPlan plan;
-  PyObject* shared;  // a request of the engine, in Python (of several parts), or of the MPI library
 };
 
 PyObject* create_request_type();
@@ -49,6 +50,19 @@ RequestObject* plain_owner(PyObject* object) noexcept;
 // Asks the request that `request` shares: a call of its method, with `argument` unless it is
 // nullptr.
 PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* argument = nullptr);
+
+// What `communicator` gives for a new request: the request, or where a program wrapped the
+// communicator by hand, one that the MPI library knows too. Takes over the reference.
+inline PyObject* give(PyObject* communicator, PyObject* request, bool send) {
+  PyObject* giver = giver_of(communicator);
+  if (giver == Py_None || request == nullptr) [[likely]]
+    return request;
+  PyObject* given = with_interpreter([&] {
+    return PyObject_CallFunctionObjArgs(giver, request, send ? Py_True : Py_False, nullptr);
+  });
+  Py_DECREF(request);
+  return given;
+}
 
 // An active request that owns `view`. `operation` is nullptr when the call completed at once.
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,

@@ -52,7 +52,9 @@ PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObje
                        Py_ssize_t nargs, PyObject* kwnames) {
   SendCall call;
   if (!prepare(method, self, args, nargs, kwnames, call)) return nullptr;
-  if (call.proc_null) return new_request(nullptr, proc_null_completion(), std::move(call.view));
+  if (call.proc_null) {
+    return give(self, new_request(nullptr, proc_null_completion(), std::move(call.view)), true);
+  }
   Operation* operation = nullptr;
   if (!post_send(*call.communicator, call.view.buffer(), call.dest, call.tag, mode,
                  MatchChannel::kMessages, operation)) {
@@ -60,7 +62,7 @@ PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObje
   }
   const Completion completion{Error::kNone, false,     call.communicator->rank(),
                               call.tag,     call.dest, call.view.buffer().bytes};
-  return new_request(operation, completion, std::move(call.view));
+  return give(self, new_request(operation, completion, std::move(call.view)), true);
 }
 
 }  // namespace
