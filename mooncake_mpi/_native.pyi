@@ -243,6 +243,11 @@ def wait_for_requests(requests: Sequence[Request], all: bool, timeout_ms: int) -
     Wait until one (or all) of the engine's requests is complete; the requests are not ended.
     """
 
+def call_when_done(request: Request, callable: Callable[[], Any]) -> bool:
+    """
+    Call soon after the request's operation is done, in any thread; False if it is done.
+    """
+
 def flush(timeout_ms: int) -> bool:
     """Wait until every buffered message was sent; False if it took longer."""
 

@@ -90,7 +90,8 @@ class Agreement:
         self.decision: Value | None = None
         self._rank = rank
         self._own = own
-        self._living = set(range(size)) - own.failed
+        self._members = frozenset(range(size))
+        self._living = set(self._members) - own.failed
         self._accepted: tuple[int, Value] | None = None
         self._contributions: dict[int, Contribution] = {}
         self._acceptances: set[int] = set()
@@ -164,8 +165,7 @@ class Agreement:
         for made in self._contributions.values():
             value = value.plus(made.own)
         # Everybody who is dead by now, with or without having brought something.
-        dead = frozenset(self._contributions) | value.failed
-        return value.plus(Value(-1, dead - self._living, value.acknowledged))
+        return value.plus(Value(-1, self._members - self._living, value.acknowledged))
 
     def _decide(self, value: Value) -> Outgoing:
         self.decision = value

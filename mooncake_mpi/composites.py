@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mooncake_mpi import _native, request_sets
@@ -31,8 +33,14 @@ class Driver(Protocol):
     def _complete(self, status: MPI.Status | None) -> Any:
         """Fill ``status`` and give the result; called once, after ``_poll`` was true."""
 
+    def _look(self, status: MPI.Status) -> None:
+        """Fill ``status`` as ``_complete`` would; after ``_poll`` was true, and nothing ends."""
+
     def _cancel(self) -> None:
         """Cancel what can still be cancelled."""
+
+    def _leave(self) -> None:
+        """Nobody will complete the operation: see to it that it completes by itself."""
 
 
 class CompositeMethods:
@@ -63,7 +71,7 @@ class CompositeMethods:
     def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait for the operation to complete."""
         while not self._poll():
-            request_sets.wait_for(self._pending(), _WAIT_SLICE_MS)
+            request_sets.wait_for([self], _WAIT_SLICE_MS)  # type: ignore[list-item]
         self._end(status)
         return True
 
@@ -79,8 +87,14 @@ class CompositeMethods:
         if not self._poll():
             return False
         if status is not None:
-            fill_empty(status)
+            self._look(status)
         return True
+
+    def _look(self, status: MPI.Status) -> None:
+        if self._driver is None:
+            fill_empty(status)
+        else:
+            self._driver._look(status)
 
     def Cancel(self) -> None:
         """Cancel the operation where it has not matched."""
@@ -88,8 +102,16 @@ class CompositeMethods:
             self._driver._cancel()
 
     def Free(self) -> None:
-        """Let go of the request; its parts complete by themselves."""
-        self._driver = None  # type: ignore[misc]
+        """Let go of the request; its operation completes by itself."""
+        driver, self._driver = self._driver, None  # type: ignore[misc]
+        if driver is not None:
+            driver._leave()
+
+    def __del__(self) -> None:
+        driver = getattr(self, "_driver", None)
+        if driver is not None:
+            with suppress(Error):  # the communicator may have been freed before
+                driver._leave()
 
     def _end(self, status: MPI.Status | None) -> None:
         driver, self._driver = self._driver, None  # type: ignore[misc]
@@ -123,6 +145,22 @@ class CompositeRequest(CompositeMethods, Request):
 CompositeRequest.__name__ = "Request"
 
 
+def complete_unwatched(driver: Driver) -> None:
+    """Take a driver's next steps whenever they are due, without a request that anybody holds."""
+    try:
+        while not driver._poll():
+            parts = [part for part in driver._pending() if isinstance(part, _native.Request)]
+            waits_for = next((part for part in parts if not part._poll()), None)
+            if waits_for is None:
+                if not parts:
+                    return  # it waits for a call that nobody can make any more
+            elif _native.call_when_done(waits_for, partial(complete_unwatched, driver)):
+                return
+        driver._complete(None)
+    except Error:
+        return  # as of every operation whose request was freed
+
+
 class SendAndReceive:
     """The driver of ``Isendrecv``: the status is the receive's."""
 
@@ -139,8 +177,16 @@ class SendAndReceive:
         return (self._send, self._receive)
 
     def _complete(self, status: MPI.Status | None) -> None:
-        self._send.Wait()
-        self._receive.Wait(status)
+        try:
+            self._send.Wait()
+        finally:
+            self._receive.Wait(status)
+
+    def _look(self, status: MPI.Status) -> None:
+        self._receive.Get_status(status)
+
+    def _leave(self) -> None:
+        """Nothing: each part completes by itself when its request is dropped."""
 
     def _cancel(self) -> None:
         self._receive.Cancel()

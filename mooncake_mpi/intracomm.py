@@ -15,6 +15,7 @@ from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.messages import Message
 from mooncake_mpi.objects import SEND, ObjectMethods
+from mooncake_mpi.statuses import fill_empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -339,11 +340,22 @@ class _Duplication:
     def _pending(self) -> Sequence[MPI.Request]:
         return self._requests
 
-    def _complete(self, _status: MPI.Status | None) -> None:
+    def _complete(self, status: MPI.Status | None) -> None:
+        if status is not None:
+            fill_empty(status)
         self._comm._communicator = runtime.activate(self._comm, self._communicator, self._entries)
+
+    def _look(self, status: MPI.Status) -> None:
+        fill_empty(status)
+
+    def _leave(self) -> None:
+        _left.append(self)  # what the MPI library writes to
 
     def _cancel(self) -> None:
         """Nothing: a collective operation is not cancelled."""
+
+
+_left: list[_Duplication] = []
 
 
 def _attach(comm: _Comm, giver: Giver | None) -> _Comm:

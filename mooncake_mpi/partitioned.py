@@ -98,6 +98,12 @@ class PartitionedRequest(CompositeMethods, Prequest):
         elif status is not None:
             fill_empty(status)
 
+    def _look(self, status: MPI.Status) -> None:
+        if self._driver is not None and self._driver.active:
+            self._driver._look(status)
+        else:
+            fill_empty(status)
+
     def Start(self) -> None:
         """Begin a message.
 
@@ -109,13 +115,12 @@ class PartitionedRequest(CompositeMethods, Prequest):
     def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait until the message is complete; other threads may go on making partitions ready."""
         while not self._poll():
-            pending = self._pending()
-            request_sets.wait_for(pending, _WAIT_SLICE_MS if pending else _IDLE_SLICE_MS)
+            request_sets.wait_for([self], _WAIT_SLICE_MS if self._pending() else _IDLE_SLICE_MS)
         self._end(status)
         return True
 
     def Free(self) -> None:
-        """Let go of the request; parts under way complete by themselves."""
+        """Let go of the request; a message under way completes by itself."""
         self._live_driver()
         super().Free()
 

@@ -10,15 +10,16 @@ where they lie.
 from __future__ import annotations
 
 from dataclasses import replace
-from struct import Struct
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.bufferspec import Elements, Placed, place
+from mooncake_mpi.composites import Driver, complete_unwatched
 from mooncake_mpi.errors import Error, make_error, raise_error
+from mooncake_mpi.introductions import SETUP, Introduction, Introductions, Setup
 from mooncake_mpi.packing import PackedBuffer
 from mooncake_mpi.side_channels import (
     DATA_CHANNEL,
@@ -35,15 +36,6 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests import Request
 
 
-class Setup(NamedTuple):
-    """How the sender cuts the message: its first message to the receiver."""
-
-    partitions: int
-    first_number: int
-    nbytes: int
-
-
-_SETUP = Struct("<QIQ")
 _NOTHING = Placed(0, 0, None, None)
 
 STANDARD, BUFFERED = 0, 3
@@ -76,6 +68,7 @@ class _End:
         self._packed = self._keepalive if isinstance(self._keepalive, PackedBuffer) else None
         self._parts: list[Request | None] = []
         self.active = False
+        self._ever_started = False
         # Several threads may contribute partitions, and ask for them, at once.
         self._lock = RLock()
 
@@ -92,7 +85,19 @@ class _End:
         """
         if self.active:
             raise_error("ERR_REQUEST", "invalid request: it was started and is not complete")
-        self.active = True
+        self.active = self._ever_started = True
+
+    def _leave(self) -> None:
+        """The request is freed: a message under way is completed, one never begun is withdrawn."""
+        with self._lock:
+            if self.active:
+                complete_unwatched(cast("Driver", self))
+            elif not self._ever_started:
+                self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Nothing of an end that never was started stays in the partner's way."""
+        raise NotImplementedError
 
     def _check(self, partition: int) -> None:
         if not 0 <= partition < self._partitions:
@@ -140,13 +145,18 @@ class PartitionedSend(_End):
     ) -> None:
         super().__init__(communicator, elements, partitions, tag, writable=False)
         self._dest = dest
-        first = self._first_number = new_numbers(max(1, partitions))
-        setup = _SETUP.pack(partitions, first, self._nbytes)
+        first = self._first_number = new_numbers(max(1, partitions) + 1)
+        setup = SETUP.pack(partitions, first, self._nbytes)
         self._setup = _native.isend_bytes(communicator, setup, dest, tag, STANDARD, SETUP_CHANNEL)
         self._reply = _native.post_recv(
             communicator, 0, 0, None, dest, reply_tag(first), DATA_CHANNEL
         )
         self._ready: set[int] = set()
+
+    def _withdraw(self) -> None:
+        self._reply.Cancel()
+        tag = data_tag(self._first_number + max(1, self._partitions))
+        _native.isend_bytes(self._communicator, b"", self._dest, tag, BUFFERED, DATA_CHANNEL)
 
     def start(self) -> None:
         """Begin a message; no partition is ready."""
@@ -198,8 +208,11 @@ class PartitionedSend(_End):
         """End the message; the request may be started again."""
         self.active = False
         if status is not None:
-            rank = self._communicator.rank
-            fill_status(status, rank, self._tag, MPI.SUCCESS, self._nbytes, cancelled=False)
+            self._look(status)
+
+    def _look(self, status: MPI.Status) -> None:
+        rank = self._communicator.rank
+        fill_status(status, rank, self._tag, MPI.SUCCESS, self._nbytes, cancelled=False)
 
 
 class PartitionedReceive(_End):
@@ -224,11 +237,10 @@ class PartitionedReceive(_End):
         super().__init__(communicator, elements, partitions, tag, writable=True)
         self._source = source
         self._setup: Setup | None = None
-        memory = MPI.buffer.allocate(_SETUP.size)
-        self._setup_memory = memory
-        self._setup_message = _native.post_recv(
-            communicator, memory.address, memory.nbytes, memory, source, tag, SETUP_CHANNEL
-        )
+        self._introduction: Introduction | None = None
+        self._withdrawal: Request | None = None  # word that the sender was freed before it started
+        self._introductions = Introductions.of(communicator, source, tag)
+        self._introductions.wait(self)
         self._unpacked: set[int] = set()
         self._posted = False
         self._error: Error | None = None
@@ -242,21 +254,47 @@ class PartitionedReceive(_End):
 
     def _advance(self) -> bool:
         """Post the receives of the parts if the sender's cut is known; whether they are."""
+        if self._withdrawal is not None and self._withdrawal.Test():
+            self._forget_sender()
         if self._posted:
             return True
-        if self._setup is None:
-            if not self._setup_message.Test():
-                return False
-            self._setup = Setup(0, 0, 0)
-            if self._source != MPI.PROC_NULL:
-                self._setup = Setup(*_SETUP.unpack(self._setup_memory.tobytes()))
-            number = self._setup.first_number
-            _native.isend_bytes(
-                self._communicator, b"", self._source, reply_tag(number), STANDARD, DATA_CHANNEL
-            )
+        if self._setup is None and not self._learn():
+            return False
         self._posted = True
-        self._post(self._setup)
+        self._post(cast("Setup", self._setup))
         return True
+
+    def _learn(self) -> bool:
+        """Take the sender's cut if it has come, and reply that it is known."""
+        if self._introduction is None or not self._introduction.arrived():
+            return False
+        self._setup = setup = self._introduction.take()
+        if self._source == MPI.PROC_NULL:
+            return True
+        self._introductions.forget(self)
+        tag = data_tag(setup.first_number + max(1, setup.partitions))
+        self._withdrawal = _native.post_recv(
+            self._communicator, 0, 0, None, self._source, tag, DATA_CHANNEL
+        )
+        _native.isend_bytes(
+            *(self._communicator, b"", self._source, reply_tag(setup.first_number)),
+            *(STANDARD, DATA_CHANNEL),
+        )
+        return True
+
+    def _forget_sender(self) -> None:
+        """The sender was freed before it started: the next one that introduces itself is meant."""
+        for part in self._parts:
+            if part is not None:
+                part.Cancel()
+        self._parts, self._posted = [], False
+        self._setup = self._withdrawal = self._error = None
+        self._introductions.wait(self)
+
+    def _withdraw(self) -> None:
+        if self._withdrawal is not None:
+            self._withdrawal.Cancel()
+        self._introductions.leave(self)
 
     def _post(self, setup: Setup) -> None:
         self._parts = []
@@ -326,11 +364,16 @@ class PartitionedReceive(_End):
                 return False
             for partition in range(self._partitions):
                 self._unpack(partition)
+            if self._withdrawal is not None:  # it has started
+                self._withdrawal.Cancel()
+                self._withdrawal = None
             return True
 
     def _pending(self) -> list[Request]:
-        """The sender's cut, or the parts under way."""
-        return super()._pending() if self._posted else [self._setup_message]
+        """The sender's cut, or the parts under way and word of their end."""
+        if self._posted:
+            return super()._pending() + ([self._withdrawal] if self._withdrawal is not None else [])
+        return self._introduction.pending() if self._introduction is not None else []
 
     def _complete(self, status: MPI.Status | None) -> None:
         """End the message; the request may be started again.
@@ -340,10 +383,13 @@ class PartitionedReceive(_End):
         """
         self.active = False
         if status is not None:
-            nbytes = 0 if self._setup is None else self._setup.nbytes
-            source, tag = self._source, self._tag
-            if source == MPI.PROC_NULL:
-                tag = MPI.ANY_TAG
-            fill_status(status, source, tag, MPI.SUCCESS, nbytes, cancelled=False)
+            self._look(status)
         if self._error is not None:
             raise self._error
+
+    def _look(self, status: MPI.Status) -> None:
+        nbytes = 0 if self._setup is None else self._setup.nbytes
+        source, tag = self._source, self._tag
+        if source == MPI.PROC_NULL:
+            tag = MPI.ANY_TAG
+        fill_status(status, source, tag, MPI.SUCCESS, nbytes, cancelled=False)

@@ -1,8 +1,8 @@
 """Completion of several requests at once (MPI 4.1, section 3.7.5), the library's ones included.
 
-Every function takes a sequence in which requests of the engine and of the MPI library may stand
-side by side. Null and inactive requests are passed over, as MPI asks. Functions that end requests
-also give the objects of ``irecv`` requests.
+Every function takes requests of the engine and of the MPI library side by side, in anything that
+can be walked; it is walked once, so an iterator will do. Null and inactive requests are passed
+over, as MPI asks. Functions that end requests also give the objects of ``irecv`` requests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.statuses import fill_empty, fill_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 AnyRequest: TypeAlias = "_native.Request | MPI.Request"
 
@@ -46,8 +46,9 @@ def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
     sleep(_SLEEP_S)
 
 
-def wait_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, Any]:
+def wait_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, Any]:
     """Index and object of a request that is complete."""
+    requests = _checked(requests)
     while True:
         index, flag, result = test_any(requests, status)
         if flag:
@@ -55,8 +56,9 @@ def wait_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple
         wait_for(requests, _SLICE_MS)
 
 
-def test_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, bool, Any]:
+def test_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, bool, Any]:
     """Index, flag and object: of the first request that is complete."""
+    requests = _checked(requests)
     index, flag = _first_ready(requests)
     if index == MPI.UNDEFINED:
         if flag and status is not None:
@@ -65,8 +67,9 @@ def test_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple
     return index, True, _end(requests[index], status)
 
 
-def get_status_any(requests: Sequence[AnyRequest], status: MPI.Status | None) -> tuple[int, bool]:
+def get_status_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, bool]:
     """Index and flag of the first request that is complete, which stays."""
+    requests = _checked(requests)
     index, flag = _first_ready(requests)
     if status is not None and flag:
         if index == MPI.UNDEFINED:
@@ -76,37 +79,40 @@ def get_status_any(requests: Sequence[AnyRequest], status: MPI.Status | None) ->
     return index, flag
 
 
-def wait_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None) -> list[Any]:
+def wait_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) -> list[Any]:
     """The objects of all requests.
 
     Raises:
         Error: ``ERR_IN_STATUS`` when a request failed; ``statuses`` say which.
     """
     requests = _checked(requests)
-    natives = _leaves(requests)
+    _check_statuses(statuses)
+    plain = [each for each in requests if getattr(each, "_pending", None) is None]
+    natives = _leaves(plain)
     if natives is not None:
         while not _native.wait_for_requests(natives, all=True, timeout_ms=_SLICE_MS):
             pass
-    else:
-        for request in requests:
-            while _is_active(request) and not _is_ready(request):
-                wait_for([request], _SLICE_MS)
+    # The library's requests, and composites, whose next part may only now begin.
+    while unready := [each for each in requests if _is_active(each) and not _is_ready(each)]:
+        wait_for(unready, _SLICE_MS)
     return _end_all(requests, range(len(requests)), statuses)
 
 
 def test_all(
-    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+    requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[bool, list[Any] | None]:
     """Whether all requests are complete, and their objects."""
     requests = _checked(requests)
+    _check_statuses(statuses)
     if not all(not _is_active(request) or _is_ready(request) for request in requests):
         return False, None
     return True, _end_all(requests, range(len(requests)), statuses)
 
 
-def get_status_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None) -> bool:
+def get_status_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) -> bool:
     """Whether all requests are complete; they stay."""
     requests = _checked(requests)
+    _check_statuses(statuses)
     if not all(not _is_active(request) or _is_ready(request) for request in requests):
         return False
     _look_at(requests, range(len(requests)), statuses)
@@ -114,9 +120,10 @@ def get_status_all(requests: Sequence[AnyRequest], statuses: list[MPI.Status] | 
 
 
 def wait_some(
-    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+    requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[list[int] | None, list[Any] | None]:
     """Indices and objects of the requests that are complete, at least one."""
+    requests = _checked(requests)
     while True:
         indices, results = test_some(requests, statuses)
         if indices is None or indices:
@@ -125,9 +132,11 @@ def wait_some(
 
 
 def test_some(
-    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+    requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[list[int] | None, list[Any] | None]:
     """Indices and objects of the requests that are complete; ``None`` if none is active."""
+    requests = _checked(requests)
+    _check_statuses(statuses)
     indices = _ready_indices(requests)
     if indices is None:
         return None, None
@@ -135,20 +144,34 @@ def test_some(
 
 
 def get_status_some(
-    requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None
+    requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> list[int] | None:
     """Indices of the requests that are complete, which stay; ``None`` if none is active."""
+    requests = _checked(requests)
+    _check_statuses(statuses)
     indices = _ready_indices(requests)
     if indices is not None:
         _look_at(requests, indices, statuses)
     return indices
 
 
-def _checked(requests: Sequence[AnyRequest]) -> list[AnyRequest]:
-    for request in requests:
+def _checked(requests: Iterable[AnyRequest]) -> list[AnyRequest]:
+    """The requests as a list of its own: what the caller gave is walked here and never again."""
+    known = list(requests)
+    for request in known:
         if not isinstance(request, (_native.Request, MPI.Request)):
             raise TypeError(f"expected a Request, got {type(request).__name__}")
-    return list(requests)
+    return known
+
+
+def _check_statuses(statuses: list[MPI.Status] | None) -> None:
+    """Refuse what cannot be indexed, before any request is ended.
+
+    Raises:
+        TypeError: neither ``None`` nor a sequence.
+    """
+    if statuses is not None:
+        len(statuses)
 
 
 def _is_active(request: AnyRequest) -> bool:
@@ -166,7 +189,11 @@ def _is_ready(request: AnyRequest) -> bool:
 
 
 def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
-    """The engine's operations that ``requests`` consist of; ``None`` if the library has one."""
+    """The engine's operations that ``requests`` wait for; ``None`` if the library has one.
+
+    Of a composite those parts that are not complete: a wait for any operation would be over at once
+    with one that is. Where all are, the composite can take its next step, and no wait is due.
+    """
     leaves: list[_native.Request] = []
     for request in map(owner_of, requests):
         if not isinstance(request, _native.Request):
@@ -176,17 +203,19 @@ def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
         parts = getattr(request, "_pending", None)
         if parts is None:
             leaves.append(request)
-        else:
-            inner = _leaves(parts())
-            if inner is None:
-                return None
-            leaves += inner
+            continue
+        pending = parts()
+        under_way = [part for part in pending if _is_active(part) and not _is_ready(part)]
+        inner = _leaves(under_way or pending)
+        if inner is None:
+            return None
+        leaves += inner
     return leaves
 
 
 def _first_ready(requests: Sequence[AnyRequest]) -> tuple[int, bool]:
     any_active = False
-    for index, request in enumerate(_checked(requests)):
+    for index, request in enumerate(requests):
         if _is_active(request):
             any_active = True
             if _is_ready(request):
@@ -195,7 +224,7 @@ def _first_ready(requests: Sequence[AnyRequest]) -> tuple[int, bool]:
 
 
 def _ready_indices(requests: Sequence[AnyRequest]) -> list[int] | None:
-    active = [index for index, request in enumerate(_checked(requests)) if _is_active(request)]
+    active = [index for index, request in enumerate(requests) if _is_active(request)]
     if not active:
         return None
     return [index for index in active if _is_ready(requests[index])]

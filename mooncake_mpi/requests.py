@@ -299,7 +299,11 @@ class Prequest(Request):
     @classmethod
     def Startall(cls, requests: Sequence[Prequest | MPI.Prequest]) -> None:
         """Start every one of ``requests``."""
-        for request in requests:
+        known = list(requests)
+        for request in known:
+            if not isinstance(request, (Prequest, MPI.Prequest)):
+                raise TypeError(f"expected a Prequest, got {type(request).__name__}")
+        for request in known:
             request.Start()
 
     def Pready(self, partition: int) -> None:

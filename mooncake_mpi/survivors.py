@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from mpi4py import MPI
 
 from mooncake_mpi import runtime
+from mooncake_mpi.agreements import Run, finish
 from mooncake_mpi.composites import CompositeRequest
 from mooncake_mpi.errors import make_error
-from mooncake_mpi.failures import FailureMethods, Run
+from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.intracomm import Intracomm
 from mooncake_mpi.objects import ObjectMethods
 
@@ -89,8 +90,7 @@ class SurvivorComm(Intracomm):
             return sorted(mine, key=lambda rank: (brought[rank][1], rank))
 
         run = _Making(self, (color, key), choose)
-        CompositeRequest(run).Wait()
-        run.check()
+        finish(run)
         return run.comm if color != MPI.UNDEFINED else Intracomm()
 
     def Create(self, group: MPI.Group) -> Any:
@@ -99,7 +99,18 @@ class SurvivorComm(Intracomm):
         return self.Split(MPI.UNDEFINED if place == MPI.UNDEFINED else 0, max(place, 0))
 
 
-def shrink(parent: Any) -> tuple[SurvivorComm, Request]:
+def shrink(parent: Any) -> SurvivorComm:
+    """Make a communicator of those members of ``parent`` who are alive."""
+    making = _Making(parent, None, list)
+    try:
+        CompositeRequest(making).Wait()
+    except BaseException:
+        making._leave()
+        raise
+    return making.comm
+
+
+def ishrink(parent: Any) -> tuple[SurvivorComm, Request]:
     """Start making a communicator of those members of ``parent`` who are alive."""
     making = _Making(parent, None, list)
     return making.comm, CompositeRequest(making)
@@ -124,7 +135,25 @@ class _Making(Run):
         self.comm = MPI.Intracomm.__new__(SurvivorComm, MPI.COMM_SELF.Dup())
         self.comm._communicator = None
         self.comm._giver = parent._giver
+        self._wanted = True
         super().__init__(parent._checked_communicator(), -1, pickle.dumps((entry, brought)))
+
+    def _leave(self) -> None:
+        self._wanted = False
+        if self.agreement.decision is None:
+            super()._leave()
+        else:
+            self.decided()
+
+    def decided(self) -> None:
+        """Its caller has left: nobody will use the communicator."""
+        if not self._wanted:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._new.close()
+        self.comm.Free()
+        self._parent_group.Free()
 
     def _complete(self, status: MPI.Status | None) -> None:
         super()._complete(status)
@@ -136,8 +165,7 @@ class _Making(Run):
         }
         members = self._choose({rank: other for rank, (_, other) in brought.items()})
         if mine not in members:
-            self._new.close()
-            self.comm.Free()
+            self._give_up()
             return
         self._new.reshape(members.index(mine), len(members))
         entries = b"".join(brought[rank][0] for rank in members)

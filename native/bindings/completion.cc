@@ -149,6 +149,7 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
     result = runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u,
                                     waited != 0);
   }
+  notices().settle();
   sliced.last_ns = now_ns();
   if (PyErr_CheckSignals() != 0) return nullptr;
   return PyBool_FromLong(result == WaitResult::kDone);

@@ -3,7 +3,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <sstream>
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -27,10 +27,12 @@ namespace {
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, ',');) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    std::string part = text.substr(at, comma - at);
     std::erase(part, ' ');
-    if (!part.empty()) parts.push_back(part);
+    if (!part.empty()) parts.push_back(std::move(part));
+    at = comma + 1;
   }
   return parts;
 }

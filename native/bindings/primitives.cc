@@ -6,6 +6,7 @@
 
 #include "bindings/communicator.h"
 #include "bindings/completion.h"
+#include "bindings/notices.h"
 #include "bindings/receive_methods.h"
 #include "bindings/request.h"
 #include "bindings/send_methods.h"
@@ -245,6 +246,14 @@ nb::object completed_request(int) {
   return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
 }
 
+bool call_when_done(nb::object request, nb::object callable) {
+  if (!PyObject_TypeCheck(request.ptr(), reinterpret_cast<PyTypeObject*>(request_base_type()))) {
+    throw nb::type_error("expected a Request");
+  }
+  const auto& object = *reinterpret_cast<RequestObject*>(request.ptr());
+  return object.operation != nullptr && notices().call_when_done(*object.operation, callable.ptr());
+}
+
 nb::object wait_requests(nb::object requests, bool all, int timeout_ms) {
   return steal_or_throw(wait_for_requests(requests.ptr(), all, timeout_ms));
 }
@@ -338,6 +347,10 @@ void define_primitives(nb::module_& m) {
           "def wait_for_requests(requests: Sequence[Request], all: bool, timeout_ms: int) -> bool"),
       "requests"_a, "all"_a, "timeout_ms"_a,
       "Wait until one (or all) of the engine's requests is complete; the requests are not ended.");
+  m.def("call_when_done", &call_when_done,
+        nb::sig("def call_when_done(request: Request, callable: Callable[[], Any]) -> bool"),
+        "request"_a, "callable"_a,
+        "Call soon after the request's operation is done, in any thread; False if it is done.");
   m.def("flush", &flush, "timeout_ms"_a,
         "Wait until every buffered message was sent; False if it took longer.");
   m.def(

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/notices.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/request.h"
 #include "bindings/send_methods.h"
@@ -75,7 +76,7 @@ void give_up_receive(Operation& operation, BufferView& view, MatchChannel channe
   if (runtime().engine->cancel(operation, channel)) {
     runtime().engine->release(operation);
   } else {
-    runtime().abandon(operation, std::move(view));
+    notices().adopt(operation, std::move(view));
   }
 }
 
@@ -91,7 +92,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     }
     // It has matched since.
     if (!wait_until([&] { return is_finished(operation); }, "Recv", &operation)) {
-      runtime().abandon(operation, std::move(view));
+      notices().adopt(operation, std::move(view));
       return nullptr;
     }
   }

@@ -6,6 +6,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/completion.h"
+#include "bindings/notices.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/persistent.h"
 #include "bindings/waiting.h"
@@ -40,11 +41,7 @@ PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) {
 void let_go(RequestObject& request) noexcept {
   Operation* operation = std::exchange(request.operation, nullptr);
   if (operation == nullptr || runtime().engine == nullptr) return;
-  if (is_finished(*operation)) {
-    runtime().engine->release(*operation);
-  } else {
-    runtime().abandon(*operation, std::move(request.view));
-  }
+  notices().adopt(*operation, std::move(request.view));
 }
 
 void dealloc(PyObject* self) {
@@ -131,7 +128,8 @@ PyObject* cancel(PyObject* self, PyObject*) {
   if (request.state == State::kShared) return ask_owner(request, "Cancel");
   if (request.state == State::kNull)
     return raise_error("ERR_REQUEST", "invalid request: it is null");
-  if (request.operation != nullptr && !is_complete(request)) {
+  // One that a failure has interrupted is still posted.
+  if (request.operation != nullptr && !is_finished(*request.operation)) {
     runtime().engine->cancel(*request.operation, request.channel);
   }
   Py_RETURN_NONE;
@@ -288,6 +286,10 @@ PyObject* create_request_type() {
   return request_type = PyType_FromSpec(&spec);
 }
 
+PyObject* request_base_type() noexcept {
+  return request_type;
+}
+
 bool is_plain_request(PyObject* object) noexcept {
   auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
   return type == runtime().hooks.request_type || type == runtime().hooks.persistent_type;
@@ -316,7 +318,7 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
                       MatchChannel channel, bool any_size) {
   PyObject* self = allocate(reinterpret_cast<PyTypeObject*>(runtime().hooks.request_type));
   if (self == nullptr) {
-    if (operation != nullptr) runtime().abandon(*operation, std::move(view));
+    if (operation != nullptr) notices().adopt(*operation, std::move(view));
     return nullptr;
   }
   RequestObject& request = as_request(self);

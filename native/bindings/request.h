@@ -41,6 +41,7 @@ struct RequestObject {
 };
 
 PyObject* create_request_type();
+PyObject* request_base_type() noexcept;
 // A request whose whole state is in its RequestObject. Those of a subclass (an operation of several
 // parts, or a user's) may say otherwise in Python.
 bool is_plain_request(PyObject* object) noexcept;

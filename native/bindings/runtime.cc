@@ -1,7 +1,5 @@
 #include "bindings/runtime.h"
 
-#include <utility>
-
 #include "bindings/interpreter_lock.h"
 
 namespace mooncake_mpi::bindings {
@@ -10,19 +8,6 @@ Runtime& runtime() noexcept {
   static auto* instance =
       new Runtime;  // outlives the interpreter: nothing may be released after it
   return *instance;
-}
-
-void Runtime::abandon(Operation& operation, BufferView&& view) {
-  sweep_abandoned();
-  abandoned.push_back({&operation, std::move(view)});
-}
-
-void Runtime::sweep_abandoned() {
-  std::erase_if(abandoned, [this](Abandoned& entry) {
-    if (!is_finished(*entry.operation)) return false;
-    engine->release(*entry.operation);
-    return true;
-  });
 }
 
 PyObject* raise_error(const char* name, const char* message) {

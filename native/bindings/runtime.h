@@ -4,9 +4,7 @@
 
 #include <array>
 #include <memory>
-#include <vector>
 
-#include "bindings/buffer_view.h"
 #include "bindings/status_layout.h"
 #include "engine/engine.h"
 
@@ -37,16 +35,6 @@ struct Runtime {
   Hooks hooks;
   Constants constants;
   StatusLayout status_layout;
-
-  // Operations whose caller was interrupted: their buffers live until the peer is done with them.
-  struct Abandoned {
-    Operation* operation;
-    BufferView view;
-  };
-  std::vector<Abandoned> abandoned;
-
-  void abandon(Operation& operation, BufferView&& view);
-  void sweep_abandoned();
 };
 
 Runtime& runtime() noexcept;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/notices.h"
 #include "bindings/request.h"
 #include "bindings/waiting.h"
 
@@ -92,7 +93,7 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
 bool wait_send(Operation& operation, BufferView& view) {
   if (!wait_until([&] { return is_done(operation); }, "Send", &operation)) {
     if (!runtime().engine->cancel(operation, MatchChannel::kMessages)) {
-      runtime().abandon(operation, std::move(view));
+      notices().adopt(operation, std::move(view));
       return false;
     }
     runtime().engine->release(operation);

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "bindings/interpreter_lock.h"
+#include "bindings/notices.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
@@ -60,6 +61,7 @@ bool wait_until(Done&& done, Describe&& describe) {
       const InterpreterUnlocked unlocked;
       result = engine.wait(done, kSignalCheckNs, again);
     }
+    notices().settle();
     if (result == WaitResult::kDone) return true;
     if (PyErr_CheckSignals() != 0) return false;
     if (!wait.go_on(result == WaitResult::kTimeout ? kSignalCheckNs : 0, describe)) return false;

@@ -186,6 +186,7 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
     }
     if (peer == nullptr) {
       peer = bucket.emplace_back(std::make_unique<Peer>(member)).get();
+      peer->is_self = member.uid == process_;
       strangers.push_back(peer);
     }
     table.push_back({peer, member.context});
@@ -220,18 +221,43 @@ void Engine::let_go(Context& context) {
   protocol_.let_go(context);
 }
 
-Peer* Engine::on_connect(const ProcessId& process) {
+Peer* Engine::find_peer(const ProcessId& process) {
   auto bucket = peers_.find(key_of(process));
   if (bucket == peers_.end()) return nullptr;
   for (const auto& peer : bucket->second) {
-    if (peer->address.uid != process) continue;
-    const bool connected = peer->channel != nullptr || connect(*peer).ok();
-    return connected ? peer.get() : nullptr;
+    if (peer->address.uid == process) return peer.get();
   }
   return nullptr;
 }
 
+// A peer that calls and cannot be called back is lost to both sides. What may only be missing now,
+// such as a descriptor, is asked for again for a while.
+Peer* Engine::on_connect(const ProcessId& process) {
+  constexpr std::uint64_t kAgainNs = 10'000'000;
+  constexpr std::uint64_t kPatienceNs = 2'000'000'000;
+  Peer* peer = find_peer(process);
+  if (peer == nullptr || peer->channel != nullptr) return peer;
+  const std::uint64_t now = now_ns();
+  if (now < peer->call_again_ns) return nullptr;
+  Result<bool> connected = connect(*peer);
+  if (connected) return peer;
+  if (peer->called_ns == 0) peer->called_ns = now;
+  if (connected.failure().error == Error::kNoMemory && now - peer->called_ns < kPatienceNs) {
+    peer->call_again_ns = now + kAgainNs;
+    return nullptr;
+  }
+  if (peer->unreachable.empty()) peer->unreachable = connected.failure().message;
+  unanswerable_.push_back(peer);
+  return nullptr;
+}
+
+bool Engine::refuses(const ProcessId& process) {
+  const Peer* peer = find_peer(process);
+  return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();
+}
+
 Result<bool> Engine::connect(Peer& peer) {
+  bool short_of_resources = false;  // which may be there the next time
   if (peer.unreachable.empty()) {
     for (const auto& lane : lanes_) {
       std::string reason = lane->unreachable_reason(peer.address);
@@ -244,6 +270,7 @@ Result<bool> Engine::connect(Peer& peer) {
           return true;
         }
         reason = channel.failure().message;
+        short_of_resources |= channel.failure().error == Error::kNoMemory;
       }
       if (!peer.unreachable.empty()) peer.unreachable += "; ";
       peer.unreachable.append(lane->name()).append(": ").append(reason);
@@ -255,9 +282,11 @@ Result<bool> Engine::connect(Peer& peer) {
     peer.lane = kGoneLane;
     return true;
   }
-  return Failure{Error::kUnreachable, "no lane reaches process " +
-                                          std::to_string(peer.address.pid) + " (" +
-                                          peer.unreachable + ")"};
+  Failure failure{short_of_resources ? Error::kNoMemory : Error::kUnreachable,
+                  "no lane reaches process " + std::to_string(peer.address.pid) + " (" +
+                      peer.unreachable + ")"};
+  if (short_of_resources) peer.unreachable.clear();
+  return failure;
 }
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
@@ -364,12 +393,21 @@ bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Env
 
 bool Engine::cancel(Operation& operation, MatchChannel channel) {
   std::lock_guard lock(mutex_);
+  // What a send to oneself has put into the channel is to be found in the queue.
+  if (operation.peer != nullptr && operation.peer->is_self) poll();
   return protocol_.cancel(operation, channel);
 }
 
 void Engine::release(Operation& operation) {
   std::lock_guard lock(mutex_);
   protocol_.release(operation);
+}
+
+bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
+  std::lock_guard lock(mutex_);
+  if (operation.stage == Operation::Stage::kDone) return false;
+  watch.next_watch = std::exchange(operation.watches, &watch);
+  return true;
 }
 
 void Engine::mark(Operation& operation) {
@@ -381,6 +419,10 @@ unsigned Engine::poll() {
   unsigned count = 0;
   for (const auto& lane : lanes_)
     count += lane->poll(*this);
+  if (!unanswerable_.empty()) [[unlikely]] {
+    for (Peer* peer : std::exchange(unanswerable_, {}))
+      fail(*peer, Error::kPathLost);
+  }
   return count + protocol_.advance();
 }
 
@@ -389,8 +431,8 @@ bool Engine::flush(std::uint64_t timeout_ns) {
     std::lock_guard lock(mutex_);
     bool sending = !protocol_.outbox_empty();
     protocol_.operations().for_each_live([&](const Operation& operation) {
-      sending |= operation.kind == Operation::Kind::kSend && !operation.owned &&
-                 operation.stage != Operation::Stage::kDone;
+      sending |=
+          operation.kind == Operation::Kind::kSend && operation.stage != Operation::Stage::kDone;
     });
     for (const auto& lane : lanes_)
       sending |= !lane->drained();

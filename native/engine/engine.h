@@ -107,6 +107,8 @@ class Engine final : private PacketSink, private Waker {
   }
   bool cancel(Operation& operation, MatchChannel channel);
   void release(Operation& operation);
+  // `watch` is told when the operation is done, by the thread that completes it; false: it is done.
+  bool watch_completion(Operation& operation, CompletionWatch& watch);
 
   // --- failure ---
   struct Failures {
@@ -214,6 +216,8 @@ class Engine final : private PacketSink, private Waker {
     protocol_.on_packet(from, header, payload);
   }
   Peer* on_connect(const ProcessId& process) override;
+  bool refuses(const ProcessId& process) override;
+  Peer* find_peer(const ProcessId& process);
   void on_read(std::uint64_t id, Error error) override { protocol_.on_read(id, error); }
   void on_failure(Peer& peer, const std::string& reason) override;
   // Waker, for the lanes' threads.
@@ -251,7 +255,8 @@ class Engine final : private PacketSink, private Waker {
   Protocol protocol_;
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
   std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
-  std::vector<Peer*> watched_;  // by token
+  std::vector<Peer*> watched_;       // by token
+  std::vector<Peer*> unanswerable_;  // who called and cannot be reached; failed after the poll
   std::map<std::uint64_t, WaitRecord> waits_;
   std::uint64_t next_wait_ = 0;
   HangBoard own_board_;  // when there is no segment to hold one

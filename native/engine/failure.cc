@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "drivers/linux/process_status.h"
 #include "engine/engine.h"
 #include "transport/gone_channel.h"
 

@@ -6,19 +6,13 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 #include <string>
+
+#include "drivers/linux/process_status.h"
+#include "drivers/linux/text_file.h"
 
 namespace mooncake_mpi {
 namespace {
-
-std::string read_line(const char* path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 std::uint64_t inode(const char* path) {
   struct stat status {};
@@ -38,19 +32,12 @@ std::string host_identity() {
   if (const char* forced = std::getenv("MOONCAKE_MPI_HOST_ID"); forced != nullptr && *forced != 0) {
     return std::string("forced:") + forced;
   }
-  return read_line("/proc/sys/kernel/random/boot_id") + "/" +
+  return linux_driver::read_line("/proc/sys/kernel/random/boot_id") + "/" +
          std::to_string(inode("/proc/self/ns/pid"));
 }
 
 std::uint64_t start_time() {
-  const std::string line = read_line("/proc/self/stat");
-  const std::size_t name_end = line.rfind(')');  // the name may hold spaces and parentheses
-  if (name_end == std::string::npos) return 0;
-  std::istringstream fields(line.substr(name_end + 1));
-  std::string field;
-  for (int i = 0; i < 20; ++i)
-    fields >> field;  // field 22 of the whole line
-  return std::strtoull(field.c_str(), nullptr, 10);
+  return linux_driver::read_process_status(getpid()).start_time;
 }
 
 }  // namespace

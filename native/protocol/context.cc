@@ -20,7 +20,8 @@ Context* ContextTable::create() {
 void ContextTable::destroy(Context& context) noexcept {
   const std::uint32_t slot = context.number & kSlotMask;
   contexts_[slot].reset();
-  free_.push_back(slot);
+  // A number is never given twice: what was sent to a communicator may arrive long after its end.
+  if (generations_[slot] <= kLastGeneration) free_.push_back(slot);
 }
 
 }  // namespace mooncake_mpi

@@ -65,7 +65,7 @@ class ContextTable {
   static constexpr std::uint32_t kSlotBits = 18;
   static constexpr std::uint32_t kChannelBits = 2;
 
-  // nullptr when all slots are taken.
+  // nullptr when all slots are taken, or used up: after a thousand million communicators.
   Context* create();
   void destroy(Context& context) noexcept;
 
@@ -94,6 +94,7 @@ class ContextTable {
   }
 
  private:
+  static constexpr std::uint32_t kLastGeneration = UINT32_MAX >> (kSlotBits + kChannelBits);
   static constexpr std::uint32_t kSlotMask = (1u << kSlotBits) - 1;
   static constexpr std::uint32_t kChannelMask = ((1u << kChannelBits) - 1) << kSlotBits;
 

@@ -31,6 +31,15 @@ struct Completion {
       0;  // of a receive: the message's length, more than `bytes` if truncated
 };
 
+// Told once when the operation is done, well or not; with the engine's lock held.
+struct CompletionWatch {
+  virtual void on_done() noexcept = 0;
+  CompletionWatch* next_watch = nullptr;  // of the same operation
+
+ protected:
+  ~CompletionWatch() = default;
+};
+
 struct WorkTag {};
 struct OutboxTag {};
 
@@ -75,8 +84,9 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
 
   // Rendezvous.
   std::uint64_t remote_id = 0;
-  RemoteMemory remote;  // the peer's bytes
-  bool mapped = false;  // they are copied by loads and stores
+  RemoteMemory remote;      // the peer's bytes
+  bool mapped = false;      // they are copied by loads and stores
+  bool unreadable = false;  // receive: the system has closed that way in the middle
   std::uint64_t transfer_bytes = 0;
   std::uint64_t transferred_bytes = 0;  // stream: sent or received so far
   std::uint32_t chunk_bytes = 0;
@@ -84,12 +94,9 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   std::uint32_t next_chunk = 0;  // copy without a job
   std::uint32_t job = 0;
   std::uint32_t job_generation = 0;
-  std::uint32_t failed_chunks = 0;
   std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
 
-  // Called with the engine's lock held, once, when the operation is done.
-  void (*on_complete)(Operation&, void*) = nullptr;
-  void* on_complete_argument = nullptr;
+  CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
 
   // How the operation is named on the wire.
   std::uint64_t id() const noexcept { return std::uint64_t{generation} << 32 | index; }

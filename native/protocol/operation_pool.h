@@ -31,7 +31,6 @@ class OperationPool {
     operation.background = false;
     operation.owned_buffer.reset();
     operation.pieces.reset();
-    operation.on_complete = nullptr;
     operation.peer = nullptr;
     operation.context = nullptr;
     --live_;

@@ -33,8 +33,11 @@ struct Peer {
   std::string unreachable;  // why no lane could connect; not tried again
   std::deque<OutboxEntry> outbox;
   bool in_outbox_list = false;
-  std::uint64_t credit_used = 0;  // eager bytes sent so far, each message with its overhead
-  Error failure = Error::kNone;   // set once the peer is known to be gone
+  std::uint64_t credit_used = 0;    // eager bytes sent so far, each message with its overhead
+  bool is_self = false;             // this process
+  std::uint64_t called_ns = 0;      // it connected first, when there was nothing to answer it with
+  std::uint64_t call_again_ns = 0;  // not before
+  Error failure = Error::kNone;     // set once the peer is known to be gone
 };
 
 }  // namespace mooncake_mpi

@@ -65,7 +65,8 @@ class Protocol {
   // A message taken by a matched probe.
   void start_matched_receive(Operation& receive, UnexpectedMessage& message);
 
-  // True if the operation was still unmatched; it completes as cancelled.
+  // True if the operation was still unmatched; it completes as cancelled. Of announced sends only
+  // those to this process itself are looked for.
   bool cancel(Operation& operation, MatchChannel channel);
   void complete(Operation& operation, Error error);
   // A handle outside the engine lets go of the operation.
@@ -144,6 +145,7 @@ class Protocol {
   void on_ack(Peer& from, const wire::Header& header, Bytes payload);
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);
   Operation* find_send(Peer& from, std::uint64_t id);
+  [[gnu::cold]] bool take_back_from_self(const Operation& send);
   bool finish_written(Peer& from, const wire::Fin& fin);
 
   // receive.cc

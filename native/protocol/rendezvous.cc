@@ -44,6 +44,7 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
   receive.remote = remote;
   receive.transferred_bytes = 0;
   receive.job = Channel::kNoJob;
+  receive.unreadable = false;
   receive.stage = Stage::kCopying;
   if (from.failure != Error::kNone) [[unlikely]] {  // its memory is gone
     abort(receive, from.failure);
@@ -127,7 +128,11 @@ void Protocol::read_chunk(Operation& receive, std::uint32_t chunk) {
     const Error error = receive.peer->channel->read_peer(
         receive.buffer.address + offset, receive.remote + offset, chunk_size(receive, chunk),
         receive.transfer_bytes >= limits_.past_caches_bytes);
-    if (error != Error::kNone) receive.completion.error = error;
+    if (error == Error::kBuffer) {
+      receive.completion.error = error;
+    } else if (error != Error::kNone) {
+      receive.unreadable = true;
+    }
   }
   ++counters_.chunks_read;
   counters_.chunks_mapped += receive.mapped ? 1 : 0;
@@ -136,14 +141,19 @@ void Protocol::read_chunk(Operation& receive, std::uint32_t chunk) {
 unsigned Protocol::advance_copy(Operation& receive) {
   if (receive.job == Channel::kNoJob) {
     read_chunk(receive, receive.next_chunk++);
-    if (receive.next_chunk == receive.chunk_count) finish_copy(receive);
+    if (receive.next_chunk == receive.chunk_count || receive.unreadable) finish_copy(receive);
     return 1;
   }
   CopyJob& job = *receive.peer->channel->own_job(receive.job);
-  const std::uint32_t chunk = job.claim(receive.job_generation, receive.chunk_count);
+  std::uint32_t chunk = job.claim(receive.job_generation, receive.chunk_count);
   if (chunk != CopyJob::kNone) {
-    read_chunk(receive, chunk);
+    if (!receive.unreadable) read_chunk(receive, chunk);
     job.finish_chunk(receive.chunk_count);
+  }
+  // What is left is taken out of the job, so that only what the sender has claimed is waited for.
+  while (receive.unreadable && chunk != CopyJob::kNone) {
+    chunk = job.claim(receive.job_generation, receive.chunk_count);
+    if (chunk != CopyJob::kNone) job.finish_chunk(receive.chunk_count);
   }
   if (job.done.load(std::memory_order_acquire) == receive.chunk_count) {
     finish_copy(receive);
@@ -155,6 +165,11 @@ unsigned Protocol::advance_copy(Operation& receive) {
 void Protocol::finish_copy(Operation& receive) {
   Peer& from = *receive.peer;
   if (receive.job != Channel::kNoJob) from.channel->release_job(receive.job);
+  if (receive.unreadable) {
+    IntrusiveList<Operation, WorkTag>::remove(receive);
+    receive.job = Channel::kNoJob;
+    return stream(receive);
+  }
   const bool copied =
       receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate;
   send_control(from, wire::Fin{receive.remote_id, copied ? 0u : 1u, 0});
@@ -169,6 +184,12 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   }
   Operation* send = find_send(from, cts.send_id);
   if (send == nullptr) return;
+  if (send->stage == Stage::kCopying && send->job != Channel::kNoJob &&
+      (header.flags & wire::kStream) != 0) {
+    // The receiver began with a shared copy and can go on with it no longer.
+    IntrusiveList<Operation, WorkTag>::remove(*send);
+    send->stage = Stage::kAnnounced;
+  }
   if (send->stage != Stage::kAnnounced || cts.length > send->buffer.bytes || cts.length == 0) {
     ++counters_.packets_rejected;
     return;
@@ -252,7 +273,7 @@ void Protocol::on_chunk_failed(Peer& from, const wire::Header& header, Bytes pay
     ++counters_.packets_rejected;
     return;
   }
-  read_chunk(*receive, failed.chunk);
+  if (!receive->unreadable) read_chunk(*receive, failed.chunk);
   from.channel->own_job(receive->job)->finish_chunk(receive->chunk_count);
 }
 

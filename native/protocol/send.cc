@@ -1,5 +1,6 @@
 // The sending side up to the answer of the receiver.
 #include <algorithm>
+#include <utility>
 
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
@@ -145,12 +146,34 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
   }
 }
 
+// The message is still in this process's own queue of unexpected ones; it is not afterwards.
+bool Protocol::take_back_from_self(const Operation& send) {
+  Context* context = contexts_.find(send.header.context);
+  MatchChannel channel;
+  if (context == nullptr || !ContextTable::channel_of(send.header.context, channel)) return false;
+  Matcher& matcher = context->matcher(channel);
+  bool taken = false;
+  matcher.for_each_unexpected([&](Unexpected& unexpected) {
+    auto& message = static_cast<UnexpectedMessage&>(unexpected);
+    if (message.peer != send.peer || message.send_id != send.id()) return;
+    matcher.remove(message);
+    if (message.is_eager()) {
+      send.peer->channel->return_credit(
+          static_cast<std::uint32_t>(message.header.length() + kMessageOverhead));
+    }
+    unexpected_.release(message);
+    taken = true;
+  });
+  return taken;
+}
+
 bool Protocol::cancel(Operation& operation, MatchChannel channel) {
   if (operation.stage == Stage::kPosted) {
     operation.context->matcher(channel).cancel(operation);
   } else if (operation.kind == Operation::Kind::kSend && operation.stage == Stage::kQueued) {
     drop_from_outbox(operation);
-  } else {
+  } else if (operation.stage != Stage::kAnnounced || !operation.peer->is_self ||
+             !take_back_from_self(operation)) {
     return false;
   }
   operation.completion.cancelled = true;
@@ -170,8 +193,7 @@ void Protocol::complete(Operation& operation, Error error) {
     operation.peer->channel->conceal(operation.exposure);
     operation.exposure = Channel::kNotExposed;
   }
-  if (operation.on_complete != nullptr)
-    operation.on_complete(operation, operation.on_complete_argument);
+  CompletionWatch* watch = std::exchange(operation.watches, nullptr);
   if (!operation.owned) {
     operations_.release(operation);
     return;
@@ -179,6 +201,11 @@ void Protocol::complete(Operation& operation, Error error) {
   operation.done.store(Operation::kFinished, std::memory_order_release);
   if (doorbell_ != nullptr && doorbell_->sleepers.load(std::memory_order_relaxed) != 0) {
     doorbell_->wake();
+  }
+  while (watch != nullptr) [[unlikely]] {
+    CompletionWatch* next = watch->next_watch;  // it may be gone once it was told
+    watch->on_done();
+    watch = next;
   }
 }
 

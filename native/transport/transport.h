@@ -32,6 +32,8 @@ class PacketSink {
   // The peer that a connecting process is, or nullptr when it is not known (yet): asked again at
   // the next poll.
   virtual Peer* on_connect(const ProcessId& process) = 0;
+  // Whether on_connect() will never know that process: it cannot be answered.
+  virtual bool refuses(const ProcessId&) { return false; }
   // A read that start_read() began is over; the lane no longer touches its buffer.
   virtual void on_read(std::uint64_t id, Error error);
   // The lane has lost the peer for good.

@@ -26,14 +26,17 @@ T take(Result<T> result) {
   return std::move(result).value();
 }
 
+using linux_driver::RemoteProcess;
+
 // Reads, but writes only now and then.
 class FlakyProcessMemory final : public linux_driver::ProcessMemory {
  public:
-  int read(pid_t pid, void* local, uint64_t remote, size_t bytes) override {
-    return system_.read(pid, local, remote, bytes);
+  int read(const RemoteProcess& process, void* local, uint64_t remote, size_t bytes) override {
+    return system_.read(process, local, remote, bytes);
   }
-  int write(pid_t pid, const void* local, uint64_t remote, size_t bytes) override {
-    return ++writes_ % 4 == 0 ? EPERM : system_.write(pid, local, remote, bytes);
+  int write(const RemoteProcess& process, const void* local, uint64_t remote,
+            size_t bytes) override {
+    return ++writes_ % 4 == 0 ? EPERM : system_.write(process, local, remote, bytes);
   }
 
  private:

@@ -10,6 +10,8 @@
 #include <sstream>
 #include <thread>
 
+#include "drivers/linux/process_status.h"
+
 namespace mooncake_mpi::linux_driver {
 namespace {
 

@@ -87,3 +87,16 @@ def test_an_object_receive_can_be_cancelled(comm):
     send = comm.isend("next", dest, 1)
     assert comm.recv(source=source, tag=1) == "next"
     send.wait()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("size", [8, 1_000_000])
+@pytest.mark.parametrize("method", ["Isend", "Issend"])
+def test_a_cancelled_send_to_oneself_ends(comm, method, size):
+    request = getattr(comm, method)(pattern(size, 1), comm.rank, 1)
+    request.Cancel()
+    status = MPI.Status()
+    request.Wait(status)
+    if not status.Is_cancelled():  # sent after all: then it is there
+        comm.Recv(np.zeros(size, np.uint8), comm.rank, 1)
+    assert not comm.Iprobe(comm.rank, 1)

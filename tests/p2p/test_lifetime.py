@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 
 import numpy as np
 import pytest
 from payload import is_pattern, pattern
-from subject import MPI, quiet_barrier, ring_of
+from subject import MPI, once_in_three, quiet_barrier, ring_of, wait_until
 
 
 class Array(np.ndarray):
@@ -145,3 +146,84 @@ def test_a_readonly_view_is_released_when_a_blocking_send_returns(comm):
     comm.Send(data, ring_of(comm)[0], 1)
     data.extend(b"free to grow")
     receive.Wait()
+
+
+@pytest.mark.ours
+def test_the_array_of_a_dropped_send_goes_once_it_was_received(comm):
+    dest, source = ring_of(comm)
+    size = 2_000_000
+    array = tracked(size, 4)
+    alive = weakref.ref(array)
+    comm.Isend(array, dest, 1)
+    del array
+    assert alive() is not None
+    into = np.zeros(size, np.uint8)
+    comm.Recv(into, source, 1)
+    assert is_pattern(into, 4)
+    wait_until(lambda: alive() is None)
+
+
+SCATTERED = {
+    "Irecv": lambda comm, source, tag: lambda into: comm.Irecv(into, source, tag),
+    "Isendrecv": lambda comm, source, tag: (
+        lambda into: comm.Isendrecv(None, MPI.PROC_NULL, 0, into, source, tag)
+    ),
+    "Isendrecv_replace": lambda comm, source, tag: (
+        lambda into: comm.Isendrecv_replace(into, MPI.PROC_NULL, 0, source, tag)
+    ),
+    "persistent": lambda comm, source, tag: lambda into: started(comm.Recv_init(into, source, tag)),
+    "Message": lambda comm, source, tag: lambda into: comm.Mprobe(source, tag).Irecv(into),
+}
+
+
+def started(request):
+    request.Start()
+    return request
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("how", ["freed", "dropped", "dropped in a cycle"])
+@pytest.mark.parametrize("call", SCATTERED)
+@pytest.mark.parametrize("factor", [1, 4000])
+def test_a_scattered_receive_whose_request_goes_early_gets_its_data(comm, call, how, factor):
+    dest, source = ring_of(comm)
+    array = np.zeros(64 * factor, np.int64)
+    datatype = MPI.INT64_T.Create_vector(32 * factor, 1, 2).Commit()
+    numbers = np.arange(1, 32 * factor + 1)
+    send = comm.Isend(numbers, dest, 1) if call == "Message" else None
+    request = SCATTERED[call](comm, source, 1)([array, 1, datatype])
+    datatype.Free()
+    if how == "freed":
+        request.Free()
+    elif how == "dropped":
+        del request
+    else:
+        cycle = [request]
+        cycle.append(cycle)
+        del request, cycle
+        gc.collect()
+    if send is None:
+        send = comm.Isend(numbers, dest, 1)
+    wait_until(lambda: (send.Get_status(), array[-2])[1] == numbers[-1])
+    assert np.array_equal(array[::2], numbers)
+    assert not array[1::2].any()
+    send.Wait()
+
+
+@pytest.mark.ours
+def test_dropping_ten_times_as_many_requests_takes_about_ten_times_as_long(comm):
+    def dropped(count):
+        inbox = np.zeros(8)
+        started = time.perf_counter()
+        for _ in range(count):
+            comm.Irecv(inbox, comm.rank, 1)
+        used = time.perf_counter() - started
+        for _ in range(count):
+            comm.Send(inbox, comm.rank, 1)
+        return used
+
+    def attempt():
+        few, many = dropped(2_000), dropped(20_000)
+        return f"{few:.4f} s, {many:.4f} s" if many > 40 * few else ""
+
+    once_in_three(attempt)

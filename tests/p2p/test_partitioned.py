@@ -179,3 +179,65 @@ def test_to_process_null_partitions_complete(comm):
     MPI.Request.Waitall([send, receive])
     send.Free()
     receive.Free()
+
+
+@pytest.mark.ours
+def test_a_receive_that_was_freed_before_its_start_leaves_the_sender_to_the_next(comm):
+    dest, source = ring_of(comm)
+    into = np.zeros(4)
+    comm.Precv_init(np.zeros(4), 2, source, 5).Free()
+    taken = comm.Precv_init(np.zeros(4), 2, source, 5)
+    send = comm.Psend_init(np.arange(4.0), 4, dest, 5)  # so much for one partition: 1 of each
+    quiet_barrier()
+    comm.Iprobe()
+    taken.Free()
+    receive = comm.Precv_init(into, 2, source, 5)
+    small = comm.Precv_init(np.zeros(4), 2, source, 6)
+    del small
+    send.Free()
+    send = comm.Psend_init([np.arange(4.0), 1, MPI.DOUBLE], 4, dest, 5)
+    receive.Free()
+    receive = comm.Precv_init([into, 2, MPI.DOUBLE], 2, source, 5)
+    start_both(send, receive)
+    send.Pready_range(0, 3)
+    MPI.Request.Waitall([send, receive])
+    assert into.tolist() == [0, 1, 2, 3]
+    send.Free()
+    receive.Free()
+
+
+@pytest.mark.ours
+def test_a_send_that_was_freed_before_its_start_leaves_the_receive_to_the_next(comm):
+    dest, source = ring_of(comm)
+    into = np.zeros(4)
+    receive = comm.Precv_init([into, 2, MPI.DOUBLE], 2, source, 5)
+    comm.Psend_init([np.full(4, -1.0), 1, MPI.DOUBLE], 4, dest, 5).Free()
+    quiet_barrier()
+    receive.Start()
+    assert not receive.Parrived(0)
+    quiet_barrier()
+    send = comm.Psend_init([np.arange(4.0), 1, MPI.DOUBLE], 4, dest, 5)
+    send.Start()
+    send.Pready_range(0, 3)
+    MPI.Request.Waitall([send, receive])
+    assert into.tolist() == [0, 1, 2, 3]
+    send.Free()
+    receive.Free()
+
+
+@pytest.mark.ours
+def test_a_started_partitioned_receive_that_is_freed_completes_without_its_request(comm):
+    dest, source = ring_of(comm)
+    into = np.zeros(8)
+    datatype = MPI.DOUBLE.Create_vector(2, 1, 2).Commit()
+    receive = comm.Precv_init([into, 1, datatype], 2, source, 5)
+    datatype.Free()
+    receive.Start()
+    receive.Free()
+    send = comm.Psend_init([np.arange(1.0, 5.0), 1, MPI.DOUBLE], 4, dest, 5)
+    send.Start()
+    send.Pready_range(0, 3)
+    send.Wait()
+    wait_until(lambda: (comm.Iprobe(), into.any())[1])
+    assert into[[0, 2, 3, 5]].tolist() == [1, 2, 3, 4]
+    send.Free()

@@ -260,3 +260,89 @@ def test_a_pending_send_completes_while_its_rank_sleeps_or_sits_in_the_mpi_libra
             comm.Recv(into, 0, 0)
             assert is_pattern(into, 1)
         quiet_barrier()
+
+
+WALKED_ONCE = {
+    "filter": lambda requests: filter(None, requests),
+    "generator": lambda requests: (request for request in requests),
+    "iter": iter,
+    "map": lambda requests: (request for request in requests),
+    "tuple": tuple,
+    "object array": lambda requests: np.array([*requests, None], object)[:-1],
+}
+ENDS = {
+    "Waitall": MPI.Request.Waitall,
+    "waitall": MPI.Request.waitall,
+    "Waitall with statuses": lambda requests: MPI.Request.Waitall(requests, []),
+    "Waitany": lambda requests: MPI.Request.Waitany(requests) == 0,
+    "waitany": lambda requests: MPI.Request.waitany(requests)[0] == 0,
+    "Waitsome": MPI.Request.Waitsome,
+    "waitsome": lambda requests: MPI.Request.waitsome(requests)[0],
+}
+LOOKS = {
+    "Testall": MPI.Request.Testall,
+    "testall": lambda requests: MPI.Request.testall(requests)[0],
+    "Testany": lambda requests: MPI.Request.Testany(requests)[1],
+    "testany": lambda requests: MPI.Request.testany(requests)[1],
+    "Testsome": MPI.Request.Testsome,
+    "testsome": lambda requests: MPI.Request.testsome(requests)[0],
+    "Get_status_all": MPI.Request.Get_status_all,
+    "Get_status_any": lambda requests: MPI.Request.Get_status_any(requests)[1],
+    "Get_status_some": MPI.Request.Get_status_some,
+}
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("form", WALKED_ONCE)
+@pytest.mark.parametrize("call", ENDS)
+def test_requests_that_can_be_walked_once_only_are_waited_for(comm, call, form):
+    dest, source = ring_of(comm)
+    into = np.zeros(64, np.uint8)
+    receive = comm.Irecv(into, source, 1)
+    later = threading.Timer(0.02, lambda: comm.Send(pattern(64, 1), dest, 1))
+    later.start()
+    assert ENDS[call](WALKED_ONCE[form]([receive]))
+    assert is_pattern(into, 1)
+    assert not receive
+    later.join()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("call", LOOKS)
+def test_a_look_at_requests_that_can_be_walked_once_only_finds_them_active(comm, call):
+    dest, source = ring_of(comm)
+    into = np.zeros(64, np.uint8)
+    receive = comm.Irecv(into, source, 1)
+    assert not LOOKS[call](iter([receive]))
+    quiet_barrier()
+    comm.Send(pattern(64, 1), dest, 1)
+    wait_until(lambda: LOOKS[call](iter([receive])))
+    receive.Wait()
+    assert is_pattern(into, 1)
+
+
+@pytest.mark.ours
+def test_statuses_that_cannot_be_indexed_are_refused_before_anything_is_ended(comm):
+    dest, source = ring_of(comm)
+    receive = comm.Irecv(np.zeros(64, np.uint8), source, 1)
+    comm.Send(pattern(64, 1), dest, 1)
+    wait_until(receive.Get_status)
+    for call in (MPI.Request.Waitall, MPI.Request.Waitsome, MPI.Request.Testall):
+        with pytest.raises(TypeError):
+            call([receive], iter([MPI.Status()]))
+    assert receive
+    receive.Wait()
+
+
+@pytest.mark.ours
+def test_persistent_requests_start_from_an_iterator_and_nothing_starts_beside_a_stranger(comm):
+    dest, source = ring_of(comm)
+    into = np.zeros(64, np.uint8)
+    requests = [comm.Recv_init(into, source, 1), comm.Send_init(pattern(64, 1), dest, 1)]
+    with pytest.raises(TypeError):
+        MPI.Prequest.Startall([*requests, None])
+    MPI.Prequest.Startall(iter(requests))
+    MPI.Request.Waitall(requests)
+    assert is_pattern(into, 1)
+    for request in requests:
+        request.Free()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from payload import pattern
-from subject import MPI, quiet_barrier, ring_of
+from subject import MPI, quiet_barrier, ring_of, wait_until
 
 
 def check(status, source, tag, count):
@@ -119,3 +119,49 @@ def test_a_status_object_is_reused_without_leftovers(comm):
         comm.Recv(into, source, turn, status)
         check(status, source, turn, turn)
         send.Wait()
+
+
+def composites(comm):
+    """Requests of several parts, complete soon, with the status that each has to tell."""
+    dest, source = ring_of(comm)
+    out, into, both = np.zeros(40, np.uint8), np.zeros(80, np.uint8), np.zeros(40, np.uint8)
+    yield comm.Isendrecv(out, dest, 1, into, source, 1), (source, 1, 40)
+    yield comm.Isendrecv_replace(both, dest, 2, source, 2), (source, 2, 40)
+    receive, send = comm.Precv_init(into, 2, source, 3), comm.Psend_init(out, 4, dest, 3)
+    MPI.Prequest.Startall([receive, send])
+    send.Pready_range(0, 3)
+    yield receive, (source, 3, 160)
+    send.Wait()
+    send.Free()
+
+
+@pytest.mark.ours
+def test_a_look_at_a_composite_tells_the_status_that_its_end_tells(comm):
+    for request, expected in composites(comm):
+        looked, ended = MPI.Status(), MPI.Status()
+        wait_until(lambda request=request, looked=looked: request.Get_status(looked))
+        several, some = MPI.Status(), [MPI.Status()]
+        assert MPI.Request.Get_status_any([request], several) == (0, True)
+        assert MPI.Request.Get_status_some([request], some) == [0]
+        request.Wait(ended)
+        for status in (looked, several, some[0], ended):
+            told = status.source, status.tag, status.Get_count(MPI.BYTE)
+            assert told[:2] == expected[:2]
+            assert told[2] in (expected[2], expected[2] // 2)
+        assert looked.Get_count(MPI.BYTE) == ended.Get_count(MPI.BYTE)
+        if request:
+            request.Free()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("nbytes", [2**31 - 1, 2**31, 3 * 2**30 + 8, 5 * 2**40])
+def test_counts_beyond_an_int_are_right(nbytes):
+    status = MPI.Status()
+    from mooncake_mpi import statuses
+
+    statuses.fill_status(status, 0, 1, 0, nbytes, cancelled=False)
+    assert status.Get_count(MPI.BYTE) == nbytes
+    assert status.Get_elements(MPI.BYTE) == nbytes
+    assert status.count == nbytes
+    if nbytes % 8 == 0:
+        assert status.Get_count(MPI.DOUBLE) == nbytes // 8

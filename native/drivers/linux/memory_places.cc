@@ -3,14 +3,29 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <string>
 #include <vector>
 
+#include "drivers/linux/text_file.h"
+
 namespace mooncake_mpi::linux_driver {
 namespace {
+
+std::vector<int> numbers_in(const std::string& line) {
+  std::vector<int> numbers;
+  const char* at = line.data();
+  const char* end = at + line.size();
+  while (at != end) {
+    int number = 0;
+    const auto [after, error] = std::from_chars(at, end, number);
+    if (error == std::errc{}) numbers.push_back(number);
+    at = error == std::errc{} ? after : at + 1;
+  }
+  return numbers;
+}
 
 class SystemMemoryPlaces final : public MemoryPlaces {
  public:
@@ -19,13 +34,12 @@ class SystemMemoryPlaces final : public MemoryPlaces {
     constexpr int kMaxNodes = 64;
     std::vector<int> present;
     for (int node = 0; node < kMaxNodes; ++node) {
-      std::ifstream file("/sys/devices/system/node/node" + std::to_string(node) + "/distance");
-      std::vector<int> row;
-      for (int value; file >> value;)
-        row.push_back(value);
+      const std::string line =
+          read_line("/sys/devices/system/node/node" + std::to_string(node) + "/distance");
+      const std::vector<int> row = numbers_in(line);
       if (row.empty()) continue;
       present.push_back(node);
-      rows_.push_back(std::move(row));
+      rows_.push_back(row);
     }
     // The columns are the nodes that are present, too.
     index_.assign(kMaxNodes, -1);

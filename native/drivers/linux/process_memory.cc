@@ -8,21 +8,24 @@
 namespace mooncake_mpi::linux_driver {
 namespace {
 
-// The kernel may stop short at 2 GiB - 4 KiB or at an unmapped page: go on until all is copied or
-// it makes no headway, which is how a fault in the middle shows itself.
-template <class Call>
-int copy_all(Call call, std::byte* local, std::uint64_t remote, std::size_t bytes) noexcept {
-  while (bytes > 0) {
-    iovec here{local, bytes};
-    iovec there{reinterpret_cast<void*>(remote), bytes};
-    ssize_t moved = call(here, there);
-    if (moved < 0) return errno;
-    if (moved == 0) return EFAULT;
-    local += moved;
-    remote += static_cast<std::uint64_t>(moved);
-    bytes -= static_cast<std::size_t>(moved);
-  }
-  return 0;
+void* pointer(std::uint64_t address) noexcept {
+  return reinterpret_cast<void*>(address);
+}
+
+// Whether the process of that number is the right one; 0 or an errno.
+int prove(const RemoteProcess& process) noexcept {
+  std::uint64_t seen = 0;
+  iovec here{&seen, sizeof seen};
+  iovec there{pointer(process.probe_address), sizeof seen};
+  const ssize_t moved = process_vm_readv(process.pid, &here, 1, &there, 1, 0);
+  if (moved < 0) return errno == EFAULT ? ESRCH : errno;
+  return seen == process.probe_word ? 0 : ESRCH;
+}
+
+// A fault at the first byte: of the right process's memory, or of a stranger's.
+int fault_of(const RemoteProcess& process) noexcept {
+  const int error = prove(process);
+  return error != 0 ? error : EFAULT;
 }
 
 }  // namespace
@@ -33,17 +36,47 @@ SystemProcessMemory::SystemProcessMemory() noexcept {
 #endif
 }
 
-int SystemProcessMemory::read(pid_t pid, void* local, std::uint64_t remote, std::size_t bytes) {
-  return copy_all(
-      [pid](iovec& here, iovec& there) { return process_vm_readv(pid, &here, 1, &there, 1, 0); },
-      static_cast<std::byte*>(local), remote, bytes);
+// The kernel may stop short at 2 GiB - 4 KiB or at an unmapped page: go on until all is copied or
+// it makes no headway, which is how a fault in the middle shows itself. The probe word is read in
+// the same call, which copies from one address space whatever becomes of the number meanwhile.
+int SystemProcessMemory::read(const RemoteProcess& process, void* local, std::uint64_t remote,
+                              std::size_t bytes) {
+  auto* to = static_cast<std::byte*>(local);
+  while (bytes > 0) {
+    std::uint64_t seen = 0;
+    iovec here[] = {{to, bytes}, {&seen, sizeof seen}};
+    iovec there[] = {{pointer(remote), bytes}, {pointer(process.probe_address), sizeof seen}};
+    const ssize_t moved = process_vm_readv(process.pid, here, 2, there, 2, 0);
+    if (moved < 0) return errno == EFAULT ? fault_of(process) : errno;
+    const auto count = static_cast<std::size_t>(moved);
+    if (count > bytes)
+      return count == bytes + sizeof seen && seen == process.probe_word ? 0 : ESRCH;
+    // It stopped before the word: whose bytes these are is asked for alone.
+    if (const int error = prove(process); error != 0) return error;
+    if (count == 0) return EFAULT;
+    to += count;
+    remote += count;
+    bytes -= count;
+  }
+  return 0;
 }
 
-int SystemProcessMemory::write(pid_t pid, const void* local, std::uint64_t remote,
-                               std::size_t bytes) {
-  return copy_all(
-      [pid](iovec& here, iovec& there) { return process_vm_writev(pid, &here, 1, &there, 1, 0); },
-      const_cast<std::byte*>(static_cast<const std::byte*>(local)), remote, bytes);
+// A write cannot be taken back: the proof comes right before it.
+int SystemProcessMemory::write(const RemoteProcess& process, const void* local,
+                               std::uint64_t remote, std::size_t bytes) {
+  auto* from = const_cast<std::byte*>(static_cast<const std::byte*>(local));
+  while (bytes > 0) {
+    if (const int error = prove(process); error != 0) return error;
+    iovec here{from, bytes};
+    iovec there{pointer(remote), bytes};
+    const ssize_t moved = process_vm_writev(process.pid, &here, 1, &there, 1, 0);
+    if (moved < 0) return errno;
+    if (moved == 0) return EFAULT;
+    from += moved;
+    remote += static_cast<std::uint64_t>(moved);
+    bytes -= static_cast<std::size_t>(moved);
+  }
+  return 0;
 }
 
 }  // namespace mooncake_mpi::linux_driver

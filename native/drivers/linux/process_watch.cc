@@ -6,43 +6,14 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-#include <string>
+
+#include "drivers/linux/process_status.h"
 
 namespace mooncake_mpi::linux_driver {
 namespace {
 
 constexpr std::uint64_t kWakeToken = UINT64_MAX;
 constexpr int kLookEveryMs = 250;
-
-struct Status {
-  char state = 0;  // 0: there is no such process
-  std::uint64_t start_time = 0;
-};
-
-Status status_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string line;
-  std::getline(file, line);
-  const std::size_t name_end = line.rfind(')');  // the name may hold spaces and parentheses
-  Status status;
-  if (name_end == std::string::npos) return status;
-  std::istringstream fields(line.substr(name_end + 1));
-  fields >> status.state;
-  std::string field;
-  for (int number = 4; number <= 22; ++number)  // proc(5) counts fields from 1
-    fields >> field;
-  status.start_time = std::strtoull(field.c_str(), nullptr, 10);
-  return status;
-}
-
-// A zombie has ended: its memory is gone and none of its threads runs.
-bool has_ended(const Status& status, std::uint64_t start_time) {
-  return status.state == 0 || status.state == 'Z' || status.state == 'X' ||
-         (start_time != 0 && status.start_time != start_time);
-}
 
 int open_process(pid_t pid) noexcept {
 #ifdef SYS_pidfd_open
@@ -54,10 +25,6 @@ int open_process(pid_t pid) noexcept {
 }
 
 }  // namespace
-
-bool process_has_ended(pid_t pid, std::uint64_t start_time) {
-  return has_ended(status_of(pid), start_time);
-}
 
 SystemProcessWatch::SystemProcessWatch() noexcept : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) != 0) wake_[0] = wake_[1] = -1;
@@ -81,8 +48,7 @@ ProcessWatch::Added SystemProcessWatch::add(pid_t pid, std::uint64_t start_time,
   if (descriptor < 0 && !refused_ && errno == ESRCH) return Added::kGone;
   // The descriptor pins whoever has the number now; only then does the look tell who that is. What
   // may not be looked at is told by the descriptor alone.
-  const Status status = status_of(pid);
-  if (has_ended(status, start_time) && (descriptor < 0 || status.state != 0)) {
+  if (process_has_ended(pid, start_time)) {
     if (descriptor >= 0) close(descriptor);
     return Added::kGone;
   }
@@ -141,7 +107,7 @@ bool SystemProcessWatch::read_wakes() noexcept {
 
 void SystemProcessWatch::look(std::vector<std::uint64_t>& ended) {
   std::erase_if(looked_at_, [&](const LookedAt& process) {
-    const bool gone = has_ended(status_of(process.pid), process.start_time);
+    const bool gone = process_has_ended(process.pid, process.start_time);
     if (gone) ended.push_back(process.token);
     return gone;
   });

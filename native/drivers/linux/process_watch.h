@@ -32,10 +32,6 @@ class ProcessWatch {
   static constexpr char kAsk = '?';
 };
 
-// Whether the process `pid` that started at `start_time` (clock ticks since boot, 0: unknown) is
-// no more, or a zombie.
-bool process_has_ended(pid_t pid, std::uint64_t start_time);
-
 // pidfd_open(2) and epoll. Where the kernel or a limit refuses a descriptor for a process, that
 // process is looked at four times a second instead.
 class SystemProcessWatch final : public ProcessWatch {

@@ -4,18 +4,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
-#include <fstream>
+
+#include "drivers/linux/text_file.h"
 
 namespace mooncake_mpi::verbs_driver {
 namespace {
 
-std::string read_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
+using linux_driver::read_line;
 
 std::string sysfs(const std::string& device) {
   return "/sys/class/infiniband/" + device;

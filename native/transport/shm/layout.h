@@ -18,7 +18,8 @@ namespace mooncake_mpi::shm {
 //   segment: SegmentHeader | Slot 0 | Slot 1 | ...
 //   slot:    SlotHeader | kDescriptors descriptors | kPayloadBytes bytes
 //
-// The whole virtual size is reserved at once; the kernel gives pages when they are touched.
+// The file has its whole size at once, in pages that the kernel gives when they are touched. Its
+// owner maps the slots by the slab, as they are claimed.
 
 inline constexpr std::size_t kPage = 4096;
 inline constexpr std::uint32_t kMaxSlots = 4096;
@@ -34,7 +35,7 @@ struct SegmentHeader {
   Doorbell doorbell;
   HangBoard board;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000011u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000012u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {
@@ -55,6 +56,8 @@ struct SlotHeader {
   alignas(64) std::atomic<std::uint64_t> descriptors_consumed{0};
   std::atomic<std::uint64_t> payload_consumed{0};
   std::atomic<std::uint64_t> credit_returned{0};
+  // The consumer cannot reach the producer in turn: nothing of this ring will be read.
+  std::atomic<std::uint32_t> refused{0};
   // Written by the producer before it sleeps for want of room.
   alignas(64) std::atomic<std::uint32_t> producer_waits{0};
   CopyJob jobs[kJobs];
@@ -70,6 +73,8 @@ inline constexpr std::size_t kPayloadOffset =
     kDescriptorsOffset + kDescriptors * sizeof(Descriptor);
 inline constexpr std::size_t kSlotBytes = kPayloadOffset + kPayloadBytes;
 inline constexpr std::size_t kSegmentBytes = kSegmentHeaderBytes + kMaxSlots * kSlotBytes;
+
+inline constexpr std::uint32_t kSlabSlots = 16;
 
 constexpr std::size_t slot_offset(std::uint32_t slot) {
   return kSegmentHeaderBytes + slot * kSlotBytes;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/result.h"
 #include "drivers/linux/shared_memory.h"
@@ -16,9 +17,8 @@ class OwnSegment {
   SegmentHeader& header() const noexcept {
     return *reinterpret_cast<SegmentHeader*>(mapping_.data());
   }
-  SlotView slot(std::uint32_t index) const noexcept {
-    return {mapping_.data() + slot_offset(index)};
-  }
+  // A view without memory: there is no address space for it now.
+  SlotView slot(std::uint32_t index);
   int descriptor() const noexcept { return memory_.descriptor(); }
   // Nobody uses the slot any more: its memory is given back, and reads as zero.
   void discard(SlotView slot) noexcept;
@@ -28,7 +28,8 @@ class OwnSegment {
       : memory_(std::move(memory)), mapping_(std::move(mapping)) {}
 
   linux_driver::SharedMemory memory_;
-  linux_driver::Mapping mapping_;
+  linux_driver::Mapping mapping_;             // of the header
+  std::vector<linux_driver::Mapping> slabs_;  // of kSlabSlots slots each
 };
 
 // A peer's segment, as far as this process needs it: the header and the one slot it claimed.

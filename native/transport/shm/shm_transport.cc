@@ -17,6 +17,14 @@ Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
       self, std::move(segment).value(), std::move(process_memory), std::move(region_mapper)));
 }
 
+namespace {
+
+linux_driver::RemoteProcess process_of(const wire::Address& address) noexcept {
+  return {address.pid, address.probe_address, address.probe_magic};
+}
+
+}  // namespace
+
 ShmTransport::ShmTransport(const wire::Address& self, OwnSegment segment,
                            std::unique_ptr<linux_driver::ProcessMemory> process_memory,
                            std::unique_ptr<RegionMapper> region_mapper)
@@ -47,21 +55,23 @@ std::string ShmTransport::unreachable_reason(const wire::Address& peer) const {
 // containers and capabilities all have a say.
 bool ShmTransport::probe(const wire::Address& address) const {
   std::uint64_t word = 0;
-  return process_memory_->read(address.pid, &word, address.probe_address, sizeof word) == 0 &&
+  return process_memory_->read(process_of(address), &word, address.probe_address, sizeof word) ==
+             0 &&
          word == address.probe_magic;
 }
 
 Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& address, Peer& peer) {
   Result<PeerSlot> slot = PeerSlot::claim(address.pid, address.memfd, address.uid, process_);
   if (!slot) return slot.failure();
-  auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer, address.pid,
-                                              probe(address));
+  auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer,
+                                              process_of(address), probe(address));
   for (const auto& incoming : incoming_) {
     if (incoming->peer == &peer) {
       incoming->channel = channel.get();
       channel->incoming_ = incoming.get();
     }
   }
+  if (channel->incoming_ == nullptr) ++unanswered_;
   channels_[&peer] = channel.get();
   channel->ring();
   return std::unique_ptr<Channel>(std::move(channel));
@@ -73,14 +83,20 @@ void ShmTransport::accept(PacketSink& sink) {
   while (slots_seen_ < claimed)
     unaccepted_.push_back(slots_seen_++);
   std::erase_if(unaccepted_, [&](std::uint32_t index) {
-    SlotView slot = segment_.slot(index);
+    const SlotView slot = segment_.slot(index);
+    if (slot.base == nullptr) return false;
     if (slot.header().ready.load(std::memory_order_acquire) == 0) return false;
     Peer* peer = sink.on_connect(slot.header().producer);
-    if (peer == nullptr) return false;
+    if (peer == nullptr) {
+      if (!sink.refuses(slot.header().producer)) return false;
+      slot.header().refused.store(1, std::memory_order_release);
+      return true;
+    }
     auto incoming = std::make_unique<Incoming>(slot, *peer);
     if (auto known = channels_.find(peer); known != channels_.end()) {
       incoming->channel = known->second;
       known->second->incoming_ = incoming.get();
+      --unanswered_;
     }
     incoming_.push_back(std::move(incoming));
     return true;
@@ -115,7 +131,18 @@ unsigned ShmTransport::poll(PacketSink& sink) {
   for (const auto& incoming : incoming_) {
     if (incoming->ring.ready() && !incoming->broken) count += drain(*incoming, sink);
   }
+  if (unanswered_ != 0) [[unlikely]]
+    look_for_refusal(sink);
   return count;
+}
+
+// Of the peers that this process has called and that have not answered.
+void ShmTransport::look_for_refusal(PacketSink& sink) {
+  for (const auto& [peer, channel] : channels_) {
+    if (channel->incoming_ != nullptr || !channel->is_refused()) continue;
+    sink.on_failure(*peer, "the process cannot reach this one in turn");  // the channel goes
+    return;
+  }
 }
 
 void ShmTransport::drain(Peer& peer, PacketSink& sink) {
@@ -131,24 +158,32 @@ void ShmTransport::drain(Peer& peer, PacketSink& sink) {
 void ShmTransport::forget(Peer& peer) {
   std::erase_if(incoming_, [&](const std::unique_ptr<Incoming>& incoming) {
     if (incoming->peer != &peer) return false;
-    if (incoming->channel != nullptr) incoming->channel->incoming_ = nullptr;
+    if (incoming->channel != nullptr) {
+      incoming->channel->incoming_ = nullptr;
+      ++unanswered_;
+    }
     segment_.discard(incoming->slot);
     return true;
   });
 }
 
-ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer, pid_t pid, bool can_read)
+ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer,
+                       const linux_driver::RemoteProcess& process, bool can_read)
     : transport_(transport),
       slot_(std::move(slot)),
       producer_(slot_.view()),
       peer_(peer),
-      pid_(pid),
+      process_(process),
       can_read_(can_read),
-      regions_(*transport.region_mapper_, pid) {}
+      regions_(*transport.region_mapper_, process.pid) {}
 
 ShmChannel::~ShmChannel() {
   transport_.channels_.erase(&peer_);
-  if (incoming_ != nullptr) incoming_->channel = nullptr;
+  if (incoming_ != nullptr) {
+    incoming_->channel = nullptr;
+  } else {
+    --transport_.unanswered_;
+  }
 }
 
 bool ShmChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
@@ -169,9 +204,11 @@ std::uint64_t ShmChannel::returned_credit() const noexcept {
 
 namespace {
 
+// A fault is the buffer's; everything else says that this way is closed, and another may not be.
 Error copy_error(int code) noexcept {
   if (code == 0) return Error::kNone;
-  return code == ESRCH ? Error::kProcessFailed : Error::kBuffer;
+  if (code == EFAULT) return Error::kBuffer;
+  return code == ESRCH ? Error::kProcessFailed : Error::kOther;
 }
 
 }  // namespace
@@ -187,7 +224,9 @@ Error ShmChannel::read_peer(void* local, const RemoteMemory& remote, std::size_t
     copy_bytes(local, mapped, bytes, past_caches);
     return Error::kNone;
   }
-  return copy_error(transport_.process_memory_->read(pid_, local, remote.address, bytes));
+  const int code = transport_.process_memory_->read(process_, local, remote.address, bytes);
+  if (code != 0 && code != EFAULT) can_read_ = false;
+  return copy_error(code);
 }
 
 Error ShmChannel::write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
@@ -196,7 +235,7 @@ Error ShmChannel::write_peer(const void* local, const RemoteMemory& remote, std:
     copy_bytes(mapped, local, bytes, past_caches);
     return Error::kNone;
   }
-  return copy_error(transport_.process_memory_->write(pid_, local, remote.address, bytes));
+  return copy_error(transport_.process_memory_->write(process_, local, remote.address, bytes));
 }
 
 std::uint32_t ShmChannel::acquire_job() noexcept {

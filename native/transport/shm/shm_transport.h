@@ -54,6 +54,7 @@ class ShmTransport final : public Transport {
 
   void accept(PacketSink& sink);
   unsigned drain(Incoming& incoming, PacketSink& sink);
+  void look_for_refusal(PacketSink& sink);
   bool probe(const wire::Address& address) const;
 
   ProcessId process_;
@@ -65,12 +66,14 @@ class ShmTransport final : public Transport {
   std::vector<std::unique_ptr<Incoming>> incoming_;
   std::vector<std::uint32_t> unaccepted_;
   std::uint32_t slots_seen_ = 0;
+  std::uint32_t unanswered_ = 0;  // channels without a ring in the other direction
   std::unordered_map<Peer*, ShmChannel*> channels_;
 };
 
 class ShmChannel final : public Channel {
  public:
-  ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer, pid_t pid, bool can_read);
+  ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer,
+             const linux_driver::RemoteProcess& process, bool can_read);
   ~ShmChannel() override;
 
   bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override;
@@ -90,6 +93,10 @@ class ShmChannel final : public Channel {
   void ring() noexcept override { slot_.header().doorbell.ring(true); }
   void want_room(bool wanted) noexcept override;
 
+  bool is_refused() const noexcept {
+    return producer_.header().refused.load(std::memory_order_acquire) != 0;
+  }
+
  private:
   friend class ShmTransport;
 
@@ -97,8 +104,8 @@ class ShmChannel final : public Channel {
   PeerSlot slot_;
   RingProducer producer_;
   Peer& peer_;
-  pid_t pid_;
-  bool can_read_;
+  linux_driver::RemoteProcess process_;
+  bool can_read_;  // until the system refuses it
   PeerRegions regions_;
   ShmTransport::Incoming* incoming_ = nullptr;
 };
