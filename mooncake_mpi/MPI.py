@@ -24,6 +24,7 @@ from mooncake_mpi.intracomm import (
 )
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
+from mooncake_mpi.statuses import Status
 
 if TYPE_CHECKING:
     COMM_SELF: Intracomm  # type: ignore[no-redef]

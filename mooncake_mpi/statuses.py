@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
@@ -53,6 +53,41 @@ def fill_error(status: MPI.Status, error: Error) -> None:
     """Keep ``status`` but for its error field, which names ``error``'s class."""
     _check(status)
     _set_error(status, error.Get_error_class())
+
+
+class Status(MPI.Status):
+    """An ``MPI.Status`` whose counts are right beyond an ``int``, where the library's are not.
+
+    ``Get_count`` of a library without MPI 4's large counts gives ``MPI.UNDEFINED`` from 2 GiB on.
+    """
+
+    __slots__ = ()
+    __module__ = "mpi4py.MPI"  # programs look for it there
+
+    def Get_count(self, datatype: MPI.Datatype = _BYTE) -> int:
+        """The number of whole elements received; ``MPI.UNDEFINED`` if they are not whole."""
+        count = super().Get_count(datatype)
+        if count != MPI.UNDEFINED:
+            return count
+        nbytes, size = super().Get_elements(_BYTE), datatype.Get_size()
+        return nbytes // size if size > 0 and nbytes % size == 0 else MPI.UNDEFINED
+
+    @property
+    def count(self) -> int:
+        """The number of bytes received."""
+        return self.Get_count()
+
+    @count.setter
+    def count(self, nbytes: int) -> None:
+        self.Set_elements(_BYTE, nbytes)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        make, arguments, state = MPI.Status(self).__reduce__()
+        return _call, (make, arguments), state
+
+
+def _call(make: Any, arguments: tuple[Any, ...]) -> Any:
+    return make(*arguments)
 
 
 def _check(status: MPI.Status) -> None:

@@ -30,6 +30,7 @@ REPLACED = {
     "Message",
     "Prequest",
     "Request",
+    "Status",
     "_addressof",
     "_handleof",
     "_sizeof",
