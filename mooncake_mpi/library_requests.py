@@ -11,27 +11,32 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from _thread import interrupt_main
 from contextlib import suppress
+from functools import cache
 from threading import Lock
+from time import sleep
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import ref
 
 from mpi4py import MPI
 
+from mooncake_mpi import _native, extended_requests
 from mooncake_mpi.completer import COMPLETER
-from mooncake_mpi.errors import make_error
-from mooncake_mpi.requests import Prequest, null_request
+from mooncake_mpi.errors import Error, make_error
+from mooncake_mpi.extended_requests import ExtendedRequest
+from mooncake_mpi.requests import Prequest, Request, null_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from mooncake_mpi.requests import Request
 
     Giver: TypeAlias = Callable[[Any, bool], Any]
 
 _HANDLE_BYTES = MPI._sizeof(MPI.Request)
 _STATUS_BYTES = MPI._sizeof(MPI.Status)
 _NOTHING = b""
+_SLICE_MS = 50
+_PAUSE_S = 20e-6
 
 
 def giver() -> Giver | None:
@@ -59,8 +64,7 @@ def give(request: Request, send: bool) -> MPI.Request:
     complete = operation.test()
     if complete and send and operation.error is None:
         return MPI.COMM_SELF.Isend(_NOTHING, MPI.PROC_NULL)
-    given = LibraryRequest(operation.start())
-    given._operation = operation
+    given = LibraryRequest()
     operation.hand_to(given)
     return given
 
@@ -73,7 +77,7 @@ class Operation:
     """
 
     __slots__ = ("_grequest", "_handle", "_lock", "_request", "_result", "_status", "_told",
-                 "after", "awaited", "ended", "error", "freed")  # fmt: skip
+                 "after", "awaited", "ended", "error", "freed", "released")  # fmt: skip
 
     def __init__(self, request: Request) -> None:
         self._request: Any = request
@@ -86,17 +90,20 @@ class Operation:
         self.error: BaseException | None = None
         self.ended = False  # in the engine
         self.freed = False  # in the library
+        self.released = False  # by the program, which waits for it no more
         self.awaited = False  # by a method of ours, which raises the error itself
         self.after: Callable[[], None] | None = None
 
-    def start(self) -> MPI.Grequest:
-        """Start the library's request."""
-        self._grequest = MPI.Grequest.Start(self._query, self._free, self._cancel)
-        return self._grequest  # type: ignore[no-any-return]
-
-    def hand_to(self, handle: MPI.Request) -> None:
-        """Show the operation through ``handle`` from now on."""
+    def hand_to(self, handle: LibraryRequest) -> None:
+        """Start the library's request, which ``handle`` shows from now on."""
+        handle._operation = self
         self._handle = ref(handle)
+        if _extended():
+            self._grequest = ExtendedRequest(self)
+            _put(handle, ctypes.addressof(self._grequest.handle))
+        else:
+            self._grequest = MPI.Grequest.Start(self._query, self._free, self.cancel)
+            _put(handle, MPI._addressof(self._grequest))
         if self.ended:
             self._tell()
         else:
@@ -135,11 +142,43 @@ class Operation:
         return True
 
     def end_if_complete(self) -> bool:
-        """For the completer: end it, in the library too, if it is complete; whether it was."""
-        if self.ended or not self._lock.acquire(blocking=False):
+        """For the completer: end it if it is complete; whether it was."""
+        # Whoever waits in a library that asks may keep others out of it: it is told when it asks.
+        return self._end_now(tell=not _extended() or self.released)
+
+    def end_in_library(self) -> bool:
+        """For a library that asks: as :meth:`end_if_complete`, and tell it."""
+        self._end_now(tell=True)
+        return self._told
+
+    def wait_in_library(self) -> None:
+        """For a library that asks; an interruption is raised when the library's call has ended."""
+        interrupted = False
+        while not self._told:
+            interrupted |= self._rest()
+        if interrupted:
+            interrupt_main()
+
+    def _rest(self) -> bool:
+        """A slice of a wait; whether it was interrupted."""
+        try:
+            if self.end_in_library():
+                return False
+            request = self._request
+            if type(request) is Request:
+                with suppress(Error):  # a timeout, which the library's waits do not have
+                    _native.wait_for_requests((request,), all=True, timeout_ms=_SLICE_MS)
+            else:
+                sleep(_PAUSE_S)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _end_now(self, *, tell: bool) -> bool:
+        if (self.ended and not tell) or not self._lock.acquire(blocking=False):
             return self.ended
         try:
-            if not self._request._poll():
+            if not self.ended and not self._request._poll():
                 return False
             try:
                 self._end()
@@ -147,10 +186,17 @@ class Operation:
                 self._request.Cancel()
                 self._request.Free()
                 self._set(MPI.Status(), error)
-            self._tell()
+            if tell:
+                self._tell()
         finally:
             self._lock.release()
         return True
+
+    def release(self) -> None:
+        """Nobody waits for it any more: it completes by itself."""
+        self.released = True
+        if self.ended:
+            self.end_in_library()
 
     def copy_status(self, status: MPI.Status) -> None:
         """Fill ``status``, as the library keeps it."""
@@ -184,27 +230,32 @@ class Operation:
         """Tell the library, once, and leave an object where mpi4py looks for it."""
         if self._told or self._grequest is None:
             return
-        self._told = True
         handle = self._handle()
-        if handle is None or self._result is None:
-            self._grequest.Complete()
-        else:
-            MPI.Grequest.complete(handle, self._result)
+        if handle is not None and self._result is not None:
+            # It keeps the object, and goes no further with what it did not start itself.
+            with suppress(MPI.Exception):
+                MPI.Grequest.complete(handle, self._result)
+        self._told = True
+        self._grequest.Complete()
 
     # --- what the library calls ---
 
     def _query(self, status: MPI.Status) -> None:
-        self.copy_status(status)
+        self.copy_status(status)  # its error is what the library's call returns
         if not self.awaited:
             COMPLETER.often = True
-            if self.error is not None:
-                raise self.error
 
     def _free(self) -> None:
         # The handle that the library was given is in its hands until the call returns.
         self.freed = True
 
-    def _cancel(self, completed: bool) -> None:
+    def query_into(self, address: int) -> int:
+        """Fill the library's status at ``address``; gives an error code."""
+        ctypes.memmove(address, MPI._addressof(self._status), _STATUS_BYTES)
+        return MPI.SUCCESS if self.awaited else self._status.Get_error()
+
+    def cancel(self, completed: bool) -> None:
+        """Cancel what has not matched."""
         request = self._request
         if not completed and request is not None:
             request.Cancel()
@@ -214,9 +265,14 @@ def _nothing() -> None:
     """Where no handle was given yet."""
 
 
-def _put(request: MPI.Request, handle: MPI.Request) -> None:
-    """Let ``request`` show the library's request that ``handle`` shows."""
-    ctypes.memmove(MPI._addressof(request), MPI._addressof(handle), _HANDLE_BYTES)
+def _put(request: MPI.Request, address: int) -> None:
+    """Let ``request`` show the library's request whose handle lies at ``address``."""
+    ctypes.memmove(MPI._addressof(request), address, _HANDLE_BYTES)
+
+
+@cache
+def _extended() -> bool:
+    return extended_requests.are_there()
 
 
 class LibraryRequest(MPI.Grequest):
@@ -299,7 +355,9 @@ class LibraryRequest(MPI.Grequest):
 
     def Free(self) -> None:
         """Let go of the request; an operation under way completes by itself."""
-        self._active()
+        operation = self._active()
+        if operation is not None:
+            operation.release()
         super().Free()
 
     def free(self) -> None:
@@ -324,7 +382,7 @@ class LibraryRequest(MPI.Grequest):
         """The operation; ``None`` if there is none, or it was completed through a copy."""
         operation = self._operation
         if operation is not None and operation.freed:
-            _put(self, MPI.REQUEST_NULL)
+            _put(self, MPI._addressof(MPI.REQUEST_NULL))
             self._operation = operation = None
         return operation
 
@@ -382,10 +440,7 @@ class LibraryPrequest(LibraryRequest, MPI.Prequest):
         if self._request is None:
             raise make_error("ERR_REQUEST", "invalid request: it is null")
         self._request.Start()
-        operation = Operation(self._request)
-        _put(self, operation.start())
-        self._operation = operation
-        operation.hand_to(self)
+        Operation(self._request).hand_to(self)
 
     @classmethod
     def Startall(cls, requests: Sequence[MPI.Prequest]) -> None:
@@ -404,6 +459,7 @@ class LibraryPrequest(LibraryRequest, MPI.Prequest):
         else:
             operation.after = request.Free
         if operation is not None:
+            operation.release()
             MPI.Request.Free(self)
 
     def Pready(self, partition: int) -> None:
