@@ -21,7 +21,7 @@ from weakref import ref
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, extended_requests
+from mooncake_mpi import _native, extended_requests, objects_of_mpi4py
 from mooncake_mpi.completer import COMPLETER
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.extended_requests import ExtendedRequest
@@ -69,6 +69,17 @@ def give(request: Request, send: bool) -> MPI.Request:
     return given
 
 
+def reveal(request: Request) -> None:
+    """Let the library know an active request of the engine, if threads may call it at once."""
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        return
+    engine_s: Request = _native.Request.__new__(Request)
+    engine_s._adopt(request)
+    given = LibraryRequest()
+    Operation(engine_s).hand_to(given)
+    request._share(given)
+
+
 class Operation:
     """An operation of the engine and the library's generalized request for it.
 
@@ -76,17 +87,18 @@ class Operation:
     or the completer, which passes over what is locked.
     """
 
-    __slots__ = ("_grequest", "_handle", "_lock", "_request", "_result", "_status", "_told",
-                 "after", "awaited", "ended", "error", "freed", "released")  # fmt: skip
+    __slots__ = ("_grequest", "_handle", "_lock", "_place", "_request", "_status", "_told",
+                 "after", "awaited", "ended", "error", "freed", "released", "result")  # fmt: skip
 
     def __init__(self, request: Request) -> None:
         self._request: Any = request
         self._status = MPI.Status()
-        self._result: Any = None
+        self.result: Any = None
         self._lock = Lock()
         self._grequest: Any = None
         self._handle: Callable[[], Any] = _nothing
         self._told = False
+        self._place: objects_of_mpi4py.Place | None = None
         self.error: BaseException | None = None
         self.ended = False  # in the engine
         self.freed = False  # in the library
@@ -104,6 +116,8 @@ class Operation:
         else:
             self._grequest = MPI.Grequest.Start(self._query, self._free, self.cancel)
             _put(handle, MPI._addressof(self._grequest))
+        if self._request is not None and self._request._finish is not None:
+            self._place = objects_of_mpi4py.place_of(handle)
         if self.ended:
             self._tell()
         else:
@@ -220,7 +234,7 @@ class Operation:
         if error is not None:
             code = error.Get_error_class() if isinstance(error, MPI.Exception) else MPI.ERR_OTHER
             status.Set_error(code)
-        self._status, self.error, self._result = status, error, result
+        self._status, self.error, self.result = status, error, result
         self._request = None  # and with it the buffer
         self.ended = True
         if self.after is not None:
@@ -231,18 +245,19 @@ class Operation:
         if self._told or self._grequest is None:
             return
         handle = self._handle()
-        if handle is not None and self._result is not None:
-            # It keeps the object, and goes no further with what it did not start itself.
-            with suppress(MPI.Exception):
-                MPI.Grequest.complete(handle, self._result)
+        if self.result is not None:
+            if self._place is not None:
+                self._place.fill(self.result)
+            elif handle is not None:
+                objects_of_mpi4py.keep(handle, self.result)
         self._told = True
         self._grequest.Complete()
 
     # --- what the library calls ---
 
     def _query(self, status: MPI.Status) -> None:
-        self.copy_status(status)  # its error is what the library's call returns
         if not self.awaited:
+            self.copy_status(status)  # its error is what the library's call returns
             COMPLETER.often = True
 
     def _free(self) -> None:
@@ -251,8 +266,10 @@ class Operation:
 
     def query_into(self, address: int) -> int:
         """Fill the library's status at ``address``; gives an error code."""
+        if self.awaited:
+            return MPI.SUCCESS
         ctypes.memmove(address, MPI._addressof(self._status), _STATUS_BYTES)
-        return MPI.SUCCESS if self.awaited else self._status.Get_error()
+        return self._status.Get_error()
 
     def cancel(self, completed: bool) -> None:
         """Cancel what has not matched."""
@@ -331,14 +348,16 @@ class LibraryRequest(MPI.Grequest):
 
     def wait(self, status: MPI.Status | None = None) -> Any:
         """Wait for the operation; gives the object of an ``irecv``, otherwise ``None``."""
-        return self._complete(MPI.Request.wait, status)
+        operation = self._active()
+        self._complete(MPI.Request.Wait, status)
+        return None if operation is None else operation.result
 
     def test(self, status: MPI.Status | None = None) -> tuple[bool, Any | None]:
         """Whether the operation is complete, and the object of an ``irecv``."""
         operation = self._active()
         if operation is not None and not operation.test():
             return (False, None)
-        return (True, self._complete(MPI.Request.wait, status))
+        return (True, self.wait(status))
 
     def get_status(self, status: MPI.Status | None = None) -> bool:
         """As :meth:`Get_status`."""
@@ -393,11 +412,12 @@ class LibraryRequest(MPI.Grequest):
             return method(self, status)
         operation.wait()
         operation.awaited = True
-        if operation.error is None:
-            return method(self, status)
-        with suppress(MPI.Exception):
-            method(self, status)
-        raise operation.error  # which says more than the library's code
+        result = method(self)
+        if status is not None:
+            operation.copy_status(status)
+        if operation.error is not None:
+            raise operation.error
+        return result
 
 
 class LibraryPrequest(LibraryRequest, MPI.Prequest):

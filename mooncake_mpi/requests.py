@@ -9,6 +9,7 @@ at once. A request that has no operation yet is the library's, so that C code ma
 from __future__ import annotations
 
 import copyreg
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 from weakref import WeakValueDictionary
 
@@ -127,13 +128,18 @@ class Request(_native.Request, metaclass=_RequestType):
     def _address(self) -> int:
         """Where the library's handle lies, to be read or filled by C code.
 
+        An operation under way gets a handle of the library when somebody asks.
+
         Raises:
-            Error: ``ERR_REQUEST``, the operation is the engine's.
+            Error: ``ERR_REQUEST``, it can have none: it is persistent, or of several parts.
         """
         owner: Any = owner_of(self)
         if not owner and getattr(type(owner), "_state", None) is _native.Request._state:
             owner._share(self._library())
-            owner = owner_of(owner)
+        elif type(owner) is Request:
+            # By name: that module's classes derive from these.
+            import_module("mooncake_mpi.library_requests").reveal(owner)
+        owner = owner_of(owner)
         if not isinstance(owner, MPI.Request):
             raise make_error("ERR_REQUEST", "the MPI library has no handle for this operation")
         return MPI._addressof(owner)

@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
-from subject import MPI, library, ring_of
+from subject import MPI, library, ring_of, wait_until
 
 WORD = ctypes.c_void_p
 
@@ -223,6 +223,45 @@ def test_c_code_may_fill_a_message_that_has_none(comm):
     message.Recv(array)
     assert array[0] == 7
     send.Wait()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_c_code_may_wait_for_a_request(comm, late):
+    right, left = ring_of(comm)
+    request, array, send = posted(comm, 14)
+    if not late:
+        send()
+    mpi, status = ctypes.CDLL(MPI.__file__), MPI.Status()
+    where = WORD(MPI._addressof(request))
+    assert MPI._handleof(request) == request.handle
+    assert request
+    if late:
+        sending = comm.Isend(np.full(2, comm.rank), right, 14)
+    assert mpi.MPI_Wait(where, WORD(MPI._addressof(status))) == 0
+    assert (array == left).all()
+    assert (status.Get_source(), status.Get_tag()) == (left, 14)
+    assert status.Get_count(MPI.BYTE) == array.nbytes
+    assert not request
+    if late:
+        sending.Wait()
+
+
+def test_a_request_whose_address_was_asked_for_is_a_request(comm):
+    for end in (
+        lambda request: request.wait(),
+        lambda request: request.test()[1],
+        lambda request: MPI.Request.waitall([request])[0],
+        lambda request: MPI.Request.wait(MPI.Request(request)),
+    ):
+        right, left = ring_of(comm)
+        request = comm.irecv(source=left, tag=15)
+        assert MPI._addressof(request) == MPI._addressof(request)
+        send = comm.isend(comm.rank, right, 15)
+        comm.Barrier()
+        wait_until(request.Get_status)
+        assert end(request) == left
+        assert not request
+        send.wait()
 
 
 @pytest.mark.ours

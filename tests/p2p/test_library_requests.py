@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ import mooncake_mpi
 
 MPICH = library.get_vendor()[0] == "MPICH"
 Request, Prequest, Status = library.Request, library.Prequest, library.Status
+
+
+class Thing:
+    """An object that can be referred to weakly."""
 
 
 @pytest.fixture
@@ -280,6 +285,37 @@ def test_a_copy_shares_the_operation(wrapped, kind, first):
         assert other.Wait()
         assert other.Test()
     send.Wait()
+
+
+@pytest.mark.ours
+def test_a_copy_gives_the_object(wrapped):
+    right, left = ring_of(wrapped)
+    for end in (
+        lambda receive: Request(receive).wait(),
+        lambda receive: type(receive)(receive).wait(),
+        lambda receive: Request.wait(Request(receive)),
+        lambda receive: Request.waitall([Request(receive)])[0],
+        lambda receive: Request.waitany([type(receive)(receive)])[1],
+    ):
+        receive = wrapped.irecv(source=left, tag=16)
+        send = wrapped.isend([wrapped.rank], right, 16)
+        assert end(receive) == [left]
+        assert not receive
+        assert receive.wait() is None
+        send.wait()
+    receive = wrapped.irecv(source=left, tag=17)
+    receive.Cancel()
+    assert Request.wait(receive) is None
+
+
+@pytest.mark.ours
+def test_an_object_goes_with_its_last_holder(wrapped):
+    right, left = ring_of(wrapped)
+    receive = wrapped.irecv(source=left, tag=18)
+    send = wrapped.isend(Thing(), right, 18)
+    thing = ref(Request.waitall([receive, send])[0])
+    del receive
+    wait_until(lambda: thing() is None)
 
 
 def test_requests_of_every_other_kind(wrapped):
