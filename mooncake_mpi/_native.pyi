@@ -94,8 +94,15 @@ class OwnedBuffer:
 def start(config: dict[str, Any]) -> None:
     """Start the engine of this process; again does nothing."""
 
+def leave_interpreter() -> None:
+    """
+    The interpreter is about to end: the engine's threads ask it for nothing any more.
+    """
+
 def finalize() -> None:
-    """Send what is queued, before MPI is finalized."""
+    """
+    Deliver what was sent, before MPI is finalized; no message is received any more.
+    """
 
 def set_hooks(
     resolve: Callable[..., Any],

@@ -59,6 +59,8 @@ class Config:
         numpy_threshold_bytes: the smallest array that does.
         timeout_ms: how long a blocking call may wait before it raises, in milliseconds; zero means
             for ever.
+        finalize_timeout_ms: how long the end of the program may wait for messages to be received,
+            in milliseconds; zero means for as long as the receivers live.
         lanes: comma-separated names of the lanes that may be used; empty means all.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
             uses; otherwise every active port.
@@ -78,6 +80,7 @@ class Config:
     unexpected_limit_bytes: int | None = None
     progress_thread: bool | None = None
     timeout_ms: int | None = None
+    finalize_timeout_ms: int | None = None
     mapping: bool | None = None
     memory_keep_bytes: int | None = None
     numpy: bool | None = None
@@ -181,6 +184,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "numpy": ("MOONCAKE_MPI_NUMPY", parse_switch),
     "numpy_threshold_bytes": ("MOONCAKE_MPI_NUMPY_THRESHOLD", parse_size),
     "timeout_ms": ("MOONCAKE_MPI_TIMEOUT_S", parse_seconds),
+    "finalize_timeout_ms": ("MOONCAKE_MPI_FINALIZE_TIMEOUT_S", parse_seconds),
     "lanes": ("MOONCAKE_MPI_LANES", str),
     "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),
     "verbs_gid_index": ("MOONCAKE_MPI_VERBS_GID_INDEX", parse_integer),

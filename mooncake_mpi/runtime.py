@@ -78,7 +78,11 @@ def activate(
 
 
 def flush() -> None:
-    """Send what is queued; MPI is about to be finalised."""
+    """Deliver what was sent; MPI is about to be finalised.
+
+    Raises:
+        KeyboardInterrupt: and whatever else a signal handler raises.
+    """
     COMPLETER.stop()
     if _started:
         _native.finalize()
@@ -108,7 +112,7 @@ def _start() -> None:
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)
-    atexit.register(flush)
+    atexit.register(_native.leave_interpreter)
     _started = True
 
 

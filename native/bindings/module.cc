@@ -10,8 +10,10 @@
 #include "bindings/buffer_spec.h"
 #include "bindings/communicator.h"
 #include "bindings/dlpack_tensor.h"
+#include "bindings/finalize.h"
 #include "bindings/inspection.h"
 #include "bindings/methods.h"
+#include "bindings/notices.h"
 #include "bindings/numpy_array.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/primitives.h"
@@ -70,6 +72,7 @@ void start(nb::dict config) {
       number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
   engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
   engine_config.timeout_ns = number("timeout_ms", 0) * 1'000'000u;
+  engine_config.finalize_timeout_ns = number("finalize_timeout_ms", 0) * 1'000'000u;
   engine_config.cross_memory = flag("cma");
   engine_config.progress_thread = flag("progress_thread");
   engine_config.mapping = flag("mapping");
@@ -86,18 +89,11 @@ void start(nb::dict config) {
   auto engine = Engine::create(engine_config);
   if (!engine) throw std::runtime_error(engine.failure().message);
   runtime().engine = std::move(engine).value();
+  finalize_at_exit();
 }
 
-// What is queued still goes out, unless a peer does not take it for five seconds.
 void finalize() {
-  Runtime& state = runtime();
-  if (state.engine == nullptr || !state.engine->in_own_process()) return;
-  PyThreadState* thread = PyEval_SaveThread();
-  state.engine->flush(5'000'000'000u);
-  state.engine->stop_threads();
-  PyEval_RestoreThread(thread);
-  // Other threads may still be inside a call and the peers' rings are mapped: the engine itself
-  // stays until the process ends.
+  if (!finalize_engine()) throw nb::python_error();
 }
 
 void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
@@ -174,7 +170,11 @@ NB_MODULE(_native, m) {
 
   m.def("start", &start, nb::sig("def start(config: dict[str, Any]) -> None"), "config"_a,
         "Start the engine of this process; again does nothing.");
-  m.def("finalize", &finalize, "Send what is queued, before MPI is finalized.");
+  m.def(
+      "leave_interpreter", [] { notices().close(); },
+      "The interpreter is about to end: the engine's threads ask it for nothing any more.");
+  m.def("finalize", &finalize,
+        "Deliver what was sent, before MPI is finalized; no message is received any more.");
   m.def("set_hooks", &set_hooks,
         nb::sig("def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
                 "raise_error: Callable[[str, str], Any], wait_all: Callable[..., Any], "

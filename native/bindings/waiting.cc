@@ -17,6 +17,7 @@ void LongWait::begin(const WaitRecord& record) {
 }
 
 bool LongWait::in_time() {
+  runtime().engine->fail_undeliverable();
   const std::uint64_t limit = runtime().engine->config().timeout_ns;
   if (limit == 0) return true;
   const std::uint64_t waited = now_ns() - since_ns_;

@@ -23,7 +23,8 @@ struct EngineConfig {
   std::shared_ptr<linux_driver::MemoryPlaces> memory_places;  // nullptr: this machine's
   std::uint64_t spin_ns = 50'000;  // a waiting thread polls this long before it sleeps
   bool progress_thread = true;
-  std::uint64_t timeout_ns = 0;  // of a blocking call; 0: none
+  std::uint64_t timeout_ns = 0;           // of a blocking call; 0: none
+  std::uint64_t finalize_timeout_ns = 0;  // of the delivery at the end; 0: none
   // Where the program's buffers may lie that peers can map and that stay registered with adapters;
   // nullptr: nowhere.
   SharedPool* pool = nullptr;

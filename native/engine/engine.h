@@ -148,8 +148,19 @@ class Engine final : private PacketSink, private Waker {
           before_sleep(sleeping);
         });
   }
-  // Sends what is queued; gives up after `timeout_ns`. Called before MPI is finalised.
+  // Sends what is buffered or was left to the engine; gives up after `timeout_ns`.
   bool flush(std::uint64_t timeout_ns);
+
+  // --- the end, before MPI is finalised (finalize.cc) ---
+  // First: of what arrives only posted receives get anything, and senders of the rest are told.
+  void refuse_messages();
+  // Then: waits until all that was sent has been received, or cannot be any more.
+  WaitResult deliver(std::uint64_t timeout_ns, bool again);
+  // Now and then by calls that wait: sends to processes that are at their end fail in the end.
+  void fail_undeliverable();
+  // What is not delivered yet is in explain(). Last: only answers to others are given.
+  void end();
+
   // Ends the progress thread; it starts again when it is needed. The others end for good.
   void stop_threads() {
     progress_thread_.stop();
@@ -235,6 +246,7 @@ class Engine final : private PacketSink, private Waker {
   WaitEntry describe(const WaitRecord& record, const Operation* operation);
   std::vector<WaitEntry> describe_all(const WaitRecord& record);
   unsigned poll();
+  bool all_delivered();
   void mark(Operation& operation);
   void choose_policy();
   void choose_patience();
@@ -270,6 +282,7 @@ class Engine final : private PacketSink, private Waker {
   std::atomic<std::uint64_t> spin_ns_{0};
   std::atomic<std::uint64_t> yield_ns_{0};
   std::atomic<bool> oversubscribed_{false};
+  std::atomic<bool> answering_{false};     // after end()
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};

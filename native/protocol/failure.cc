@@ -1,6 +1,7 @@
 // What becomes of operations when a peer process ends or a communicator is revoked.
 #include <algorithm>
 
+#include "base/clock.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -45,8 +46,8 @@ void Protocol::start_troubled_receive(Operation& receive) {
 
 // A message that no receive waits for and no queue takes.
 bool Protocol::is_refused(Context& context, MatchChannel channel, const wire::Header& header) {
-  if (channel != MatchChannel::kAgreements) return context.revoked;
-  if (header.tag != kRevocationTag) return false;
+  if (channel != MatchChannel::kAgreements) return context.revoked || refusing_;
+  if (header.tag != kRevocationTag) return refusing_;
   if (!context.revoked) {
     revoke(context);
     if (on_revocation_) on_revocation_(context);
@@ -145,6 +146,27 @@ void Protocol::revoke(Context& context) {
       drop_unexpected(*matcher);
     }
   }
+}
+
+void Protocol::refuse_messages() {
+  refusing_ = true;
+  contexts_.for_each([this](Context& context) {
+    for (auto& matcher : context.matchers) {
+      if (matcher != nullptr) drop_unexpected(*matcher);
+    }
+  });
+}
+
+void Protocol::fail_undeliverable() {
+  constexpr std::uint64_t kGraceNs = 2'000'000'000;
+  if (undeliverable_.load(std::memory_order_relaxed) == 0) return;
+  const std::uint64_t now = now_ns();
+  operations_.for_each_live([&](Operation& operation) {
+    const bool pending = operation.stage != Stage::kDone && operation.undeliverable_since_ns != 0;
+    if (pending && now - operation.undeliverable_since_ns > kGraceNs) {
+      complete(operation, Error::kProcessFailed);
+    }
+  });
 }
 
 // The receiver did not take the message: its copy failed, or the communicator is no more.

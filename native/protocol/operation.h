@@ -94,6 +94,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   std::uint32_t next_chunk = 0;  // copy without a job
   std::uint32_t job = 0;
   std::uint32_t job_generation = 0;
+  std::uint64_t undeliverable_since_ns = 0;       // send: its receiver is at its end; 0: it is not
   std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
 
   CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first

@@ -29,6 +29,7 @@ class OperationPool {
     operation.owned = false;
     operation.allocate_on_match = false;
     operation.background = false;
+    operation.undeliverable_since_ns = 0;
     operation.owned_buffer.reset();
     operation.pieces.reset();
     operation.peer = nullptr;

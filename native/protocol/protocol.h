@@ -111,6 +111,12 @@ class Protocol {
   void set_on_revocation(std::function<void(Context&)> callback) {
     on_revocation_ = std::move(callback);
   }
+  // This process is at its end: messages that no posted receive waits for are refused from now on,
+  // and those that have arrived.
+  void refuse_messages();
+  // Sends to processes that are at their end fail when they have been waited for as long as jobs
+  // need to end: threads that are left in a call when the program ends say nothing.
+  void fail_undeliverable();
   // Why a receive or probe of that source can match nothing new; kNone if it can.
   static Error trouble(const Context& context, MatchChannel channel, std::int32_t source) noexcept;
   // The communicator was freed: its unmatched messages are dropped.
@@ -200,6 +206,8 @@ class Protocol {
   IntrusiveList<Operation, WorkTag> work_;  // transfers with something to copy
   std::vector<Peer*> peers_with_outbox_;
   std::uint32_t next_job_generation_ = 1;
+  bool refusing_ = false;
+  std::atomic<std::uint32_t> undeliverable_{0};
   std::atomic<std::uint32_t> background_{0};
   std::atomic<std::uint32_t> active_{0};        // operations that are not done
   std::atomic<std::uint32_t> queued_peers_{0};  // the size of peers_with_outbox_

@@ -80,7 +80,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     }
     return;
   }
-  if ((context->revoked || channel == MatchChannel::kAgreements) &&
+  if ((context->revoked || refusing_ || channel == MatchChannel::kAgreements) &&
       is_refused(*context, channel, header)) [[unlikely]] {
     reject_message(from, send_id, header);
     return;
@@ -103,7 +103,9 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
   if (header.kind != wire::Kind::kRts) {
     from.channel->return_credit(static_cast<std::uint32_t>(header.length() + kMessageOverhead));
   }
-  if (header.kind != wire::Kind::kEager) send_control(from, wire::Fin{send_id, 1, 0});
+  if (header.kind != wire::Kind::kEager) {
+    send_control(from, wire::Fin{send_id, refusing_ ? wire::kNobodyReceives : 1, 0});
+  }
 }
 
 void Protocol::start_receive(Operation& receive, MatchChannel channel) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/clock.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -142,6 +143,11 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
   } else if (finish_written(from, fin)) {
     return;
   } else if (Operation* send = find_send(from, fin.id)) {
+    if (fin.status == wire::kNobodyReceives && send->owned) {
+      send->undeliverable_since_ns = now_ns();
+      add(undeliverable_, 1);
+      return;
+    }
     complete(*send, fin.status == 0 ? Error::kNone : refusal(*send));
   }
 }
@@ -189,6 +195,8 @@ void Protocol::complete(Operation& operation, Error error) {
   operation.stage = Stage::kDone;
   add(active_, -1);
   if (operation.background) add(background_, -1);
+  if (operation.undeliverable_since_ns != 0) [[unlikely]]
+    add(undeliverable_, -1);
   if (operation.exposure != Channel::kNotExposed) [[unlikely]] {
     operation.peer->channel->conceal(operation.exposure);
     operation.exposure = Channel::kNotExposed;

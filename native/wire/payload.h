@@ -40,9 +40,12 @@ struct Data {
 
 struct Fin {
   uint64_t id;      // the operation of the process that gets this packet
-  uint32_t status;  // zero: success
+  uint32_t status;  // zero: success; kNobodyReceives; else the message was not taken
   uint32_t reserved;
 };
+
+// The receiver of the message is at its end.
+inline constexpr uint32_t kNobodyReceives = 2;
 
 struct Ack {
   uint64_t send_id;

@@ -146,6 +146,121 @@ else:
     assert outcome.output.strip() == "received"
 
 
+DELIVERED = """
+import os, sys, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+data = np.arange(400_000)
+if comm.rank == 0:
+    comm.Bsend(data, 1, 1)
+    comm.Isend(data, 1, 2).Free()
+    comm.Isend(data, 1, 3)
+    kept = comm.Isend(data, 1, 4)
+    comm.isend({{"data": data}}, 1, 5)
+    del data
+    {ending}
+else:
+    {beginning}
+    into = np.zeros_like(data)
+    for tag in (4, 3, 2, 1):
+        comm.Recv(into, 0, tag)
+        assert (into == data).all()
+        into[:] = 0
+    assert (comm.recv(source=0, tag=5)["data"] == data).all()
+    print("received")
+"""
+
+
+@pytest.mark.parametrize("cma", ["0", "1"])
+@pytest.mark.parametrize("ending", ["", "MPI.Finalize()", "sys.exit(0)"])
+def test_the_end_delivers_what_was_sent(program, ending, cma):
+    path = program(DELIVERED.format(ending=ending, beginning="time.sleep(0.5)"))
+    outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": cma})
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.strip() == "received"
+
+
+def test_the_end_says_what_it_waits_for(program):
+    path = program(DELIVERED.format(ending="", beginning="time.sleep(6)"))
+    outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": "0"})
+    assert outcome.returncode == 0, outcome.output
+    assert "ends when its messages have been received" in outcome.output
+    assert "to rank 1, tag 1, 3200000 bytes" in outcome.output
+    assert "received" in outcome.output.splitlines()
+
+
+def test_a_setting_limits_how_long_the_end_waits(program, tmp_path):
+    path = program(f"""
+import os, time
+import numpy as np
+from mooncake_mpi import MPI, _native
+comm = MPI.COMM_WORLD
+if comm.rank == 0:
+    comm.Isend(np.zeros(400_000), 1)
+    begun = time.monotonic()
+    _native.finalize()
+    assert 0.3 < time.monotonic() - begun < 5
+    open({str(tmp_path / "given up")!r}, "w").close()
+else:
+    while not os.path.exists({str(tmp_path / "given up")!r}):
+        time.sleep(0.05)
+""")
+    outcome = run(2, path, environment={"MOONCAKE_MPI_FINALIZE_TIMEOUT_S": "0.4"})
+    assert outcome.returncode == 0, outcome.output
+    assert "these messages are lost (MOONCAKE_MPI_FINALIZE_TIMEOUT_S)" in outcome.output
+    assert "to rank 1, tag 0, 3200000 bytes" in outcome.output
+
+
+NEVER_RECEIVED = {
+    "both ways": "comm.Isend(data, peer)",
+    "to a rank that has ended before": "time.sleep(0.5 * comm.rank); comm.Isend(data, peer)",
+    "to itself": "comm.Isend(data, comm.rank)",
+    "synchronous": "comm.Issend(data[:1], peer); comm.Issend(data, peer)",
+    "by a daemon thread": (
+        "threading.Thread(target=comm.Ssend, args=(data, peer), daemon=True).start(); time.sleep(0.1)"
+    ),
+    "on a freed communicator": "dup = comm.Dup(); dup.Isend(data, peer); dup.Free()",
+}
+
+
+def test_a_send_to_a_rank_that_has_ended_raises_in_the_end(program):
+    path = program("""
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+if comm.rank == 0:
+    comm.send("over", 1)
+    for call in (comm.Send, lambda *a: comm.Isend(*a).Wait(), comm.send):
+        try:
+            call(np.zeros(400_000), 1)
+        except MPI.Exception:
+            print("raised")
+else:
+    comm.recv(source=0)
+""")
+    outcome = run(2, path, timeout=30)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["raised"] * 3
+
+
+@pytest.mark.parametrize("case", NEVER_RECEIVED)
+def test_the_end_does_not_wait_for_what_nobody_can_receive_any_more(program, case):
+    path = program(f"""
+import threading, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+peer = (comm.rank + 1) % comm.size
+data = np.zeros(400_000)
+{NEVER_RECEIVED[case]}
+""")
+    outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": "0"}, timeout=30)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output == ""
+    assert outcome.seconds < 5
+
+
 def test_an_unhandled_exception_ends_the_job_with_its_traceback(program):
     path = program("""
 from mpi4py import MPI
