@@ -58,15 +58,23 @@ def give(request: Request, send: bool) -> MPI.Request:
         request: just made.
         send: whether it is only a send, of whose status MPI says nothing.
     """
-    if isinstance(request, Prequest):
+    # The class first: isinstance() asks a metaclass.
+    if type(request) is not Request and isinstance(request, Prequest):
         return LibraryPrequest._of(request)
     operation = Operation(request)
-    complete = operation.test()
-    if complete and send and operation.error is None:
-        return MPI.COMM_SELF.Isend(_NOTHING, MPI.PROC_NULL)
+    if request._poll():
+        if send and _has_succeeded(request):
+            return MPI.COMM_SELF.Isend(_NOTHING, MPI.PROC_NULL)
+        operation.test()
     given = LibraryRequest()
     operation.hand_to(given)
     return given
+
+
+def _has_succeeded(request: Request) -> bool:
+    """Whether a send that is complete has not failed."""
+    status = MPI.Status()
+    return request.Get_status(status) and status.Get_error() == MPI.SUCCESS
 
 
 def reveal(request: Request) -> None:
