@@ -13,7 +13,6 @@ import ctypes
 import sys
 from _thread import interrupt_main
 from contextlib import suppress
-from functools import cache
 from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,10 +20,10 @@ from weakref import ref
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, extended_requests, objects_of_mpi4py
+from mooncake_mpi import _native, objects_of_mpi4py
 from mooncake_mpi.completer import COMPLETER
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.extended_requests import ExtendedRequest
+from mooncake_mpi.generalized_requests import GeneralizedRequest, extended
 from mooncake_mpi.requests import Prequest, Request, null_request
 
 if TYPE_CHECKING:
@@ -118,12 +117,8 @@ class Operation:
         """Start the library's request, which ``handle`` shows from now on."""
         handle._operation = self
         self._handle = ref(handle)
-        if _extended():
-            self._grequest = ExtendedRequest(self)
-            _put(handle, ctypes.addressof(self._grequest.handle))
-        else:
-            self._grequest = MPI.Grequest.Start(self._query, self._free, self.cancel)
-            _put(handle, MPI._addressof(self._grequest))
+        self._grequest = GeneralizedRequest(self)
+        _put(handle, ctypes.addressof(self._grequest.handle))
         if self._request is not None and self._request._finish is not None:
             self._place = objects_of_mpi4py.place_of(handle)
         if self.ended:
@@ -166,7 +161,7 @@ class Operation:
     def end_if_complete(self) -> bool:
         """For the completer: end it if it is complete; whether it was."""
         # Whoever waits in a library that asks may keep others out of it: it is told when it asks.
-        return self._end_now(tell=not _extended() or self.released)
+        return self._end_now(tell=not extended() or self.released)
 
     def end_in_library(self) -> bool:
         """For a library that asks: as :meth:`end_if_complete`, and tell it."""
@@ -263,19 +258,11 @@ class Operation:
 
     # --- what the library calls ---
 
-    def _query(self, status: MPI.Status) -> None:
-        if not self.awaited:
-            self.copy_status(status)  # its error is what the library's call returns
-            COMPLETER.often = True
-
-    def _free(self) -> None:
-        # The handle that the library was given is in its hands until the call returns.
-        self.freed = True
-
     def query_into(self, address: int) -> int:
         """Fill the library's status at ``address``; gives an error code."""
         if self.awaited:
             return MPI.SUCCESS
+        COMPLETER.often = True
         ctypes.memmove(address, MPI._addressof(self._status), _STATUS_BYTES)
         return self._status.Get_error()
 
@@ -293,11 +280,6 @@ def _nothing() -> None:
 def _put(request: MPI.Request, address: int) -> None:
     """Let ``request`` show the library's request whose handle lies at ``address``."""
     ctypes.memmove(MPI._addressof(request), address, _HANDLE_BYTES)
-
-
-@cache
-def _extended() -> bool:
-    return extended_requests.are_there()
 
 
 class LibraryRequest(MPI.Grequest):

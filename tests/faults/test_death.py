@@ -54,3 +54,27 @@ end([0, 1, 2], turns=turns, announced=caught(announced.Wait), failed=comm._commu
         assert results[rank]["announced"][0] == "PROC_FAILED"
         assert results[rank]["failed"] == [3]
         assert results[rank]["turns"] > 0
+
+
+def test_who_waits_inside_the_mpi_library_hears_of_a_death_too(survive):
+    results = survive(
+        2,
+        """
+import mooncake_mpi
+from mpi4py import MPI as library
+wrapped = mooncake_mpi.Intracomm(library.COMM_WORLD).Dup()
+into = np.zeros(10)
+wrapped.Barrier()
+if rank == 1:
+    time.sleep(0.3)
+    die()
+named, wild = wrapped.Irecv(into, 1, 5), wrapped.Irecv(into, MPI.ANY_SOURCE, 6)
+end([0], all=caught(library.Request.Waitall, [named]), any=caught(library.Request.Wait, wild),
+    own=caught(wrapped.Irecv(into, 1).Wait), object=caught(library.Request.wait, wrapped.irecv(source=1)))
+""",
+        survivors=[0],
+    )[0]
+    assert results["all"][0] == "IN_STATUS"
+    assert results["own"][0] == "PROC_FAILED"
+    assert results["any"] is not None
+    assert results["object"] is not None

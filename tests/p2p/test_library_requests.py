@@ -184,6 +184,8 @@ def test_a_truncated_message_raises_with_its_class(wrapped, capfd):
         (lambda request, status: Request.waitall([request], [status]), library.ERR_IN_STATUS),
         (lambda request, status: Request.Waitany([request], status), library.ERR_TRUNCATE),
         (lambda request, status: Request.Testany([request], status), library.ERR_TRUNCATE),
+        (lambda request, _: Request.Testany([request]), library.ERR_TRUNCATE),
+        (lambda request, _: Request.Wait(request), library.ERR_TRUNCATE),
         (Request.Test, library.ERR_TRUNCATE),
         (Request.Wait, library.ERR_TRUNCATE),
         (lambda request, status: request.Wait(status), library.ERR_TRUNCATE),

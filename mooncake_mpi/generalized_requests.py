@@ -1,13 +1,15 @@
-"""MPICH's extended generalized requests: the library asks when it waits for one or looks at it.
+"""Starting generalized requests of the MPI library for operations of the engine.
 
-With ``MPIX_Grequest_start`` comes a function that polls, and one that waits. No thread has to tell
-the library anything then, and it is the only kind that may stand beside a null request in a list:
-for others ``MPI_Waitall`` of MPICH 4 and 5 ends the process with a failed assertion.
+Through the library itself: mpi4py's ``Grequest`` turns an error into a traceback on standard error.
+MPICH has extended ones, ``MPIX_Grequest_start``, with a function that polls and one that waits. No
+thread has to tell that library anything, and they are its only kind that may stand beside a null
+request in a list: for others its ``MPI_Waitall`` ends the process with a failed assertion.
 """
 
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -27,19 +29,25 @@ _Wait = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
 )
 
+_Handle = (
+    ctypes.c_int if MPI._sizeof(MPI.Request) == ctypes.sizeof(ctypes.c_int) else ctypes.c_void_p
+)
+
 #: By the number that the library passes back.
 _operations: dict[int | None, Operation] = {}
 
 
-class ExtendedRequest:
+class GeneralizedRequest:
     """The library's request for an operation, as a handle that the operation completes."""
 
     def __init__(self, operation: Operation) -> None:
-        self.handle = ctypes.c_int()
+        self.handle = _Handle()
         _operations[id(operation)] = operation
-        code = _library().MPIX_Grequest_start(
-            *_FUNCTIONS, ctypes.c_void_p(id(operation)), ctypes.byref(self.handle)
-        )
+        library = _library()
+        start = library.MPIX_Grequest_start if extended() else library.MPI_Grequest_start
+        functions = _FUNCTIONS if extended() else _FUNCTIONS[:3]
+        state = ctypes.c_void_p(id(operation))
+        code = start(*functions, state, ctypes.byref(self.handle))
         if code != MPI.SUCCESS:
             del _operations[id(operation)]
             raise MPI.Exception(code)
@@ -51,28 +59,24 @@ class ExtendedRequest:
             raise MPI.Exception(code)
 
 
-def are_there() -> bool:
-    """Whether the running library has them, with handles that are numbers."""
-    return MPI._sizeof(MPI.Request) == ctypes.sizeof(ctypes.c_int) and hasattr(
-        _library(), "MPIX_Grequest_start"
-    )
+@cache
+def extended() -> bool:
+    """Whether the running library asks the engine, with handles that are numbers."""
+    return _Handle is ctypes.c_int and hasattr(_library(), "MPIX_Grequest_start")
 
 
-_loaded: list[Any] = []
-
-
+@cache
 def _library() -> Any:
-    if not _loaded:
-        _loaded.append(ctypes.CDLL(MPI.__file__))
-    return _loaded[0]
+    return ctypes.CDLL(MPI.__file__)
 
 
 def _query(state: int | None, status: int) -> int:
-    # MPICH says ERR_OTHER of whatever it is told here; without it, the error would be lost.
+    # Open MPI's Waitall without statuses needs the code, and MPICH, which says ERR_OTHER of it.
     return _operations[state].query_into(status)
 
 
 def _free(state: int | None) -> int:
+    # The handle that the library was given is in its hands until the call returns.
     _operations.pop(state).freed = True
     return MPI.SUCCESS
 
