@@ -112,6 +112,27 @@ print("done")
     assert done.stdout == "done\n"
 
 
+def test_where_threads_may_not_call_mpi_mpi4py_refuses_requests_of_the_engine():
+    program = """
+import mpi4py
+mpi4py.rc.thread_level = "funneled"
+import mooncake_mpi
+from mpi4py import MPI
+comm = mooncake_mpi.Intracomm(MPI.COMM_SELF)
+request = comm.irecv(source=0)
+try:
+    MPI.Request.Waitall([request])
+except TypeError as error:
+    print(error)
+comm.send("done", 0)
+print(request.wait())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "Cannot convert Request to mpi4py.MPI.Request\ndone\n"
+
+
 def test_importing_the_package_starts_nothing():
     program = "import sys, mooncake_mpi.config; print([n for n in sys.modules if 'MPI' in n])"
     done = subprocess.run(
