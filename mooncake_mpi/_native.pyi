@@ -242,6 +242,11 @@ def message_recv_any_size(message: MatchedMessage, status: Status | None = None)
 def message_post_recv_any_size(message: MatchedMessage) -> mooncake_mpi.requests.Request:
     """Non-blocking form of message_recv_any_size."""
 
+def give_up(request: Request) -> None:
+    """
+    End a receive whose caller does not wait any more: its message is whole in the queue.
+    """
+
 def completed_request(source: int) -> mooncake_mpi.requests.Request:
     """A request that is complete: an operation with PROC_NULL."""
 

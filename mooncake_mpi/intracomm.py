@@ -98,7 +98,14 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         status: MPI.Status | None = None,
     ) -> None:
         """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
-        self._plain().Isendrecv_replace(buf, dest, sendtag, source, recvtag).Wait(status)
+        plain = self._plain()
+        send = plain.Ibsend(buf, dest, sendtag)  # keeps a copy
+        receive = plain.Irecv(buf, source, recvtag)
+        try:
+            CompositeRequest(SendAndReceive(send, receive)).Wait(status)
+        except BaseException:
+            _native.give_up(receive)
+            raise
 
     def Isendrecv(  # type: ignore[override]
         self,

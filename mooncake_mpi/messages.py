@@ -213,7 +213,12 @@ class Message(metaclass=_MessageType):
         if library is not None:
             library.Recv(buf, status)
         else:
-            self._start(buf).Wait(status)
+            request = self._start(buf)
+            try:
+                request.Wait(status)
+            except BaseException:
+                _native.give_up(request)
+                raise
 
     def Irecv(self, buf: Any) -> Request:
         """Start receiving the message into ``buf``."""

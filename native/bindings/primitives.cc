@@ -242,6 +242,16 @@ nb::object message_post_recv_any_size(MatchedMessage& matched) {
   return steal_or_throw(new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
 }
 
+// The caller of a blocking receive that is a request is left by an exception.
+void give_up(nb::object object) {
+  RequestObject* request = plain_owner(object.ptr());
+  if (request == nullptr || request->state != RequestObject::State::kActive) return;
+  request->state = RequestObject::State::kNull;
+  Operation* operation = std::exchange(request->operation, nullptr);
+  if (operation != nullptr) give_up_receive(*operation, request->view, request->channel);
+  request->view.release();
+}
+
 nb::object completed_request(int) {
   return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
 }
@@ -337,6 +347,8 @@ void define_primitives(nb::module_& m) {
         nb::sig("def message_post_recv_any_size(message: MatchedMessage) -> "
                 "mooncake_mpi.requests.Request"),
         "message"_a, "Non-blocking form of message_recv_any_size.");
+  m.def("give_up", &give_up, nb::sig("def give_up(request: Request) -> None"), "request"_a,
+        "End a receive whose caller does not wait any more: its message is whole in the queue.");
   m.def("completed_request", &completed_request,
         nb::sig("def completed_request(source: int) -> "
                 "mooncake_mpi.requests.Request"),

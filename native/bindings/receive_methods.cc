@@ -73,9 +73,10 @@ PyObject* raise_no_message(Error error, int source) {
 }
 
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
-  if (runtime().engine->cancel(operation, channel)) {
-    runtime().engine->release(operation);
-  } else {
+  Engine& engine = *runtime().engine;
+  if (engine.cancel(operation, channel)) {
+    engine.release(operation);
+  } else if (!wait_to_leave([&] { return engine.give_up(operation); })) {
     notices().adopt(operation, std::move(view));
   }
 }
@@ -92,7 +93,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     }
     // It has matched since.
     if (!wait_until([&] { return is_finished(operation); }, "Recv", &operation)) {
-      notices().adopt(operation, std::move(view));
+      give_up_receive(operation, view, MatchChannel::kMessages);
       return nullptr;
     }
   }

@@ -93,6 +93,7 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
 bool wait_send(Operation& operation, BufferView& view) {
   if (!wait_until([&] { return is_done(operation); }, "Send", &operation)) {
     if (!runtime().engine->cancel(operation, MatchChannel::kMessages)) {
+      wait_to_leave([&] { return runtime().engine->leave_send(operation); });
       notices().adopt(operation, std::move(view));
       return false;
     }

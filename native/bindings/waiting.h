@@ -77,6 +77,19 @@ bool wait_until(Done&& done, const char* call, const Operation* operation) {
   });
 }
 
+// A call is left with an exception, but something of it is under way: waits a while until `left()`.
+// False where a peer has stopped in the middle.
+template <class Left>
+bool wait_to_leave(Left&& left) {
+  constexpr std::uint64_t kPatienceNs = 10'000'000'000;
+  const InterpreterUnlocked unlocked;
+  const std::uint64_t start = now_ns();
+  for (std::uint64_t waited = 0; waited < kPatienceNs; waited = now_ns() - start) {
+    if (runtime().engine->wait(left, kPatienceNs - waited) == WaitResult::kDone) return true;
+  }
+  return false;
+}
+
 // Finished or interrupted: a wait for it is over.
 inline bool is_done(const Operation& operation) noexcept {
   return operation.done.load(std::memory_order_acquire) != 0;

@@ -76,6 +76,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     lane->describe(engine->own_address_);
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
+  engine->protocol_.set_writable(config.cross_memory);
   if (config.mapping) engine->protocol_.set_pool(config.pool);
   engine->board_->pid = address.pid;
   engine->board_->ask_descriptor = engine->watch_thread_.ask_descriptor();
@@ -396,6 +397,16 @@ bool Engine::cancel(Operation& operation, MatchChannel channel) {
   // What a send to oneself has put into the channel is to be found in the queue.
   if (operation.peer != nullptr && operation.peer->is_self) poll();
   return protocol_.cancel(operation, channel);
+}
+
+bool Engine::give_up(Operation& receive) {
+  std::lock_guard lock(mutex_);
+  return protocol_.give_up(receive);
+}
+
+bool Engine::leave_send(Operation& send) {
+  std::lock_guard lock(mutex_);
+  return protocol_.leave_send(send);
 }
 
 void Engine::release(Operation& operation) {

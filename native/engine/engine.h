@@ -106,6 +106,9 @@ class Engine final : private PacketSink, private Waker {
     }
   }
   bool cancel(Operation& operation, MatchChannel channel);
+  // A blocking call is left before it is done; see protocol/give_up.cc.
+  bool give_up(Operation& receive);
+  bool leave_send(Operation& send);
   void release(Operation& operation);
   // `watch` is told when the operation is done, by the thread that completes it; false: it is done.
   bool watch_completion(Operation& operation, CompletionWatch& watch);

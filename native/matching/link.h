@@ -28,6 +28,9 @@ class QueueLink {
     list.previous_ = this;
   }
 
+  // After the list's beginning.
+  void prepend_to(QueueLink& list) { append_to(*list.next_); }
+
   // The following three treat this link as a list.
   void make_list() { previous_ = next_ = this; }
   bool empty() const { return next_ == this; }

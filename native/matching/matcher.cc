@@ -89,10 +89,17 @@ void Matcher::enqueue(Unexpected& message) {
   if (indexed_for_wildcards_) link_for_wildcards(message);
 }
 
-void Matcher::link_for_wildcards(Unexpected& message) {
+void Matcher::requeue(Unexpected& message) {
+  message.sequence_ = --first_sequence_;
+  link(message, kExact, true);
+  ++unexpected_count_;
+  if (indexed_for_wildcards_) link_for_wildcards(message, true);
+}
+
+void Matcher::link_for_wildcards(Unexpected& message, bool first) {
   try {
     for (const Selection selected : {kSourceWild, kTagWild, kBothWild}) {
-      if (indexed_[selected]) link(message, selected);
+      if (indexed_[selected]) link(message, selected, first);
     }
   } catch (...) {  // no memory for a bin
     remove(message);
@@ -139,22 +146,25 @@ Unexpected& Matcher::message_of(QueueLink& link, Selection selection) {
   return QueueHook<Unexpected, kExact>::entry(link);
 }
 
-void Matcher::link(Unexpected& message, Selection selection) {
+void Matcher::link(Unexpected& message, Selection selection, bool first) {
+  const auto put = [first](QueueLink& link, QueueLink& list) {
+    first ? link.prepend_to(list) : link.append_to(list);
+  };
   switch (selection) {
     case kExact:
-      message.QueueHook<Unexpected, kExact>::append_to(
+      put(static_cast<QueueHook<Unexpected, kExact>&>(message),
           bins_.get(message.source, message.tag).unexpected);
       break;
     case kSourceWild:
-      message.QueueHook<Unexpected, kSourceWild>::append_to(
+      put(static_cast<QueueHook<Unexpected, kSourceWild>&>(message),
           bins_.get(kAnySource, message.tag).unexpected);
       break;
     case kTagWild:
-      message.QueueHook<Unexpected, kTagWild>::append_to(
+      put(static_cast<QueueHook<Unexpected, kTagWild>&>(message),
           bins_.get(message.source, kAnyTag).unexpected);
       break;
     case kBothWild:
-      message.QueueHook<Unexpected, kBothWild>::append_to(
+      put(static_cast<QueueHook<Unexpected, kBothWild>&>(message),
           bins_.get(kAnySource, kAnyTag).unexpected);
       break;
   }

@@ -90,6 +90,8 @@ class Matcher {
   // or nullptr, and the caller enqueues the message before the next call that could match it.
   Posted* arrive(int32_t source, int32_t tag);
   void enqueue(Unexpected& message);
+  // A message that was matched before and is not received: before all others.
+  void requeue(Unexpected& message);
 
   // The oldest message that a receive with (source, tag), wildcards allowed, would take, or
   // nullptr. find (probe) leaves it in the queue, take (matched probe) removes it.
@@ -124,6 +126,7 @@ class Matcher {
   // How a receive or probe selects; also the number of the Unexpected's hook for that selection.
   enum Selection : unsigned { kExact = 0, kSourceWild = 1, kTagWild = 2, kBothWild = 3 };
   static constexpr size_t kSelections = 4;
+  static constexpr uint64_t kMiddle = uint64_t{1} << 63;
 
   static uint64_t random_seed();
   static Selection selection(int32_t source, int32_t tag) {
@@ -136,8 +139,8 @@ class Matcher {
 
   Posted* older_wildcard(Posted* best, int32_t source, int32_t tag);
   void unlink(Posted& receive);
-  void link(Unexpected& message, Selection selection);
-  void link_for_wildcards(Unexpected& message);
+  void link(Unexpected& message, Selection selection, bool first = false);
+  void link_for_wildcards(Unexpected& message, bool first = false);
   [[gnu::cold, gnu::noinline]] void build_index(Selection selection);
 
   std::vector<Posted*> posted_in_order() const;
@@ -150,7 +153,8 @@ class Matcher {
   // Of each selection: receives posted, and whether messages are listed for it.
   std::array<size_t, kSelections> posted_of_{};
   std::array<bool, kSelections> indexed_{true, false, false, false};
-  uint64_t next_sequence_ = 0;
+  uint64_t next_sequence_ = kMiddle;
+  uint64_t first_sequence_ = kMiddle;  // counts down
 };
 
 }  // namespace mooncake_mpi

@@ -56,6 +56,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
     kCopying,    // this process copies chunks (receive) or helps to (send)
     kStreaming,  // fragments are under way
     kReading,    // receive: the lane reads the peer's memory
+    kAwaiting,   // receive: its message was put back before it was whole, see give_up.cc
     kDone,
   };
 
@@ -94,6 +95,10 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   std::uint32_t next_chunk = 0;  // copy without a job
   std::uint32_t job = 0;
   std::uint32_t job_generation = 0;
+  std::uint64_t heir = 0;       // put back before it was whole: the receive that matched it then
+  bool may_be_written = false;  // receive: the sender may write the buffer by itself
+  bool moved = false;           // receive: the sender's bytes are elsewhere, and are read again
+  bool moving = false;          // send: the receiver has yet to be told so
   std::uint64_t undeliverable_since_ns = 0;       // send: its receiver is at its end; 0: it is not
   std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
 

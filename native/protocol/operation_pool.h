@@ -29,6 +29,8 @@ class OperationPool {
     operation.owned = false;
     operation.allocate_on_match = false;
     operation.background = false;
+    operation.heir = 0;
+    operation.moved = operation.moving = false;
     operation.undeliverable_since_ns = 0;
     operation.owned_buffer.reset();
     operation.pieces.reset();

@@ -72,6 +72,15 @@ class Protocol {
   // A handle outside the engine lets go of the operation.
   void release(Operation& operation);
 
+  // --- give_up.cc ---
+  // The caller of a receive that has matched stops waiting. True: the protocol has taken the
+  // operation over and does not touch its buffer any more. False: not yet.
+  bool give_up(Operation& receive);
+  // The same of a send, which stays its owner's.
+  bool leave_send(Operation& send);
+  // Whether peers may be expected to write receive buffers by themselves, outside of regions.
+  void set_writable(bool writable) noexcept { writable_ = writable; }
+
   // The progress thread serves these operations at once, not when it next looks.
   void mark_background(Operation& operation) noexcept {
     if (operation.stage == Operation::Stage::kDone || operation.background) return;
@@ -171,6 +180,20 @@ class Protocol {
   void interrupt(Operation& receive);
   Error refusal(const Operation& send) const noexcept;
 
+  // give_up.cc
+  struct Moved {
+    Peer* peer;
+    std::uint64_t send_id;
+    RemoteMemory remote;
+  };
+  bool divert(Operation& receive);
+  void put_back(Operation& kept);
+  void accept_kept(Operation& receive, Operation& kept);
+  void hand_over(Operation& kept, Operation& receive);
+  [[gnu::cold]] void finish_kept(Operation& kept);
+  void on_moved(Peer& from, const wire::Rts& rts);
+  [[gnu::cold]] void follow_move(UnexpectedMessage& message);
+
   // rendezvous.cc
   void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
                       const RemoteMemory& remote, Bytes key);
@@ -207,6 +230,8 @@ class Protocol {
   std::vector<Peer*> peers_with_outbox_;
   std::uint32_t next_job_generation_ = 1;
   bool refusing_ = false;
+  bool writable_ = true;
+  std::vector<Moved> moved_;  // announced messages that have not matched
   std::atomic<std::uint32_t> undeliverable_{0};
   std::atomic<std::uint32_t> background_{0};
   std::atomic<std::uint32_t> active_{0};        // operations that are not done

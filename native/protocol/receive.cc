@@ -53,6 +53,8 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
       ++counters_.packets_rejected;
       return;
     }
+    if ((header.flags & wire::kMoved) != 0) [[unlikely]]
+      return on_moved(from, rts);
     send_id = rts.send_id;
     remote = {rts.address, rts.region};
     payload = payload.subspan(sizeof rts);  // the lane's key to those bytes, if it has one
@@ -119,13 +121,18 @@ void Protocol::start_receive(Operation& receive, MatchChannel channel) {
 }
 
 void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& message) {
+  receive.channel = MatchChannel::kMessages;
   add(active_, 1);
   accept_message(receive, message);
 }
 
 void Protocol::accept_message(Operation& receive, UnexpectedMessage& message) {
   prepare_receive(receive, *message.peer, message.header);
-  if (message.is_eager()) {
+  if (!moved_.empty()) [[unlikely]]
+    follow_move(message);
+  if (message.kept != nullptr) [[unlikely]] {
+    accept_kept(receive, *message.kept);
+  } else if (message.is_eager()) {
     accept_eager(receive, *message.peer, message.header, Bytes(message.data(), message.bytes),
                  message.send_id);
   } else {
@@ -169,6 +176,9 @@ void Protocol::accept_eager(Operation& receive, Peer& from, const wire::Header& 
 // As MPI_Comm_free: what is under way completes normally.
 void Protocol::close_context(Context& closed) {
   closed.closing = true;
+  for (auto& matcher : closed.matchers) {
+    if (matcher != nullptr) drop_unexpected(*matcher);
+  }
   destroy_closed_contexts();
 }
 
@@ -202,7 +212,9 @@ void Protocol::drop_unexpected(Matcher& matcher) {
   matcher.for_each_unexpected([&](Unexpected& unexpected) {
     auto& message = static_cast<UnexpectedMessage&>(unexpected);
     matcher.remove(message);
-    if (message.peer->failure == Error::kNone) {
+    if (message.kept != nullptr) {
+      release(*message.kept);
+    } else if (message.peer->failure == Error::kNone) {
       reject_message(*message.peer, message.send_id, message.header);
     }
     unexpected_.release(message);

@@ -87,17 +87,20 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
     cts.generation = receive.job_generation;
     send_control(from, cts, wire::kTogether);
   }
-  work_.push_back(receive);
-  advance_copy(receive);
+  work_.push_back(receive);  // not before the next poll: the sender may have moved the bytes
 }
 
 // Asks the sender for the bytes: the way that always works.
 void Protocol::stream(Operation& receive) {
   receive.stage = Stage::kStreaming;
+  receive.moved = false;
+  const RegionId region = region_of(receive.buffer);
+  receive.may_be_written = region != 0 || (writable_ && !receive.peer->channel->is_far());
+  const std::uint64_t address = reinterpret_cast<std::uint64_t>(receive.buffer.address);
   const wire::Cts cts{.send_id = receive.remote_id,
                       .receive_id = receive.id(),
-                      .address = reinterpret_cast<std::uint64_t>(receive.buffer.address),
-                      .region = region_of(receive.buffer),
+                      .address = receive.may_be_written ? address : 0,
+                      .region = region,
                       .length = receive.transfer_bytes,
                       .copy_job = 0,
                       .chunk_bytes = 0,
@@ -108,7 +111,7 @@ void Protocol::stream(Operation& receive) {
 void Protocol::on_read(std::uint64_t id, Error error) {
   Operation* receive = operations_.find(id);
   if (receive == nullptr || receive->stage != Stage::kReading) return;
-  if (error != Error::kNone) {
+  if (error != Error::kNone || receive->moved) {
     stream(*receive);
     return;
   }
@@ -165,6 +168,14 @@ unsigned Protocol::advance_copy(Operation& receive) {
 void Protocol::finish_copy(Operation& receive) {
   Peer& from = *receive.peer;
   if (receive.job != Channel::kNoJob) from.channel->release_job(receive.job);
+  if (receive.moved) [[unlikely]] {
+    receive.job = Channel::kNoJob;
+    receive.moved = false;
+    receive.next_chunk = 0;
+    receive.unreadable =
+        from.channel->reach(receive.remote, receive.transfer_bytes) == Reach::kNone;
+    if (!receive.unreadable) return;
+  }
   if (receive.unreadable) {
     IntrusiveList<Operation, WorkTag>::remove(receive);
     receive.job = Channel::kNoJob;

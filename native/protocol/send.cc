@@ -210,6 +210,8 @@ void Protocol::complete(Operation& operation, Error error) {
   if (doorbell_ != nullptr && doorbell_->sleepers.load(std::memory_order_relaxed) != 0) {
     doorbell_->wake();
   }
+  if (operation.heir != 0) [[unlikely]]
+    finish_kept(operation);
   while (watch != nullptr) [[unlikely]] {
     CompletionWatch* next = watch->next_watch;  // it may be gone once it was told
     watch->on_done();

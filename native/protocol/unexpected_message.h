@@ -12,6 +12,7 @@
 
 namespace mooncake_mpi {
 
+struct Operation;
 struct Peer;
 
 // A message that arrived before its receive: the bytes of an eager one, or where to fetch the rest.
@@ -20,6 +21,7 @@ struct UnexpectedMessage : Unexpected {
   wire::Header header{};
   std::uint64_t send_id = 0;  // synchronous eager, RTS
   RemoteMemory remote;        // RTS
+  Operation* kept = nullptr;  // what has or gets the bytes of a message that was put back
   std::uint32_t bytes = 0;    // stored behind the object: the message, or the key of an RTS
   std::uint32_t room = 0;
 
@@ -49,6 +51,7 @@ class UnexpectedPool {
       message->room = static_cast<std::uint32_t>(room);
     }
     message->bytes = static_cast<std::uint32_t>(bytes);
+    message->kept = nullptr;
     held_bytes_ += sizeof(UnexpectedMessage) + message->room;
     return *message;
   }

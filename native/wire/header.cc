@@ -24,7 +24,7 @@ constexpr Shape shape_of(Kind kind) {
     case Kind::kEagerSync:
       return {sizeof(EagerSync), 0, true, true};
     case Kind::kRts:
-      return {sizeof(Rts), kGathered, true, false, kMaxKeyBytes};
+      return {sizeof(Rts), kGathered | kMoved, true, false, kMaxKeyBytes};
     case Kind::kCts:
       return {sizeof(Cts), kTogether | kStream, false, false};
     case Kind::kData:

@@ -34,6 +34,8 @@ inline constexpr uint8_t kStream = 2;  // the sender writes the bytes itself and
 
 // On kRts: the bytes lie at several places, so that only the sender can move them.
 inline constexpr uint8_t kGathered = 4;
+// On kRts: a message that was announced before has its bytes elsewhere now.
+inline constexpr uint8_t kMoved = 8;
 
 struct Header {
   Kind kind;

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from jobs import kill_all, start
+from jobs import kill_all, run, start
 
 PROGRAM = """
 import os, pathlib, time
@@ -60,3 +60,118 @@ def seconds_to_the_answer(path, folder):
         finally:
             kill_all(process)
     return float((folder / "answered").read_text()) - sent
+
+
+LEFT = """
+import signal, time
+import numpy as np
+import mooncake_mpi
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+N = 3_000_000
+
+class Left(Exception):
+    pass
+
+def leave(*_):
+    raise Left
+
+def is_left(call, *args):
+    signal.signal(signal.SIGALRM, leave)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        call(*args)
+    except Left:
+        return
+    raise AssertionError("it was not left")
+"""
+
+RECEIVED = (
+    LEFT
+    + """
+first, second = np.full(N, 1, "u1"), np.full(N, 2, "u1")
+if comm.rank == 0:
+    requests = [comm.Isend(first, 1, 1), comm.Isend(second, 1, 1), comm.isend(first, 1, 2)]
+    comm.recv(source=1, tag=9)
+    time.sleep(0.1)
+    for request in requests:
+        {poll}
+    time.sleep(0.6)
+    MPI.Request.Waitall(requests[:2])
+    requests[2].wait()
+else:
+    comm.send("begin", 0, 9)
+    time.sleep(0.05)
+    into = np.zeros(N, "u1")
+    is_left({call})
+    seen = into.copy()
+    time.sleep(0.8)
+    assert (into == seen).all()
+    status = MPI.Status()
+    comm.Probe(0, 1, status)
+    assert status.Get_count() == N
+    for expected in (first, second):
+        comm.Recv(into, 0, 1)
+        assert (into == expected).all()
+    assert (comm.recv(source=0, tag=2) == first).all()
+    print("whole")
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("call", "poll"),
+    [
+        ("comm.Recv, into, 0, 1", "pass"),  # nothing has arrived
+        ("comm.Recv, into, 0, 1", "request.Test()"),  # a part has
+        ("comm.Sendrecv, b'', MPI.PROC_NULL, 0, into, 0, 1", "request.Test()"),
+        ("comm.Sendrecv_replace, into, MPI.PROC_NULL, 0, 0, 1", "request.Test()"),
+        ("comm.Mprobe(0, 1).Recv, into", "request.Test()"),
+        ("lambda: comm.recv(source=0, tag=2)", "request.Test()"),
+    ],
+)
+def test_a_receive_that_is_left_in_mid_transfer_gives_its_message_back(program, call, poll):
+    settings = {"MOONCAKE_MPI_CMA": "0", "MOONCAKE_MPI_PROGRESS_THREAD": "0"}
+    outcome = run(2, program(RECEIVED.format(call=call, poll=poll)), environment=settings)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.strip() == "whole"
+
+
+SENT = (
+    LEFT
+    + """
+data = {memory}
+data[:] = 1
+if comm.rank == 0:
+    is_left({call})
+    data[:] = 2
+    comm.send("left", 1, 9)
+    comm.recv(source=1, tag=9)
+else:
+    comm.recv(source=0, tag=9)
+    into = np.zeros(N, "u1")
+    comm.Recv(into, 0, 1)
+    assert (into == 1).all(), into[:10]
+    comm.send("over", 0, 9)
+    print("as it was")
+"""
+)
+
+
+ORDINARY, MAPPED = "np.zeros(N, 'u1')", "mooncake_mpi.zeros(N, 'u1')"
+
+
+@pytest.mark.parametrize(
+    ("call", "memory", "cma"),
+    [
+        ("comm.Send, data, 1, 1", ORDINARY, "0"),
+        ("comm.Send, data, 1, 1", ORDINARY, "1"),
+        ("comm.Ssend, data, 1, 1", MAPPED, "0"),
+        ("comm.Ssend, data, 1, 1", MAPPED, "1"),
+    ],
+)
+def test_a_send_that_is_left_delivers_what_its_buffer_held_then(program, call, memory, cma):
+    path = program(SENT.format(call=call, memory=memory))
+    outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": cma})
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.strip() == "as it was"
