@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -93,3 +94,20 @@ def _call(make: Any, arguments: tuple[Any, ...]) -> Any:
 def _check(status: MPI.Status) -> None:
     if not isinstance(status, MPI.Status):
         raise TypeError(f"status must be an MPI.Status, not {type(status).__name__}")
+
+
+def _rebuild(ours: bool, state: dict[str, int]) -> MPI.Status:
+    status = Status() if ours else MPI.Status()
+    for name, value in state.items():
+        setattr(status, name, value)
+    return status
+
+
+def _reduce(status: MPI.Status) -> tuple[Any, ...]:
+    """How pickle takes a status: of its two classes it finds one at most by that name."""
+    names = ("source", "tag", "error", "count", "cancelled")
+    return (_rebuild, (type(status) is Status, {name: getattr(status, name) for name in names}))
+
+
+copyreg.pickle(MPI.Status, _reduce)
+copyreg.pickle(Status, _reduce)
