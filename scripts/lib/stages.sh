@@ -297,4 +297,21 @@ stage_package() {
   cd "$folder"
   timeout 60 "$folder/venv/bin/python" -c 'from mooncake_mpi import MPI
 print("   imports; COMM_WORLD is", type(MPI.COMM_WORLD))'
+  check_exports "$folder/venv"
+  # Some toolchains link the C++ library statically: neither copy may disturb the other's streams.
+  step "build and install it with a C++ library of its own" with_tools env \
+    LDFLAGS="-static-libstdc++ -static-libgcc" "$folder/venv/bin/python" -m pip install \
+    --force-reinstall --no-deps "$root" "--config-settings=build-dir=$folder/static"
+  check_exports "$folder/venv"
+  "${CXX:-c++}" -O1 -shared -fPIC -o "$folder/streams.so" "$root/tests/package/streams.cc"
+  timeout 120 "$folder/venv/bin/python" "$root/tests/package/beside_streams.py" "$folder/streams.so"
+}
+
+# The extension's only symbol for others.
+check_exports() { # check_exports virtual-environment
+  local module exported
+  module=$(find "$1/lib" -path '*/mooncake_mpi/_native*.so')
+  exported=$(nm -D --defined-only "$module" | awk '{ print $NF }' | sed 's/@.*//' | sort -u)
+  [[ $exported == PyInit__native ]] || die "$module exports more than PyInit__native: $exported"
+  printf '   exports PyInit__native alone, %s bytes\n' "$(stat -c %s "$module")"
 }
