@@ -5,6 +5,7 @@ They are communicators of mpi4py: whatever is not point-to-point stays the MPI l
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
@@ -18,13 +19,26 @@ from mooncake_mpi.objects import SEND, ObjectMethods
 from mooncake_mpi.statuses import fill_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mooncake_mpi.library_requests import Giver
     from mooncake_mpi.requests import Prequest, Request
 
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Request = TypeVar("_Request", bound="Request")
+
+
+def _collective(method: _Method) -> _Method:
+    """A method that the MPI library must not even begin in a forked child."""
+
+    @wraps(method)
+    def call(self: Intracomm, *args: Any, **kwargs: Any) -> Any:
+        if _native.left_behind():
+            raise make_error("ERR_COMM", _native.LEFT_BEHIND)
+        return method(self, *args, **kwargs)
+
+    return cast("_Method", call)
 
 
 class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[misc]
@@ -206,22 +220,27 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
 
     # --- communicators made from this one ---
 
+    @_collective
     def Dup(self, info: MPI.Info | None = None) -> Any:
         """A duplicate with a matching space of its own."""
         return _accelerate(super().Dup(info), self._giver)
 
+    @_collective
     def Dup_with_info(self, info: MPI.Info) -> Any:
         """A duplicate with hints."""
         return _accelerate(super().Dup_with_info(info), self._giver)
 
+    @_collective
     def Clone(self) -> Any:
         """As :meth:`Dup`."""
         return _accelerate(super().Clone(), self._giver)
 
+    @_collective
     def Idup(self, info: MPI.Info | None = None) -> Any:
         """Start duplicating: the communicator is usable when the request is complete."""
         return self._idup(*super().Idup(info))
 
+    @_collective
     def Idup_with_info(self, info: MPI.Info) -> Any:
         """Start duplicating with hints."""
         return self._idup(*super().Idup_with_info(info))
@@ -230,38 +249,46 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         comm._giver = self._giver
         return comm, self._given(CompositeRequest(_Duplication(self, comm, request)))
 
+    @_collective
     def Create(self, group: MPI.Group) -> Any:
         """A communicator of ``group``."""
         return _accelerate(super().Create(group), self._giver)
 
+    @_collective
     def Create_group(self, group: MPI.Group, tag: int = 0) -> Any:
         """A communicator of ``group``, by its members alone."""
         return _accelerate(super().Create_group(group, tag), self._giver)
 
+    @_collective
     def Split(self, color: int = 0, key: int = 0) -> Any:
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
         return _accelerate(super().Split(color, key), self._giver)
 
+    @_collective
     def Split_type(self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL) -> Any:
         """Communicators of processes of one kind, such as those of one node."""
         return _accelerate(super().Split_type(split_type, key, info), self._giver)
 
+    @_collective
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
     ) -> Any:
         """A communicator with a Cartesian topology."""
         return _accelerate(super().Create_cart(dims, periods, reorder), self._giver)
 
+    @_collective
     def Create_graph(
         self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
     ) -> Any:
         """A communicator with a graph topology."""
         return _accelerate(super().Create_graph(index, edges, reorder), self._giver)
 
+    @_collective
     def Create_dist_graph_adjacent(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology, by neighbours."""
         return _accelerate(super().Create_dist_graph_adjacent(*args, **kwargs), self._giver)
 
+    @_collective
     def Create_dist_graph(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology."""
         return _accelerate(super().Create_dist_graph(*args, **kwargs), self._giver)
@@ -298,6 +325,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     __slots__ = ()
     _topology = MPI.CART
 
+    @_collective
     def Sub(self, remain_dims: Sequence[bool]) -> Any:
         """Communicators of the remaining dimensions."""
         return _accelerate(super().Sub(remain_dims), self._giver)

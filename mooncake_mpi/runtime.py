@@ -11,6 +11,7 @@ from mooncake_mpi import (
     bufferspec,
     config,
     errors,
+    forks,
     numpy_arrays,
     requests,
     status_layout,
@@ -113,6 +114,7 @@ def _start() -> None:
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)
     atexit.register(_native.leave_interpreter)
+    forks.guard()
     _started = True
 
 

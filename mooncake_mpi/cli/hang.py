@@ -7,6 +7,7 @@ one can be looked at; those that run are asked for the heads of their queues, to
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -82,4 +83,8 @@ def _ask(segments: Sequence[tuple[int, int]]) -> None:
         except OSError:
             continue
         with os.fdopen(pipe, "wb", buffering=0) as ask:
-            ask.write(_ASK)
+            status = os.fstat(pipe)
+            # the process may have given the number to a file of its own
+            if stat.S_ISFIFO(status.st_mode) and status.st_ino == board["ask_inode"]:
+                with suppress(OSError):
+                    ask.write(_ASK)

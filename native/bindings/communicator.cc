@@ -4,8 +4,10 @@
 
 #include <cstdio>
 #include <stdexcept>
+#include <unordered_set>
 #include <vector>
 
+#include "bindings/fork.h"
 #include "bindings/hang_signal.h"
 #include "bindings/runtime.h"
 
@@ -15,6 +17,12 @@ namespace mooncake_mpi::bindings {
 namespace {
 
 Py_ssize_t slot_offset = 0;
+
+// Of this process; guarded by the GIL.
+std::unordered_set<Communicator*>& all_communicators() {
+  static auto* all = new std::unordered_set<Communicator*>;
+  return *all;
+}
 
 bool raise_value(const char* name, const char* what, const char* argument, int value, int limit) {
   char message[160];
@@ -33,6 +41,17 @@ Communicator::Communicator(int rank, int size, int tag_ub)
   Result<Context*> context = engine->create_context(rank, size);
   if (!context) throw std::runtime_error(context.failure().message);
   context_ = context.value();
+  all_communicators().insert(this);
+}
+
+Communicator::~Communicator() {
+  close();
+  all_communicators().erase(this);
+}
+
+void Communicator::leave_all_behind() noexcept {
+  for (Communicator* communicator : all_communicators())
+    communicator->active_ = false;
 }
 
 std::array<std::byte, wire::kAddressBytes> Communicator::entry() const {
@@ -90,6 +109,11 @@ PyObject* giver_of(PyObject* self) noexcept {
   return giver != nullptr ? giver : Py_None;
 }
 
+void raise_unusable() {
+  raise_error("ERR_COMM",
+              left_behind() ? kLeftBehind : "invalid communicator: it is null or was freed");
+}
+
 Communicator* communicator_of(PyObject* self) {
   PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
   if (slot != nullptr && slot != Py_None) [[likely]] {
@@ -97,7 +121,7 @@ Communicator* communicator_of(PyObject* self) {
     if (communicator->usable()) [[likely]]
       return communicator;
   }
-  raise_error("ERR_COMM", "invalid communicator: it is null or was freed");
+  raise_unusable();
   return nullptr;
 }
 

@@ -16,7 +16,7 @@ namespace mooncake_mpi::bindings {
 class Communicator {
  public:
   Communicator(int rank, int size, int tag_ub);
-  ~Communicator() { close(); }
+  ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -30,6 +30,8 @@ class Communicator {
   std::tuple<std::vector<int>, std::size_t> failures() const;
 
   bool usable() const noexcept { return active_; }
+  // In a forked child: none of them is usable any more.
+  static void leave_all_behind() noexcept;
   Context& context() const noexcept { return *context_; }
   int rank() const noexcept { return rank_; }
   int size() const noexcept { return size_; }
@@ -64,6 +66,8 @@ void set_communicator_slot(Py_ssize_t offset) noexcept;
 PyObject* giver_of(PyObject* self) noexcept;
 // The communicator behind `self`, or nullptr with ERR_COMM raised.
 Communicator* communicator_of(PyObject* self);
+// Raises ERR_COMM with the reason.
+void raise_unusable();
 
 // Checks with MPI's error classes; false with the exception set. PROC_NULL passes.
 bool check_dest(const Communicator& communicator, int dest, const char* argument = "dest");

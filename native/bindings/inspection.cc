@@ -177,6 +177,7 @@ nb::dict board_of(const BoardCopy& board) {
   result["pid"] = board.pid;
   result["rank"] = board.rank;
   result["ask_descriptor"] = board.ask_descriptor;
+  result["ask_inode"] = board.ask_inode;
   result["reports"] = board.reports;
   result["report"] = board.report;
   nb::list waits;

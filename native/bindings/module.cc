@@ -11,6 +11,7 @@
 #include "bindings/communicator.h"
 #include "bindings/dlpack_tensor.h"
 #include "bindings/finalize.h"
+#include "bindings/fork.h"
 #include "bindings/inspection.h"
 #include "bindings/methods.h"
 #include "bindings/notices.h"
@@ -90,6 +91,7 @@ void start(nb::dict config) {
   if (!engine) throw std::runtime_error(engine.failure().message);
   runtime().engine = std::move(engine).value();
   finalize_at_exit();
+  guard_forks();
 }
 
 void finalize() {
@@ -175,6 +177,11 @@ NB_MODULE(_native, m) {
       "The interpreter is about to end: the engine's threads ask it for nothing any more.");
   m.def("finalize", &finalize,
         "Deliver what was sent, before MPI is finalized; no message is received any more.");
+  m.def("set_exit_status", &set_exit_status, "status"_a,
+        "The exit status of this process, if it is a forked child.");
+  m.attr("LEFT_BEHIND") = kLeftBehind;
+  m.def("left_behind", &left_behind,
+        "Whether this process was forked from one that communicates, and so cannot.");
   m.def("set_hooks", &set_hooks,
         nb::sig("def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
                 "raise_error: Callable[[str, str], Any], wait_all: Callable[..., Any], "

@@ -30,7 +30,7 @@ void require(bool ok) {
 
 void require_usable(const Communicator& communicator) {
   if (!communicator.usable()) {
-    raise_error("ERR_COMM", "invalid communicator: it is null or was freed");
+    raise_unusable();
     throw nb::python_error();
   }
 }

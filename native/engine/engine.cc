@@ -80,6 +80,7 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
   if (config.mapping) engine->protocol_.set_pool(config.pool);
   engine->board_->pid = address.pid;
   engine->board_->ask_descriptor = engine->watch_thread_.ask_descriptor();
+  engine->board_->ask_inode = engine->watch_thread_.ask_inode();
   engine->choose_policy();
   for (const auto& lane : engine->lanes_)
     lane->start(*engine);

@@ -171,6 +171,11 @@ class Engine final : private PacketSink, private Waker {
     for (const auto& lane : lanes_)
       lane->stop();
   }
+  // Around a fork, in the thread that makes it. The child's engine does nothing and reaches nobody:
+  // its operations have failed.
+  void before_fork() { mutex_.lock_as_visitor(); }
+  void after_fork_in_parent() { mutex_.unlock(); }
+  void after_fork_in_child() noexcept;
   // False in a child that a fork made: it has the memory of this process and none of its threads.
   bool in_own_process() const noexcept;
 

@@ -17,6 +17,28 @@ bool Engine::in_own_process() const noexcept {
   return getpid() == own_address_.pid;
 }
 
+// What the lanes hold is shared with the parent: it is neither used nor given back.
+void Engine::after_fork_in_child() noexcept {
+  for (auto& lane : lanes_)
+    static_cast<void>(lane.release());
+  lanes_.clear();
+  own_doorbell_.ringers_fence.store(doorbell_->ringers_fence.load());
+  doorbell_ = &own_doorbell_;
+  board_ = &own_board_;
+  protocol_.set_doorbell(doorbell_);
+  protocol_.leave_behind();
+  for (auto& [key, peers] : peers_) {
+    for (auto& peer : peers) {
+      static_cast<void>(peer->channel.release());
+      peer->outbox.clear();
+      peer->channel = std::make_unique<GoneChannel>();
+      peer->lane = kGoneLane;
+      peer->failure = Error::kProcessFailed;
+    }
+  }
+  mutex_.unlock();
+}
+
 // Watched from the moment a communicator names it: a receive may wait for a process that never
 // sends anything.
 void Engine::watch(Peer& peer) {

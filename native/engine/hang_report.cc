@@ -39,6 +39,7 @@ BoardCopy copy_board(const ProcessId& process, const HangBoard& board) {
   copy.pid = board.pid;
   copy.rank = board.rank;
   copy.ask_descriptor = board.ask_descriptor;
+  copy.ask_inode = board.ask_inode;
   copy.reports = board.reports.load(std::memory_order_acquire);
   copy.report = text_of(board.report);
   // A process that was stopped in the middle of writing is read as it is.
@@ -55,6 +56,9 @@ BoardCopy read_board(std::int32_t pid, int descriptor) {
   Result<linux_driver::SharedMemory> memory =
       linux_driver::SharedMemory::open_peer(pid, descriptor);
   if (!memory) return {};
+  // Any file may have that number, and one that is shorter would end this process.
+  Result<std::size_t> bytes = memory.value().sealed_bytes();
+  if (!bytes || bytes.value() != shm::kSegmentBytes) return {};
   Result<linux_driver::Mapping> mapping = memory.value().map(0, shm::kSegmentHeaderBytes);
   if (!mapping) return {};
   const auto& header = *reinterpret_cast<const shm::SegmentHeader*>(mapping.value().data());

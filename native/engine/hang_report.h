@@ -27,6 +27,7 @@ struct BoardCopy {
   std::int32_t pid = 0;
   std::int32_t rank = -1;
   std::int32_t ask_descriptor = -1;
+  std::uint64_t ask_inode = 0;
   std::uint32_t reports = 0;
   std::vector<WaitEntry> waits;
   std::string report;  // the last one

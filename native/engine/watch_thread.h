@@ -31,6 +31,7 @@ class WatchThread {
   // Async-signal-safe.
   void ask() noexcept { watch_->ask(); }
   int ask_descriptor() const noexcept { return watch_->ask_descriptor(); }
+  std::uint64_t ask_inode() const noexcept { return watch_->ask_inode(); }
   bool running() {
     std::lock_guard lock(mutex_);
     return thread_.joinable();

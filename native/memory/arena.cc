@@ -48,7 +48,7 @@ Arena::Arena(SharedMemory memory, Mapping mapping)
 Arena::~Arena() {
   if (private_) return;
   header().retired.store(1, std::memory_order_release);
-  memory_.discard(kPage, mapping_.size() - kPage);
+  mapping_.discard(kPage, mapping_.size() - kPage);
 }
 
 Arena::Block Arena::allocate(std::size_t bytes, bool reserve) {
@@ -82,7 +82,7 @@ std::span<const std::byte> Arena::discard(std::size_t bytes) {
   const std::size_t offset = range->first * kPage;
   const std::size_t size = range->pages * kPage;
   // Clean pages read as zeros, come what may.
-  if (!memory_.discard(offset, size)) std::memset(mapping_.data() + offset, 0, size);
+  if (!mapping_.discard(offset, size)) std::memset(mapping_.data() + offset, 0, size);
   return {mapping_.data() + offset, size};
 }
 

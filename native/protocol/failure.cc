@@ -104,6 +104,19 @@ void Protocol::fail_peer(Peer& peer, Error error) {
   });
 }
 
+void Protocol::leave_behind() {
+  operations_.for_each_live([&](Operation& operation) {
+    if (operation.stage == Stage::kDone) return;
+    if (operation.posted()) operation.context->matcher(operation.channel).cancel(operation);
+    operation.exposure = Channel::kNotExposed;
+    operation.job = Channel::kNoJob;
+    operation.watches = nullptr;
+    operation.completion.bytes = 0;
+    operation.completion.error = Error::kCommunicator;
+    complete(operation, Error::kCommunicator);
+  });
+}
+
 void Protocol::adopt_failures(Context& context) {
   for (std::size_t rank = 0; rank < context.members.size(); ++rank) {
     if (context.members[rank].peer->failure == Error::kNone) continue;

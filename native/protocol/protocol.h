@@ -109,6 +109,8 @@ class Protocol {
   // The peer is gone: its operations fail with `error`, and receives from any source in its
   // communicators are interrupted.
   void fail_peer(Peer& peer, Error error);
+  // In a forked child: every operation fails, and no channel is touched.
+  void leave_behind();
   // Members that failed before the context was activated.
   void adopt_failures(Context& context);
   // Of the failed members, in order, the first `count` are known to the program: receives from any

@@ -41,6 +41,7 @@ struct HangBoard {
   std::int32_t pid = 0;
   std::int32_t rank = -1;                 // in the first communicator of several processes
   std::int32_t ask_descriptor = -1;       // of this process: a byte written there asks for a report
+  std::uint64_t ask_inode = 0;            // of the pipe that it means, while it does
   std::atomic<std::uint32_t> version{0};  // odd while the entries are written
   std::uint32_t count = 0;
   WaitEntry entries[kEntries];

@@ -11,6 +11,7 @@ inline const Lane kLanes[] = {
     {"Shm", Lane::Kind::kShm},
     {"ShmWithoutCma", Lane::Kind::kShmWithoutCma},
     {"ShmOneWay", Lane::Kind::kShmOneWay},
+    {"ShmWithdrawn", Lane::Kind::kShmWithdrawn},
     {"ShmMapped", Lane::Kind::kShm, {}, true, true},
     {"ShmSourceMapped", Lane::Kind::kShm, {}, true, false},
     {"ShmMappedWithoutCma", Lane::Kind::kShmWithoutCma, {}, true, true},

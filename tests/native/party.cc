@@ -44,10 +44,28 @@ class FlakyProcessMemory final : public linux_driver::ProcessMemory {
   unsigned writes_ = 0;
 };
 
+// Refused for good after some reads, the probes of the start among them.
+class WithdrawnProcessMemory final : public linux_driver::ProcessMemory {
+ public:
+  int read(const RemoteProcess& process, void* local, uint64_t remote, size_t bytes) override {
+    return ++reads_ > kReads ? EPERM : system_.read(process, local, remote, bytes);
+  }
+  int write(const RemoteProcess& process, const void* local, uint64_t remote,
+            size_t bytes) override {
+    return reads_ > kReads ? EPERM : system_.write(process, local, remote, bytes);
+  }
+
+ private:
+  static constexpr unsigned kReads = 4;
+  linux_driver::SystemProcessMemory system_;
+  unsigned reads_ = 0;
+};
+
 std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, int rank) {
   if (lane.kind == Lane::Kind::kShmOneWay && rank == 0) {
     return std::make_unique<FlakyProcessMemory>();
   }
+  if (lane.kind == Lane::Kind::kShmWithdrawn) return std::make_unique<WithdrawnProcessMemory>();
   if (lane.kind == Lane::Kind::kShm || lane.kind == Lane::Kind::kVerbs) return nullptr;
   return std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
 }

@@ -60,7 +60,8 @@ struct Lane {
   enum class Kind {
     kShm,
     kShmWithoutCma,
-    kShmOneWay,  // rank 0 may read and, now and then, write the others' memory; they may not
+    kShmWithdrawn,  // each may read the others' memory a few times, and then no longer
+    kShmOneWay,     // rank 0 may read and, now and then, write the others' memory; they may not
     kFake,
     kVerbs,
   };

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "drivers/linux/process_status.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::uint64_t kWakeToken = UINT64_MAX;
 constexpr int kLookEveryMs = 250;
+constexpr int kMakeSureEveryMs = 2000;  // that the descriptors are still there
 
 int open_process(pid_t pid) noexcept {
 #ifdef SYS_pidfd_open
@@ -26,19 +28,33 @@ int open_process(pid_t pid) noexcept {
 
 }  // namespace
 
-SystemProcessWatch::SystemProcessWatch() noexcept : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) != 0) wake_[0] = wake_[1] = -1;
-  epoll_event event{EPOLLIN, {.u64 = kWakeToken}};
-  if (epoll_ >= 0 && wake_[0] >= 0) epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_[0], &event);
+SystemProcessWatch::SystemProcessWatch() noexcept {
+  open_queue();
 }
 
-SystemProcessWatch::~SystemProcessWatch() {
-  for (const auto& [token, descriptor] : descriptors_)
-    close(descriptor);
-  for (const int end : wake_) {
-    if (end >= 0) close(end);
+void SystemProcessWatch::open_queue() noexcept {
+  epoll_ = FileDescriptor(out_of_the_way(epoll_create1(EPOLL_CLOEXEC)));
+  int ends[2] = {-1, -1};
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) ends[0] = ends[1] = -1;
+  wake_read_ = FileDescriptor(out_of_the_way(ends[0]));
+  wake_write_ = FileDescriptor(out_of_the_way(ends[1]));
+  epoll_event event{EPOLLIN, {.u64 = kWakeToken}};
+  if (epoll_.number() >= 0 && wake_read_.number() >= 0) {
+    epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, wake_read_.number(), &event);
   }
-  if (epoll_ >= 0) close(epoll_);
+}
+
+// The program has closed descriptors of ours: what was watched is looked at from now on.
+void SystemProcessWatch::look_instead() {
+  // Those without an identity may be the program's own by now.
+  epoll_.forget();
+  for (auto& [token, process] : descriptors_)
+    process.forget();
+  descriptors_.clear();
+  open_queue();
+  looked_at_.clear();
+  for (const auto& [token, process] : watched_)
+    looked_at_.push_back(process);
 }
 
 ProcessWatch::Added SystemProcessWatch::add(pid_t pid, std::uint64_t start_time,
@@ -53,11 +69,13 @@ ProcessWatch::Added SystemProcessWatch::add(pid_t pid, std::uint64_t start_time,
     return Added::kGone;
   }
   std::lock_guard lock(mutex_);
+  FileDescriptor process(out_of_the_way(descriptor));
+  watched_[token] = {pid, start_time, token};
   epoll_event event{EPOLLIN, {.u64 = token}};
-  if (descriptor >= 0 && epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event) == 0) {
-    descriptors_[token] = descriptor;
+  if (process.number() >= 0 &&
+      epoll_ctl(epoll_.number(), EPOLL_CTL_ADD, process.number(), &event) == 0) {
+    descriptors_[token] = std::move(process);
   } else {
-    if (descriptor >= 0) close(descriptor);
     looked_at_.push_back({pid, start_time, token});
     if (looked_at_.size() == 1) interrupt();  // the sleep may have no end yet
   }
@@ -68,17 +86,19 @@ bool SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
   int timeout_ms;
   {
     std::lock_guard lock(mutex_);
-    timeout_ms = looked_at_.empty() ? -1 : kLookEveryMs;
+    timeout_ms = looked_at_.empty() ? kMakeSureEveryMs : kLookEveryMs;
   }
   epoll_event events[16];
   int count = 0;
-  if (epoll_ >= 0) {
-    count = epoll_wait(epoll_, events, 16, timeout_ms);
+  if (epoll_.number() >= 0) {
+    count = epoll_wait(epoll_.number(), events, 16, timeout_ms);
   } else {
     usleep(kLookEveryMs * 1000);
   }
   bool asked = false;
+  const bool closed = count < 0 && errno != EINTR;
   std::lock_guard lock(mutex_);
+  if (closed || (epoll_.number() >= 0 && !wake_read_.is_ours())) look_instead();
   for (int i = 0; i < count; ++i) {
     const std::uint64_t token = events[i].data.u64;
     if (token == kWakeToken) {
@@ -87,8 +107,8 @@ bool SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
     }
     const auto found = descriptors_.find(token);
     if (found == descriptors_.end()) continue;
-    close(found->second);  // which takes it out of the epoll set
-    descriptors_.erase(found);
+    descriptors_.erase(found);  // closed, and so out of the epoll set
+    watched_.erase(token);
     ended.push_back(token);
   }
   look(ended);
@@ -98,7 +118,8 @@ bool SystemProcessWatch::wait(std::vector<std::uint64_t>& ended) {
 bool SystemProcessWatch::read_wakes() noexcept {
   bool asked = false;
   char bytes[64];
-  for (ssize_t got; (got = read(wake_[0], bytes, sizeof bytes)) > 0;) {
+  if (!wake_read_.is_ours()) return false;
+  for (ssize_t got; (got = read(wake_read_.number(), bytes, sizeof bytes)) > 0;) {
     for (ssize_t i = 0; i < got; ++i)
       asked |= bytes[i] == kAsk;
   }
@@ -108,14 +129,19 @@ bool SystemProcessWatch::read_wakes() noexcept {
 void SystemProcessWatch::look(std::vector<std::uint64_t>& ended) {
   std::erase_if(looked_at_, [&](const LookedAt& process) {
     const bool gone = process_has_ended(process.pid, process.start_time);
-    if (gone) ended.push_back(process.token);
+    if (gone) {
+      ended.push_back(process.token);
+      watched_.erase(process.token);
+    }
     return gone;
   });
 }
 
 void SystemProcessWatch::write_byte(char byte) noexcept {
   const int error = errno;
-  [[maybe_unused]] const ssize_t written = write(wake_[1], &byte, 1);
+  if (wake_write_.is_ours()) {
+    [[maybe_unused]] const ssize_t written = write(wake_write_.number(), &byte, 1);
+  }
   errno = error;
 }
 

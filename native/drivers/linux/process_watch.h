@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "drivers/linux/file_descriptor.h"
+
 namespace mooncake_mpi::linux_driver {
 
 // Tells when processes end, at no cost while they live. One thread waits; any thread may add.
@@ -29,6 +31,8 @@ class ProcessWatch {
   virtual void ask() noexcept = 0;
   // Another process of this user asks by writing kAsk there, through /proc; -1: it cannot.
   virtual int ask_descriptor() const noexcept { return -1; }
+  // Of that pipe, by which the other process makes sure that the number still means it.
+  virtual std::uint64_t ask_inode() const noexcept { return 0; }
   static constexpr char kAsk = '?';
 };
 
@@ -37,7 +41,6 @@ class ProcessWatch {
 class SystemProcessWatch final : public ProcessWatch {
  public:
   SystemProcessWatch() noexcept;
-  ~SystemProcessWatch() override;
   SystemProcessWatch(const SystemProcessWatch&) = delete;
   SystemProcessWatch& operator=(const SystemProcessWatch&) = delete;
 
@@ -45,7 +48,8 @@ class SystemProcessWatch final : public ProcessWatch {
   bool wait(std::vector<std::uint64_t>& ended) override;
   void interrupt() noexcept override { write_byte(0); }
   void ask() noexcept override { write_byte(kAsk); }
-  int ask_descriptor() const noexcept override { return wake_[1]; }
+  int ask_descriptor() const noexcept override { return wake_write_.number(); }
+  std::uint64_t ask_inode() const noexcept override { return wake_write_.inode(); }
 
   // As if the kernel had no pidfd_open; for tests.
   void refuse_descriptors() noexcept { refused_ = true; }
@@ -61,11 +65,16 @@ class SystemProcessWatch final : public ProcessWatch {
   bool read_wakes() noexcept;
   void look(std::vector<std::uint64_t>& ended);
 
-  int epoll_ = -1;
-  int wake_[2] = {-1, -1};  // a pipe
+  void open_queue() noexcept;
+  void look_instead();
+
+  FileDescriptor epoll_;
+  FileDescriptor wake_read_;  // of a pipe
+  FileDescriptor wake_write_;
   bool refused_ = false;
-  std::mutex mutex_;  // guards the two below
-  std::unordered_map<std::uint64_t, int> descriptors_;
+  std::mutex mutex_;                                     // guards what follows
+  std::unordered_map<std::uint64_t, LookedAt> watched_;  // all of them
+  std::unordered_map<std::uint64_t, FileDescriptor> descriptors_;
   std::vector<LookedAt> looked_at_;
 };
 

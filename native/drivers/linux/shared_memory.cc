@@ -59,8 +59,8 @@ Mapping::~Mapping() {
   if (address_ != nullptr) munmap(address_, bytes_);
 }
 
-void Mapping::discard(std::size_t offset, std::size_t bytes) noexcept {
-  madvise(address_ + offset, bytes, MADV_REMOVE);
+bool Mapping::discard(std::size_t offset, std::size_t bytes) const noexcept {
+  return madvise(address_ + offset, bytes, MADV_REMOVE) == 0;
 }
 
 Result<SharedMemory> SharedMemory::create(const char* label, std::size_t bytes) {
@@ -70,8 +70,10 @@ Result<SharedMemory> SharedMemory::create(const char* label, std::size_t bytes) 
   }
   int descriptor = create_file(label);
   if (descriptor < 0) return system_failure("cannot create shared memory");
-  SharedMemory memory(descriptor);
-  if (ftruncate(descriptor, static_cast<off_t>(bytes)) != 0 ||
+  SharedMemory memory(out_of_the_way(descriptor));
+  descriptor = memory.descriptor();
+  if (fchmod(descriptor, S_IRUSR | S_IWUSR) != 0 ||
+      ftruncate(descriptor, static_cast<off_t>(bytes)) != 0 ||
       fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     return system_failure("cannot size shared memory to " + std::to_string(bytes) + " bytes");
   }
@@ -86,44 +88,31 @@ Result<SharedMemory> SharedMemory::open_peer(pid_t pid, int descriptor) {
   return SharedMemory(mine);
 }
 
-SharedMemory::SharedMemory(SharedMemory&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
-}
-
-SharedMemory::~SharedMemory() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
 Result<std::size_t> SharedMemory::sealed_bytes() const {
-  const int seals = fcntl(descriptor_, F_GET_SEALS);
+  const int seals = fcntl(descriptor(), F_GET_SEALS);
   struct stat status {};
-  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(descriptor_, &status) != 0) {
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(descriptor(), &status) != 0) {
     return Failure{Error::kOther, "not a sealed piece of shared memory"};
   }
   return static_cast<std::size_t>(status.st_size);
 }
 
 bool SharedMemory::reserve(std::size_t offset, std::size_t bytes) const noexcept {
-  return fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                   static_cast<off_t>(bytes)) == 0;
-}
-
-bool SharedMemory::discard(std::size_t offset, std::size_t bytes) const noexcept {
-  return fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                   static_cast<off_t>(offset), static_cast<off_t>(bytes)) == 0;
+  return file_.is_ours() && fallocate(descriptor(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                                      static_cast<off_t>(bytes)) == 0;
 }
 
 bool SharedMemory::make_private(const Mapping& mapping) const noexcept {
-  return mmap(mapping.data(), mapping.size(), PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor_, 0) != MAP_FAILED;
+  return file_.is_ours() &&
+         mmap(mapping.data(), mapping.size(), PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor(), 0) != MAP_FAILED;
 }
 
 Result<Mapping> SharedMemory::map(std::size_t offset, std::size_t bytes) const {
-  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_,
+  if (!file_.is_ours()) {
+    return Failure{Error::kNoMemory, "the descriptor of shared memory was closed by the program"};
+  }
+  void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor(),
                        static_cast<off_t>(offset));
   if (address == MAP_FAILED) {
     return system_failure("cannot map " + std::to_string(bytes) + " bytes of shared memory");

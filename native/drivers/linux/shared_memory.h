@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/result.h"
+#include "drivers/linux/file_descriptor.h"
 
 namespace mooncake_mpi::linux_driver {
 
@@ -21,7 +22,8 @@ class Mapping {
   std::byte* data() const noexcept { return address_; }
   std::size_t size() const noexcept { return bytes_; }
   // Gives whole pages back to the system, in every process that maps them: they read as zero.
-  void discard(std::size_t offset, std::size_t bytes) noexcept;
+  // False when they could not be.
+  bool discard(std::size_t offset, std::size_t bytes) const noexcept;
   // A forked child does not get it.
   void keep_from_children() const noexcept;
 
@@ -32,32 +34,27 @@ class Mapping {
 
 // An anonymous file in memory (memfd). It has no name in any file system and goes with the last
 // process that holds it, however that process ends; /dev/shm's size does not limit it. Its size is
-// sealed: no process can cut off what another one has mapped.
+// sealed: no process can cut off what another one has mapped. A program may close descriptors that
+// it does not know: calls fail then, and do nothing to the file that has the number.
 class SharedMemory {
  public:
   static Result<SharedMemory> create(const char* label, std::size_t bytes);
   // Another process's file, through /proc: the kernel lets in whom it would let debug that process.
   static Result<SharedMemory> open_peer(pid_t pid, int descriptor);
 
-  SharedMemory(SharedMemory&& other) noexcept;
-  SharedMemory& operator=(SharedMemory&& other) noexcept;
-  ~SharedMemory();
-
-  int descriptor() const noexcept { return descriptor_; }
+  int descriptor() const noexcept { return file_.number(); }
   // The size; an error when this is no memory whose size is sealed, which a descriptor number that
   // another process gave us may come to mean at any time.
   Result<std::size_t> sealed_bytes() const;
   Result<Mapping> map(std::size_t offset, std::size_t bytes) const;
   // Takes the pages now, so that no later access can fail; false when there are none.
   bool reserve(std::size_t offset, std::size_t bytes) const noexcept;
-  // Gives the pages back, in whatever process they are mapped; they read as zeros afterwards.
-  bool discard(std::size_t offset, std::size_t bytes) const noexcept;
   // Puts a copy-on-write mapping in the place of a shared one.
   bool make_private(const Mapping& mapping) const noexcept;
 
  private:
-  explicit SharedMemory(int descriptor) noexcept : descriptor_(descriptor) {}
-  int descriptor_ = -1;
+  explicit SharedMemory(int descriptor) noexcept : file_(descriptor) {}
+  FileDescriptor file_;
 };
 
 }  // namespace mooncake_mpi::linux_driver

@@ -35,7 +35,7 @@ struct SegmentHeader {
   Doorbell doorbell;
   HangBoard board;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000012u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000013u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {

@@ -1,0 +1,127 @@
+"""What the system, or the program itself, takes away from a job in the middle."""
+
+from __future__ import annotations
+
+import pytest
+from jobs import run
+
+PRELUDE = """
+import ctypes, os, struct, sys, time
+import numpy as np
+from mooncake_mpi import MPI
+comm = MPI.COMM_WORLD
+other = 1 - comm.rank
+
+def exchange(count, tag):
+    out, into = np.full(count, float(comm.rank)), np.full(count, -1.0)
+    comm.Sendrecv(out, other, tag, into, other, tag)
+    assert (into == other).all(), into
+
+def refuse_cross_memory():
+    "What a sandbox does that a process enters: process_vm_readv and process_vm_writev fail from now on."
+    def step(code, yes, no, value):
+        return struct.pack("HBBI", code, yes, no, value)
+    program = b"".join([
+        step(0x20, 0, 0, 0), step(0x15, 0, 1, 310), step(0x06, 0, 0, 0x00050001),
+        step(0x15, 0, 1, 311), step(0x06, 0, 0, 0x00050001), step(0x06, 0, 0, 0x7fff0000)])
+    memory = ctypes.create_string_buffer(program, len(program))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    argument = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(memory))
+    assert libc.prctl(22, 2, argument, 0, 0) == 0
+exchange(10, 1)
+exchange(300_000, 2)
+"""
+
+
+@pytest.mark.parametrize("who", ["(0,)", "(1,)", "(0, 1)"])
+def test_large_messages_go_on_when_the_system_refuses_cross_memory_attach_later(program, who):
+    outcome = run(
+        2,
+        program(
+            PRELUDE
+            + f"if comm.rank in {who}: refuse_cross_memory()\n"
+            + "for turn in range(20): exchange(300_000 + turn, 3)\n"
+            + "for turn in range(3): comm.sendrecv(np.ones(400_000), other, source=other)\n"
+        ),
+    )
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output == ""
+
+
+FORKED = """
+comm.Barrier()
+calls = {
+    "Send": lambda: comm.Send(np.zeros(1), other, 9),
+    "Isend": lambda: comm.Isend(np.zeros(1), other, 9),
+    "Recv": lambda: comm.Recv(np.zeros(1), other, 9),
+    "Irecv": lambda: comm.Irecv(np.zeros(1), other, 9),
+    "send": lambda: comm.send(1, other),
+    "recv": lambda: comm.recv(),
+    "Probe": lambda: comm.Probe(),
+    "Iprobe": lambda: comm.Iprobe(),
+    "Mprobe": lambda: comm.Mprobe(),
+    "Sendrecv": lambda: comm.Sendrecv(np.zeros(1), other, 9, np.zeros(1), other, 9),
+    "Dup": lambda: comm.Dup(),
+    "Split": lambda: comm.Split(0, 0),
+    "Send_init": lambda: comm.Send_init(np.zeros(1), other, 9),
+    "Revoke": lambda: comm.Is_revoked(),
+    "Wait": lambda: pending.Wait(),
+}
+pending = comm.Irecv(np.zeros(1), other, 77)
+child = os.fork()
+if child == 0:
+    del calls["Revoke"]
+    for name, call in calls.items():
+        try:
+            call()
+        except MPI.Exception as error:
+            if error.Get_error_class() == MPI.ERR_COMM:
+                continue
+            print(name, error, flush=True)
+        print(name, "was not refused", flush=True)
+    ENDING
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == STATUS
+assert not comm.Iprobe(other, 9)
+comm.Send(np.full(1, 5.0), other, 77)
+pending.Wait()
+exchange(300_000, 4)
+"""
+ENDINGS = {"sys.exit(7)": 7, "raise ValueError": 1}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_forked_child_is_refused_by_every_call_and_ends_with_its_own_status(program, ending):
+    text = FORKED.replace("ENDING", ending).replace("STATUS", str(ENDINGS[ending]))
+    outcome = run(2, program(PRELUDE + text), timeout=60)
+    assert outcome.returncode == 0, outcome.output
+    assert "not refused" not in outcome.output
+
+
+CLOSED = """
+import mooncake_mpi
+arrays = [mooncake_mpi.empty(8 << 20, "u1") for _ in range(2)]
+for array in arrays: array[:] = 1
+comm.Barrier()
+if comm.rank == 0:
+    os.closerange(3, 1 << 12)
+    files = [open(os.path.join(FOLDER, f"data{number}"), "w+b", buffering=0) for number in range(1000)]
+    for file in files: file.write(b"mine" * 4096)
+del arrays, array
+exchange(10, 3)
+time.sleep(0.6)
+if comm.rank == 0:
+    for file in files:
+        file.seek(0)
+        assert file.read() == b"mine" * 4096
+    used = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - used < 0.2, "a thread spins"
+os._exit(0)
+"""
+
+
+def test_descriptors_that_a_program_closes_and_uses_for_its_files_are_left_alone(program, tmp_path):
+    text = CLOSED.replace("FOLDER", repr(str(tmp_path)))
+    outcome = run(2, program(PRELUDE + text), environment={"MOONCAKE_MPI_MEMORY_KEEP": "0"})
+    assert "Error" not in outcome.output, outcome.output
