@@ -104,6 +104,16 @@ def finalize() -> None:
     Deliver what was sent, before MPI is finalized; no message is received any more.
     """
 
+def set_exit_status(status: int) -> None:
+    """The exit status of this process, if it is a forked child."""
+
+LEFT_BEHIND: str = ...
+
+def left_behind() -> bool:
+    """
+    Whether this process was forked from one that communicates, and so cannot.
+    """
+
 def set_hooks(
     resolve: Callable[..., Any],
     fill_status: Callable[..., None],

@@ -83,12 +83,14 @@ class Status(MPI.Status):
         self.Set_elements(_BYTE, nbytes)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        make, arguments, state = MPI.Status(self).__reduce__()
-        return _call, (make, arguments), state
+        _, _, state = super().__reduce__()
+        # Which class mpi4py's name means depends on how the program was started.
+        kinds = () if type(self) is Status else (type(self),)
+        return _new_status, kinds, state
 
 
-def _call(make: Any, arguments: tuple[Any, ...]) -> Any:
-    return make(*arguments)
+def _new_status(kind: type[MPI.Status] = Status) -> MPI.Status:
+    return kind()
 
 
 def _check(status: MPI.Status) -> None:
