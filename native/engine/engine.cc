@@ -419,6 +419,7 @@ bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
   std::lock_guard lock(mutex_);
   if (operation.stage == Operation::Stage::kDone) return false;
   watch.next_watch = std::exchange(operation.watches, &watch);
+  operation.unusual = true;
   return true;
 }
 

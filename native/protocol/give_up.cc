@@ -77,6 +77,7 @@ void Protocol::accept_kept(Operation& receive, Operation& kept) {
   receive.stage = Stage::kAwaiting;
   receive.remote_id = kept.id();
   kept.heir = receive.id();
+  kept.unusual = true;
 }
 
 void Protocol::hand_over(Operation& kept, Operation& receive) {
@@ -119,6 +120,7 @@ bool Protocol::leave_send(Operation& send) {
     const bool readable = send.pieces == nullptr && send.stage != Stage::kQueued;
     send.pieces.reset();
     send.moving = readable && send.stage != Stage::kStreaming;
+    send.unusual = true;
   }
   if (send.moving) {
     if (!send.peer->outbox.empty()) return false;
@@ -146,6 +148,7 @@ void Protocol::on_moved(Peer& from, const wire::Rts& rts) {
     }
     receive.remote = remote;
     receive.moved = true;
+    receive.unusual = true;
     under_way = true;
   });
   std::erase_if(moved_, [&](const Moved& moved) {

@@ -95,14 +95,24 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
   std::uint32_t next_chunk = 0;  // copy without a job
   std::uint32_t job = 0;
   std::uint32_t job_generation = 0;
+
+  // What few operations have; `unusual` says whether any of it is set, so that the others look
+  // once.
+  bool unusual = false;
+  std::uint64_t undeliverable_since_ns = 0;       // send: its receiver is at its end; 0: it is not
+  std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
+  CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
   std::uint64_t heir = 0;       // put back before it was whole: the receive that matched it then
   bool may_be_written = false;  // receive: the sender may write the buffer by itself
   bool moved = false;           // receive: the sender's bytes are elsewhere, and are read again
   bool moving = false;          // send: the receiver has yet to be told so
-  std::uint64_t undeliverable_since_ns = 0;       // send: its receiver is at its end; 0: it is not
-  std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
-
-  CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
+  void forget_unusual() noexcept {
+    unusual = false;
+    heir = 0;
+    moved = moving = false;
+    undeliverable_since_ns = 0;
+    watches = nullptr;
+  }
 
   // How the operation is named on the wire.
   std::uint64_t id() const noexcept { return std::uint64_t{generation} << 32 | index; }

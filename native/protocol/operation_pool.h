@@ -29,9 +29,8 @@ class OperationPool {
     operation.owned = false;
     operation.allocate_on_match = false;
     operation.background = false;
-    operation.heir = 0;
-    operation.moved = operation.moving = false;
-    operation.undeliverable_since_ns = 0;
+    if (operation.unusual) [[unlikely]]
+      operation.forget_unusual();
     operation.owned_buffer.reset();
     operation.pieces.reset();
     operation.peer = nullptr;

@@ -163,6 +163,8 @@ class Protocol {
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);
   Operation* find_send(Peer& from, std::uint64_t id);
   [[gnu::cold]] bool take_back_from_self(const Operation& send);
+  [[gnu::cold]] CompletionWatch* end_unusual(Operation& operation);
+  [[gnu::cold]] void tell_of_unusual(Operation& operation, CompletionWatch* watch);
   bool finish_written(Peer& from, const wire::Fin& fin);
 
   // receive.cc

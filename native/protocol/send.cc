@@ -111,6 +111,7 @@ bool Protocol::announce_rendezvous(Operation& send) {
     return false;
   }
   send.exposure = exposure.handle;
+  send.unusual |= exposure.handle != Channel::kNotExposed;
   send.stage = Stage::kAnnounced;
   ++counters_.rendezvous_sent;
   return true;
@@ -145,6 +146,7 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
   } else if (Operation* send = find_send(from, fin.id)) {
     if (fin.status == wire::kNobodyReceives && send->owned) {
       send->undeliverable_since_ns = now_ns();
+      send->unusual = true;
       add(undeliverable_, 1);
       return;
     }
@@ -195,13 +197,9 @@ void Protocol::complete(Operation& operation, Error error) {
   operation.stage = Stage::kDone;
   add(active_, -1);
   if (operation.background) add(background_, -1);
-  if (operation.undeliverable_since_ns != 0) [[unlikely]]
-    add(undeliverable_, -1);
-  if (operation.exposure != Channel::kNotExposed) [[unlikely]] {
-    operation.peer->channel->conceal(operation.exposure);
-    operation.exposure = Channel::kNotExposed;
-  }
-  CompletionWatch* watch = std::exchange(operation.watches, nullptr);
+  CompletionWatch* watch = nullptr;
+  if (operation.unusual) [[unlikely]]
+    watch = end_unusual(operation);
   if (!operation.owned) {
     operations_.release(operation);
     return;
@@ -210,9 +208,23 @@ void Protocol::complete(Operation& operation, Error error) {
   if (doorbell_ != nullptr && doorbell_->sleepers.load(std::memory_order_relaxed) != 0) {
     doorbell_->wake();
   }
-  if (operation.heir != 0) [[unlikely]]
-    finish_kept(operation);
-  while (watch != nullptr) [[unlikely]] {
+  if (operation.unusual) [[unlikely]]
+    tell_of_unusual(operation, watch);
+}
+
+// What few operations have to be rid of, before anybody knows that they are done.
+CompletionWatch* Protocol::end_unusual(Operation& operation) {
+  if (operation.undeliverable_since_ns != 0) add(undeliverable_, -1);
+  if (operation.exposure != Channel::kNotExposed) {
+    operation.peer->channel->conceal(operation.exposure);
+    operation.exposure = Channel::kNotExposed;
+  }
+  return std::exchange(operation.watches, nullptr);
+}
+
+void Protocol::tell_of_unusual(Operation& operation, CompletionWatch* watch) {
+  if (operation.heir != 0) finish_kept(operation);
+  while (watch != nullptr) {
     CompletionWatch* next = watch->next_watch;  // it may be gone once it was told
     watch->on_done();
     watch = next;
