@@ -35,14 +35,17 @@ def owner_of(request: AnyRequest) -> AnyRequest:
 
 def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
     """Wait until one of ``requests`` may be complete, for at most ``timeout_ms``."""
-    natives = _leaves(requests)
-    if natives is not None:
+    natives, library = _leaves(requests)
+    if not library:
         _native.wait_for_requests(natives, all=False, timeout_ms=timeout_ms)
         return
     # The library's requests complete only when the library is called: look at both in turn.
     for _ in range(_POLLS_BEFORE_SLEEP):
         if any(_is_active(request) and _is_ready(request) for request in requests):
             return
+    under_way = [native for native in natives if _is_active(native)]
+    if under_way:  # the engine counts the time of the wait, and tells what it is for
+        _native.wait_for_requests(under_way, all=False, timeout_ms=0)
     sleep(_SLEEP_S)
 
 
@@ -88,8 +91,8 @@ def wait_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) 
     requests = _checked(requests)
     _check_statuses(statuses)
     plain = [each for each in requests if getattr(each, "_pending", None) is None]
-    natives = _leaves(plain)
-    if natives is not None:
+    natives, library = _leaves(plain)
+    if not library:
         while not _native.wait_for_requests(natives, all=True, timeout_ms=_SLICE_MS):
             pass
     # The library's requests, and composites, whose next part may only now begin.
@@ -188,17 +191,17 @@ def _is_ready(request: AnyRequest) -> bool:
     return request.Get_status()
 
 
-def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
-    """The engine's operations that ``requests`` wait for; ``None`` if the library has one.
+def _leaves(requests: Sequence[AnyRequest]) -> tuple[list[_native.Request], bool]:
+    """The engine's operations that ``requests`` wait for, and whether the library has one too.
 
     Of a composite those parts that are not complete: a wait for any operation would be over at once
     with one that is. Where all are, the composite can take its next step, and no wait is due.
     """
     leaves: list[_native.Request] = []
+    library = False
     for request in map(owner_of, requests):
         if not isinstance(request, _native.Request):
-            if request:
-                return None
+            library = library or bool(request)
             continue
         parts = getattr(request, "_pending", None)
         if parts is None:
@@ -206,11 +209,10 @@ def _leaves(requests: Sequence[AnyRequest]) -> list[_native.Request] | None:
             continue
         pending = parts()
         under_way = [part for part in pending if _is_active(part) and not _is_ready(part)]
-        inner = _leaves(under_way or pending)
-        if inner is None:
-            return None
+        inner, inner_library = _leaves(under_way or pending)
         leaves += inner
-    return leaves
+        library = library or inner_library
+    return leaves, library
 
 
 def _first_ready(requests: Sequence[AnyRequest]) -> tuple[int, bool]:

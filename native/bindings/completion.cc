@@ -1,5 +1,6 @@
 #include "bindings/completion.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,9 @@ struct SlicedWait {
   std::uint64_t last_ns = 0;
 
   static constexpr std::uint64_t kGapNs = 20'000'000;
+  static constexpr std::uint64_t kLongNs = 50'000'000;  // told to the engine from then on
+  // Between two looks at requests of the MPI library, of a wait that is long already.
+  static constexpr std::uint64_t kLongSliceNs = 2'000'000;
 
   // How long it lasts already.
   std::uint64_t waited_ns(std::uint64_t operation, std::uint64_t now) noexcept {
@@ -136,8 +140,9 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
   add_operations(requests, record);
   const std::uint64_t waited =
       sliced.waited_ns(record.operations.empty() ? 0 : record.operations.front(), now_ns());
+  const bool is_long = waited >= SlicedWait::kLongNs;
   LongWait wait;
-  if (waited != 0 && !wait.go_on(waited, [&](WaitRecord& out) {
+  if (is_long && !wait.go_on(waited, [&](WaitRecord& out) {
         record.since_ns = out.since_ns;
         out = record;
       })) {
@@ -146,8 +151,9 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
   WaitResult result;
   {
     const InterpreterUnlocked unlocked;
-    result = runtime().engine->wait(done, static_cast<std::uint64_t>(timeout_ms) * 1'000'000u,
-                                    waited != 0);
+    const std::uint64_t slice = static_cast<std::uint64_t>(timeout_ms) * 1'000'000u;
+    result = runtime().engine->wait(
+        done, is_long ? std::max(slice, SlicedWait::kLongSliceNs) : slice, is_long);
   }
   notices().settle();
   sliced.last_ns = now_ns();

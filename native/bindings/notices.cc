@@ -30,7 +30,7 @@ struct Callback final : Notices::Notice {
 };
 
 int settle_pending(void*) {
-  notices().settle();
+  notices().settle_scheduled();
   return 0;
 }
 
@@ -73,8 +73,14 @@ void Notices::tell(Notice& notice) noexcept {
   }
 }
 
+// Only the scheduled call itself says that none is scheduled any more, also when another call has
+// settled everything before it: who told in between relies on what he saw.
+void Notices::settle_scheduled() noexcept {
+  scheduled_.exchange(false);
+  settle();
+}
+
 void Notices::settle_told() noexcept {
-  scheduled_.store(false);
   Notice* newest = told_.exchange(nullptr, std::memory_order_acquire);
   Notice* oldest = nullptr;
   while (newest != nullptr) {

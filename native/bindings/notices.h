@@ -33,6 +33,8 @@ class Notices {
     if (told_.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
       settle_told();
   }
+  // What the interpreter's main thread calls between two instructions, once tell() asked for it.
+  void settle_scheduled() noexcept;
   // The interpreter is about to end: no thread may ask it for anything from now on.
   void close() noexcept { closed_.store(true); }
 
@@ -41,7 +43,7 @@ class Notices {
   void settle_told() noexcept;
 
   std::atomic<Notice*> told_{nullptr};
-  std::atomic<bool> scheduled_{false};  // a call of settle() in the main thread
+  std::atomic<bool> scheduled_{false};  // a call is queued in the main thread
   std::atomic<bool> closed_{false};
 };
 

@@ -37,6 +37,13 @@ PyObject* construct(PyTypeObject* type, PyObject*, PyObject*) {
   return allocate(type);
 }
 
+// For a call that only looks. What another thread was told waits for the interpreter's next change
+// of threads, and a program that polls may have none.
+void make_progress() {
+  runtime().engine->progress();
+  notices().settle();
+}
+
 // An active request may be dropped by its owner: the operation goes on, and its buffer with it.
 void let_go(RequestObject& request) noexcept {
   Operation* operation = std::exchange(request.operation, nullptr);
@@ -99,7 +106,7 @@ PyObject* test(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject
   RequestObject& request = as_request(self);
   if (request.state == State::kShared) return ask_owner(request, "Test", or_none(values[0]));
   if (request.state == State::kActive && !is_complete(request)) {
-    runtime().engine->progress();
+    make_progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
   }
   return end(request, values[0]);
@@ -112,7 +119,7 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   if (request.state == State::kShared) return ask_owner(request, "Get_status", or_none(values[0]));
   Completion completion = empty_completion();
   if (request.state == State::kActive) {
-    if (!is_complete(request)) runtime().engine->progress();
+    if (!is_complete(request)) make_progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
     if (request.operation != nullptr && !is_finished(*request.operation)) {
       return raise_completion_error(Error::kProcessFailedPending, completion);
@@ -152,7 +159,7 @@ PyObject* free_request(PyObject* self, PyObject*) {
 PyObject* poll(PyObject* self, PyObject*) {
   RequestObject& request = as_request(self);
   if (request.state == State::kShared) return ask_owner(request, "_poll");
-  if (request.state == State::kActive && !is_complete(request)) runtime().engine->progress();
+  if (request.state == State::kActive && !is_complete(request)) make_progress();
   return PyBool_FromLong(request.state != State::kActive || is_complete(request));
 }
 

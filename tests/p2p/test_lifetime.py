@@ -227,3 +227,24 @@ def test_dropping_ten_times_as_many_requests_takes_about_ten_times_as_long(comm)
         return f"{few:.4f} s, {many:.4f} s" if many > 40 * few else ""
 
     once_in_three(attempt)
+
+
+@pytest.mark.ours
+def test_a_scattered_receive_that_was_freed_gets_its_data_while_the_program_only_polls(comm):
+    dest, source = ring_of(comm)
+    datatype = MPI.INT64_T.Create_vector(3, 1, 2).Commit()
+    pending = comm.Irecv(bytearray(1), source, 2)
+    for _ in range(20):
+        array = np.zeros(6, np.int64)
+        comm.Irecv([array, 1, datatype], source, 1).Free()
+        comm.Isend(np.arange(1, 4), dest, 1).Wait()
+        busy = time.monotonic() + 0.02
+        while time.monotonic() < busy:  # the progress thread receives, and we keep the GIL
+            pass
+        deadline = time.monotonic() + 5
+        while array[4] != 3 and time.monotonic() < deadline:
+            pending.Test()
+        assert array[::2].tolist() == [1, 2, 3]
+    comm.Send(b"x", dest, 2)
+    pending.Wait()
+    datatype.Free()
