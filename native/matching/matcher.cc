@@ -84,7 +84,8 @@ bool Matcher::cancel(Posted& receive) {
 
 void Matcher::enqueue(Unexpected& message) {
   message.sequence_ = next_sequence_++;
-  link(message, kExact);
+  message.QueueHook<Unexpected, kExact>::append_to(
+      bins_.get(message.source, message.tag).unexpected);
   ++unexpected_count_;
   if (indexed_for_wildcards_) link_for_wildcards(message);
 }

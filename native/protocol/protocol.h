@@ -192,10 +192,10 @@ class Protocol {
   };
   bool divert(Operation& receive);
   void put_back(Operation& kept);
-  void accept_kept(Operation& receive, Operation& kept);
-  void hand_over(Operation& kept, Operation& receive);
+  [[gnu::cold]] void accept_kept(Operation& receive, Operation& kept);
+  [[gnu::cold]] void hand_over(Operation& kept, Operation& receive);
   [[gnu::cold]] void finish_kept(Operation& kept);
-  void on_moved(Peer& from, const wire::Rts& rts);
+  [[gnu::cold]] void on_moved(Peer& from, const wire::Rts& rts);
   [[gnu::cold]] void follow_move(UnexpectedMessage& message);
 
   // rendezvous.cc

@@ -70,6 +70,7 @@ stage_tidy() {
 }
 
 stage_docs() {
+  use_any_mpi # autodoc imports what imports mpi4py.MPI
   step "sphinx-build -W docs" "$venv/bin/sphinx-build" -W --keep-going -q -b html docs build/docs
 }
 
