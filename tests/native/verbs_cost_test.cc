@@ -54,7 +54,7 @@ TEST(VerbsCost, AThreadThatWaitsSleeps) {
   before = cpu_ms_of_this_thread();
   for (int slice = 0; slice < 30; ++slice)
     job[0].wait(20'000'000, true);
-  EXPECT_LT(cpu_ms_of_this_thread() - before, 40);
+  EXPECT_LT(cpu_ms_of_this_thread() - before, 80);  // of 600; under sanitizers and load, too
 }
 
 }  // namespace
