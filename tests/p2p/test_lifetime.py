@@ -156,7 +156,6 @@ def test_the_array_of_a_dropped_send_goes_once_it_was_received(comm):
     alive = weakref.ref(array)
     comm.Isend(array, dest, 1)
     del array
-    assert alive() is not None
     into = np.zeros(size, np.uint8)
     comm.Recv(into, source, 1)
     assert is_pattern(into, 4)
@@ -221,6 +220,8 @@ def test_dropping_ten_times_as_many_requests_takes_about_ten_times_as_long(comm)
         for _ in range(count):
             comm.Send(inbox, comm.rank, 1)
         return used
+
+    dropped(20_000)  # the pools' memory is there from now on
 
     def attempt():
         few, many = dropped(2_000), dropped(20_000)
