@@ -58,6 +58,8 @@ def __getattr__(name: str) -> Any:
     module = _MODULES[name]
     if module is None:
         return import_module(f"{__name__}.{name}")
+    if module in {"intracomm", "errors"}:
+        import_module("mpi4py.MPI")  # which under `run` is the mirror, that imports them
     return getattr(import_module(f"{__name__}.{module}"), name)
 
 

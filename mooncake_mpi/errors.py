@@ -38,6 +38,8 @@ class Error(MPI.Exception):
         message: the reason, naming the argument or the peer.
     """
 
+    __module__ = "mpi4py.MPI"  # programs look for it there
+
     def __init__(self, code: int = MPI.SUCCESS, name: str = "", message: str = "") -> None:
         super().__init__(code)
         self.name = name or _class_name(int(self))
@@ -53,7 +55,8 @@ class Error(MPI.Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The number of a class differs between MPI libraries, its name does not.
-        return (_rebuild, (type(self), self.name, self.message))
+        kind = None if type(self) is Error else type(self)
+        return (_rebuild, (kind, self.name, self.message))
 
     def Get_error_class(self) -> int:
         """The error class; Open MPI 4 does not know the class of a class that was added."""
@@ -106,8 +109,8 @@ def raise_error(name: str, message: str) -> NoReturn:
     raise make_error(name, message)
 
 
-def _rebuild(kind: type[Error], name: str, message: str) -> Error:
-    return kind(error_class(name), name, message)
+def _rebuild(kind: type[Error] | None, name: str, message: str) -> Error:
+    return (kind or Error)(error_class(name), name, message)
 
 
 def _class_name(code: int) -> str:

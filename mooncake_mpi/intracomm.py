@@ -57,6 +57,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
 
     # Two slots, at a place that the native methods know, in this order.
     __slots__ = ("_communicator", "_giver")
+    __module__ = "mpi4py.MPI"  # programs look for it there
     _topology: int | None = None
     if TYPE_CHECKING:
         _communicator: _native.Communicator | None
@@ -80,7 +81,10 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
     def __reduce__(self) -> str | tuple[Any, ...]:
         for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
             if self == getattr(MPI, name):
-                return (_rebuild, (type(self), name, PREDEFINED.get(name) is self))
+                kind = type(self)
+                # Which class mpi4py's name means depends on how the program was started.
+                known = kind.__name__ if kind in _REPLACEMENTS.values() else kind
+                return (_rebuild, (known, name, PREDEFINED.get(name) is self))
         return super().__reduce__()
 
     if TYPE_CHECKING:
@@ -323,6 +327,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Cartcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    __module__ = "mpi4py.MPI"  # programs look for it there
     _topology = MPI.CART
 
     @_collective
@@ -335,6 +340,7 @@ class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Graphcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    __module__ = "mpi4py.MPI"  # programs look for it there
     _topology = MPI.GRAPH
 
 
@@ -342,6 +348,7 @@ class Distgraphcomm(Intracomm, MPI.Distgraphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Distgraphcomm`` with point-to-point messages through the engine."""
 
     __slots__ = ()
+    __module__ = "mpi4py.MPI"  # programs look for it there
     _topology = MPI.DIST_GRAPH
 
 
@@ -419,9 +426,11 @@ def accelerated(comm: MPI.Intracomm) -> Intracomm:
 PREDEFINED: dict[str, Intracomm] = {}
 
 
-def _rebuild(cls: type[Intracomm], name: str, predefined: bool) -> Intracomm:
+def _rebuild(cls: type[Intracomm] | str, name: str, predefined: bool) -> Intracomm:
     if predefined and name in PREDEFINED:
         return PREDEFINED[name]
+    if isinstance(cls, str):
+        cls = next(kind for kind in _REPLACEMENTS.values() if kind.__name__ == cls)
     return cls(cast("Any", getattr(MPI, name)))
 
 

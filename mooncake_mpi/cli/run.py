@@ -12,6 +12,9 @@ import runpy
 import signal
 import sys
 from ast import literal_eval
+from importlib.machinery import SourceFileLoader
+from io import open_code
+from pkgutil import get_importer
 from typing import TYPE_CHECKING, Any
 
 import mpi4py
@@ -21,6 +24,7 @@ from mooncake_mpi.cli import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
 USAGE = """\
 python -m mooncake_mpi run [--rc KEY=VALUE,...] PROGRAM [ARGUMENT ...]
@@ -37,11 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program that ``arguments`` name.
 
     Returns:
-        0 when the program ran to its end.
+        0 when the program ran to its end; 1 when it raised an exception, which is shown, and the
+        job is aborted when this process exits.
 
     Raises:
         SystemExit: the arguments are wrong, or the program raised it.
-        BaseException: what the program raised; the job is aborted when this process exits.
+        KeyboardInterrupt: the program did not handle it.
     """
     program = _parse(list(arguments))
     replace.install()
@@ -54,9 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _abort_job_at_exit(signal.SIGINT + 128)
         raise
-    except BaseException:
+    except Exception as error:  # noqa: BLE001 - shown as the interpreter would
         _abort_job_at_exit(1)
-        raise
+        error.__traceback__ = _without_own_frames(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
     return 0
 
 
@@ -110,15 +117,42 @@ def _run(program: list[str]) -> None:
     else:
         if not sys.flags.isolated:
             sys.path[0] = os.path.realpath(os.path.dirname(program[0]))  # noqa: PTH120 - as python
-        runpy.run_path(program[0], run_name="__main__")
+        _run_path(program[0])
+
+
+def _run_path(path: str) -> None:
+    """Run a file, a directory or a zip file; ``__file__`` is absolute, as the interpreter's."""
+    if not os.path.isfile(path) or get_importer(path) is not None:  # noqa: PTH113
+        runpy.run_path(path, run_name="__main__")
+        return
+    absolute = os.path.abspath(path)  # noqa: PTH100 - links stay what they are
+    with open_code(absolute) as file:
+        code = compile(file.read(), absolute, "exec", dont_inherit=True)
+    namespace = _new_main()
+    namespace.update(__file__=absolute, __cached__=None)
+    namespace["__loader__"] = SourceFileLoader("__main__", absolute)
+    exec(code, namespace)  # noqa: S102
 
 
 def _run_text(text: str, filename: str) -> None:
     """Run a program given as text in a ``__main__`` module of its own."""
-    namespace = type(sys)("__main__")
-    namespace.__dict__["__builtins__"] = __builtins__
-    sys.modules["__main__"] = namespace
-    exec(compile(text, filename, "exec", dont_inherit=True), namespace.__dict__)  # noqa: S102
+    exec(compile(text, filename, "exec", dont_inherit=True), _new_main())  # noqa: S102
+
+
+def _new_main() -> dict[str, Any]:
+    """The namespace of a ``__main__`` module that takes the place of this program's."""
+    module = type(sys)("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    return module.__dict__
+
+
+def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """What the interpreter would show: the program's frames alone."""
+    own = (os.path.dirname(__file__), runpy.__file__, "<frozen runpy>")  # noqa: PTH120
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(own):
+        traceback = traceback.tb_next
+    return traceback
 
 
 def _abort_job_at_exit(code: object) -> None:

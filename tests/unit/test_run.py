@@ -13,7 +13,7 @@ import sys
 from mpi4py import MPI
 import mpi4py
 assert MPI is mpi4py.MPI is sys.modules["mpi4py.MPI"]
-assert MPI.COMM_WORLD.__class__.__module__ == "mooncake_mpi.intracomm", MPI.COMM_WORLD
+assert hasattr(MPI.COMM_WORLD, "_communicator"), MPI.COMM_WORLD
 print(__name__, sys.argv)
 """
 
@@ -153,3 +153,39 @@ def test_a_bad_setting_is_one_line():
     assert (
         done.stderr.strip().splitlines()[-1].endswith("MOONCAKE_MPI_CMA='maybe': expected 0 or 1")
     )
+
+
+def test_file_of_a_script_is_absolute_and_its_argument_is_as_it_was_typed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    script = tmp_path / "folder" / "script.py"
+    script.write_text("import os, sys\nos.chdir('/')\nprint(__file__, sys.argv[0], sys.path[0])\n")
+    done = run("run", "folder/script.py", cwd=tmp_path)
+    assert done.stdout == f"{script} folder/script.py {script.parent}\n", done.stderr
+
+
+def test_a_traceback_shows_the_program_alone(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("def fail():\n    raise ValueError('mine')\nfail()\n")
+    done = run("run", script)
+    assert done.returncode == 1
+    assert done.stderr.count("  File ") == 2
+    assert "mooncake_mpi" not in done.stderr
+
+
+def test_a_program_may_import_the_package_s_own_names_first(tmp_path):
+    text = (
+        "from mooncake_mpi import Error, Intracomm\nfrom mpi4py import MPI\n"
+        "print(MPI.Intracomm is Intracomm, type(MPI.COMM_WORLD) is Intracomm)\n"
+    )
+    done = run("run", "-c", text)
+    assert done.stdout == "True True\n", done.stderr
+
+
+def test_communicators_and_errors_are_recognised_as_mpi4py_s():
+    from mooncake_mpi import MPI, Error
+
+    comm = MPI.COMM_WORLD.Dup()
+    assert type(comm).__module__ == "mpi4py.MPI"
+    assert repr(comm).startswith("<mpi4py.MPI.Intracomm")
+    assert Error.__module__ == "mpi4py.MPI"
+    comm.Free()
