@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.statuses import fill_empty, fill_error
+from mooncake_mpi.statuses import Status, fill_empty, fill_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -288,7 +288,7 @@ def _with_statuses(
     if statuses is None:
         return [act(requests[index], None, index) for index in indices]
     if isinstance(statuses, list):
-        statuses.extend(MPI.Status() for _ in range(len(statuses), len(indices)))
+        statuses.extend(Status() for _ in range(len(statuses), len(indices)))
     return [
         act(requests[index], statuses[at] if at < len(statuses) else None, index)
         for at, index in enumerate(indices)

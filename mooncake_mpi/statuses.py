@@ -56,7 +56,19 @@ def fill_error(status: MPI.Status, error: Error) -> None:
     _set_error(status, error.Get_error_class())
 
 
-class Status(MPI.Status):
+class _StatusType(type):
+    """Makes statuses of the MPI library instances of the class that stands for theirs."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls is Status and isinstance(instance, MPI.Status)
+        )
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return super().__subclasscheck__(kind) or (cls is Status and issubclass(kind, MPI.Status))
+
+
+class Status(MPI.Status, metaclass=_StatusType):
     """An ``MPI.Status`` whose counts are right beyond an ``int``, where the library's are not.
 
     ``Get_count`` of a library without MPI 4's large counts gives ``MPI.UNDEFINED`` from 2 GiB on.
