@@ -35,7 +35,8 @@ __file__ = _library.__file__
 
 _FLUSH_MS = 100
 _blocks: set[int] = set()  # what Alloc_mem gave
-_WORLDS = ("COMM_SELF", "COMM_WORLD")
+# In this order: where a process cannot take part, those of COMM_WORLD are told.
+_WORLDS = ("COMM_WORLD", "COMM_SELF")
 
 
 def Detach_buffer() -> Any:  # type: ignore[no-redef]

@@ -25,6 +25,8 @@ _RANGES = {
     "verbs_timeout_s": (1, 86_400),
     "verbs_fragment_bytes": (4096, 1 << 30),
 }
+#: By unit, what the engine can still count in nanoseconds: some hundred years.
+_MOST = {"ms": 10**13, "us": 10**16}
 _SWITCH = {
     "1": True,
     "on": True,
@@ -100,6 +102,9 @@ class Config:
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 0:
                 raise ConfigError(f"{field.name} must not be negative")
+            most = _MOST.get(field.name.rpartition("_")[2], 2**62)
+            if isinstance(value, int) and value > most:
+                raise ConfigError(f"{field.name} must not be above {most}")
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

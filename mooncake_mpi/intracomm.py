@@ -5,12 +5,13 @@ They are communicators of mpi4py: whatever is not point-to-point stays the MPI l
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, library_requests, messages, numpy_memory, runtime
+from mooncake_mpi import _native, config, library_requests, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
@@ -442,4 +443,5 @@ def _install() -> None:
 
 
 _install()
-numpy_memory.install_if_set()
+with suppress(config.ConfigError):  # told to every rank when the first communicator is made
+    numpy_memory.install_if_set()

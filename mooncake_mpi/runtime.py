@@ -20,6 +20,8 @@ from mooncake_mpi import (
 from mooncake_mpi.completer import COMPLETER
 
 _LARGEST_TAG = 2**31 - 1
+# Begins what a process sends that has no address; an address begins with a random number.
+_REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
 
 _keyval = MPI.KEYVAL_INVALID
 _started = False
@@ -32,24 +34,46 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
     freeing the communicator closes it.
 
     Raises:
-        Error: a process could not take part; every process of ``comm`` raises it.
+        Error: ``ERR_OTHER``, a process could not take part; every process of ``comm`` raises it,
+            with that rank and its reason.
     """
     known = comm.Get_attr(_keyval) if _started else None
     if isinstance(known, _native.Communicator):
         return known
-    # A process that cannot take part says so with an empty address: nobody is left waiting for it.
+    # A process that cannot take part says why in the place of its address: nobody is left waiting.
     communicator: _native.Communicator | None = None
-    entry = bytes(_native.ENTRY_BYTES)
     failure: Exception | None = None
     try:
         communicator, entry = new_communicator(comm)
-    except (RuntimeError, ValueError) as error:
-        failure = error
+    except Exception as error:  # noqa: BLE001 - raised below, at every rank
+        failure, entry = error, _refusal(error)
     entries = bytearray(len(entry) * comm.Get_size())
     MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
-    if communicator is None:
-        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {failure}") from failure
+    refusals = _refusals(entries)
+    if refusals or communicator is None:
+        if communicator is not None:
+            communicator.close()
+        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {refusals}") from failure
     return activate(comm, communicator, entries)
+
+
+def _refusal(error: Exception) -> bytes:
+    text = f"{type(error).__name__}: {error}".encode(errors="replace")
+    return (_REFUSED + text[: _native.ENTRY_BYTES - len(_REFUSED)]).ljust(
+        _native.ENTRY_BYTES, b"\0"
+    )
+
+
+def _refusals(entries: bytearray) -> str:
+    """Which ranks cannot take part, and why; empty if all can."""
+    size = _native.ENTRY_BYTES
+    said = []
+    for rank in range(len(entries) // size):
+        entry = bytes(entries[rank * size : (rank + 1) * size])
+        if entry.startswith(_REFUSED):
+            reason = entry[len(_REFUSED) :].rstrip(b"\0").decode(errors="replace")
+            said.append(f"rank {rank}: {reason}")
+    return "; ".join(said)
 
 
 def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:

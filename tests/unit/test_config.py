@@ -85,3 +85,17 @@ def test_a_bad_value_is_one_line_that_names_the_variable(variable, value):
 
 def test_an_empty_variable_counts_as_not_set():
     assert load({"MOONCAKE_MPI_CMA": " "}) == Config()
+
+
+@pytest.mark.parametrize(
+    "variable",
+    sorted(
+        variable
+        for variable, parse in VARIABLES.values()
+        if parse.__name__ not in {"str", "parse_switch"}
+    ),
+)
+@pytest.mark.parametrize("text", ["9" * 40, "1" + "0" * 18 + "G", "1e300", "inf"])
+def test_a_value_beyond_all_counting_is_an_error_that_names_its_variable(variable, text):
+    with pytest.raises(ConfigError, match=variable):
+        load({variable: text})

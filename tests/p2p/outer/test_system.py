@@ -125,3 +125,36 @@ def test_descriptors_that_a_program_closes_and_uses_for_its_files_are_left_alone
     text = CLOSED.replace("FOLDER", repr(str(tmp_path)))
     outcome = run(2, program(PRELUDE + text), environment={"MOONCAKE_MPI_MEMORY_KEEP": "0"})
     assert "Error" not in outcome.output, outcome.output
+
+
+ONE_CANNOT = """
+import os
+import mpi4py.MPI
+rank = mpi4py.MPI.COMM_WORLD.rank
+if rank == 1:
+    TROUBLE
+try:
+    from mooncake_mpi import MPI
+    MPI.COMM_WORLD.Dup()
+except mpi4py.MPI.Exception as error:
+    print("told", error, flush=True)
+"""
+REFUSE = (
+    "import mooncake_mpi.runtime as r; kept = r.new_communicator\n"
+    "    def fail(comm):\n        raise ERROR\n"
+    "    r.new_communicator = fail"
+)
+TROUBLES = {
+    "os.environ['MOONCAKE_MPI_EAGER_LIMIT'] = 'lots'": "ConfigError: MOONCAKE_MPI_EAGER_LIMIT",
+    "os.environ['MOONCAKE_MPI_NUMPY'] = 'perhaps'": "ConfigError: MOONCAKE_MPI_NUMPY",
+    REFUSE.replace("ERROR", "MemoryError('none left')"): "MemoryError: none left",
+    REFUSE.replace("ERROR", "OSError(24, 'too many')"): "OSError: [Errno 24] too many",
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_one_rank_cannot_start_with_is_told_to_every_rank(program, trouble):
+    outcome = run(3, program(ONE_CANNOT.replace("TROUBLE", trouble)), timeout=30)
+    told = [line for line in outcome.output.splitlines() if line.startswith("told")]
+    assert len(told) == 3, outcome.output
+    assert all("rank 1: " + TROUBLES[trouble] in line for line in told)
