@@ -101,11 +101,13 @@ ENDS = {
     "wait": one_by_one(lambda request, status: [Request.wait(request, status)]),
     "Test": one_by_one(Request.Test),
     "test": one_by_one(lambda request, status: Request.test(request, status)[0]),
-    "Get_status": one_by_one(looked_at),
     "its own Wait": one_by_one(lambda request, status: request.Wait(status)),
     "its own Test": one_by_one(lambda request, status: request.Test(status)),
     "its own test": one_by_one(lambda request, status: request.test(status)[0]),
 }
+# MPICH 4 does not ask extended generalized requests there.
+if library.get_vendor()[0] != "MPICH" or library.get_vendor()[1] >= (5, 0, 0):
+    ENDS["Get_status"] = one_by_one(looked_at)
 
 
 @pytest.mark.parametrize("nbytes", [0, 80, 1 << 20])

@@ -210,22 +210,19 @@ def test_a_scattered_receive_whose_request_goes_early_gets_its_data(comm, call, 
 
 
 @pytest.mark.ours
-def test_dropping_ten_times_as_many_requests_takes_about_ten_times_as_long(comm):
-    def dropped(count):
-        inbox = np.zeros(8)
-        started = time.perf_counter()
-        for _ in range(count):
-            comm.Irecv(inbox, comm.rank, 1)
-        used = time.perf_counter() - started
-        for _ in range(count):
-            comm.Send(inbox, comm.rank, 1)
-        return used
-
-    dropped(20_000)  # the pools' memory is there from now on
+def test_what_a_dropped_request_costs_does_not_grow_with_their_number(comm):
+    count = 20_000
+    inbox = np.zeros(8)
 
     def attempt():
-        few, many = dropped(2_000), dropped(20_000)
-        return f"{few:.4f} s, {many:.4f} s" if many > 40 * few else ""
+        started = time.process_time()
+        for _ in range(count):
+            comm.Irecv(inbox, comm.rank, 1)
+        used = time.process_time() - started
+        for _ in range(count):
+            comm.Send(inbox, comm.rank, 1)
+        # A look at all that were dropped before took twenty times as long, and a microsecond is enough.
+        return f"{used / count * 1e6:.1f} us each" if used > 10e-6 * count else ""
 
     once_in_three(attempt)
 
