@@ -145,6 +145,11 @@ def learn_array_type(
     Read arrays of this NumPy type from their fields, if those agree with what NumPy says.
     """
 
+def set_array_teacher(teacher: Callable[[type], bool]) -> None:
+    """
+    Ask about each type of buffers that is new, until the answer is that it was NumPy's.
+    """
+
 def forget_array_type() -> None:
     """Read arrays through the buffer protocol only."""
 

@@ -11,7 +11,6 @@ from array import array
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from mpi4py import MPI
 
 from mooncake_mpi import _native, dlpack
@@ -26,7 +25,8 @@ _FORMAT = 0x0004
 _ANY_CONTIGUOUS = 0x0080 | 0x0010 | 0x0008
 
 #: Exporters whose buffer mpi4py's own wrapper takes, in one call and without a Python frame.
-PLAIN_TYPES = frozenset({bytes, bytearray, memoryview, np.ndarray, array})
+#: NumPy's arrays are added when the first one is seen.
+PLAIN_TYPES: set[type] = {bytes, bytearray, memoryview, array}
 
 _taught: set[type] = set()
 _TORCH_FORMATS = {

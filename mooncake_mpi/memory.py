@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from array import array
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
+from mpi4py import MPI
 
 from mooncake_mpi import _native
 
@@ -52,8 +53,9 @@ def owner_bounds(obj: Any) -> tuple[int, int] | None:
     A datatype may reach beyond a view, as in ``[matrix[0, 1:], 1, column]``, but not beyond the
     memory that the view is part of.
     """
-    if isinstance(obj, np.ndarray):
-        while isinstance(obj.base, np.ndarray):
+    numpy = sys.modules.get("numpy")  # who has an array has imported it
+    if numpy is not None and isinstance(obj, numpy.ndarray):
+        while isinstance(obj.base, numpy.ndarray):
             obj = obj.base
         if obj.base is None:
             first = obj.__array_interface__["data"][0]
@@ -62,7 +64,6 @@ def owner_bounds(obj: Any) -> tuple[int, int] | None:
     if isinstance(obj, memoryview):
         return owner_bounds(obj.obj)
     if isinstance(obj, (bytes, bytearray, array, _native.SharedBuffer)):
-        view = np.frombuffer(memoryview(obj), np.uint8) if len(obj) else np.empty(0, np.uint8)
-        first = view.__array_interface__["data"][0]
-        return first, first + view.nbytes
+        view = MPI.buffer.frombuffer(obj, readonly=True)
+        return view.address, view.address + view.nbytes
     return None

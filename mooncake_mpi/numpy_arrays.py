@@ -2,23 +2,45 @@
 
 NumPy keeps those fields as they are for the sake of compiled extensions. They are tried all the
 same: where one differs from what NumPy says, arrays are read through the buffer protocol.
+
+A program that uses no NumPy does not pay for its import: it is looked at when it is there.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mooncake_mpi import _native
+from mooncake_mpi import _native, exporters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    import numpy as np
+
+
+def teach_when_met() -> None:
+    """Let the engine read arrays by itself, now or from the first one that it is given."""
+    if "numpy" in sys.modules:
+        teach()
+    else:
+        _native.set_array_teacher(_is_met)
+
+
+def _is_met(kind: type) -> bool:
+    """Whether ``kind``, a type of buffers that is new to the engine, was what it waits for."""
+    if kind.__module__ != "numpy" or kind.__name__ != "ndarray":
+        return False
+    teach()
+    return True
+
 
 def teach() -> bool:
     """Let the engine read arrays by itself if it sees samples as NumPy does."""
+    import numpy as np
+
+    exporters.PLAIN_TYPES.add(np.ndarray)
     for array in samples():
         flags = array.flags
         if not _native.learn_array_type(
@@ -36,6 +58,8 @@ def teach() -> bool:
 
 def samples() -> Iterator[np.ndarray[Any, Any]]:
     """Arrays that differ in everything that is read."""
+    import numpy as np
+
     for code in "?bBhHiIlLqQefdgFDG":
         yield np.zeros((2, 3), code)
     yield np.zeros((), "f8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from mpi4py import MPI
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class PackedBuffer:
     def __init__(
         self, address: int, count: int, datatype: MPI.Datatype, layout: Layout, owner: Any
     ) -> None:
-        self._packed = np.empty(count * layout.size, np.uint8)
+        self._packed = MPI.buffer.allocate(count * layout.size)
         self._address = address
         self._count = count
         self._layout = layout
@@ -54,8 +53,7 @@ class PackedBuffer:
     @property
     def address(self) -> int:
         """Address of the packed copy."""
-        address: int = self._packed.ctypes.data
-        return address
+        return self._packed.address
 
     @property
     def nbytes(self) -> int:

@@ -132,7 +132,7 @@ def _start() -> None:
         requests.Prequest,
         MPI.Status,
     )
-    numpy_arrays.teach()
+    numpy_arrays.teach_when_met()
     status_layout.teach()
     _native.start(config.load().as_dict())
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)

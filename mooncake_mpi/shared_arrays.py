@@ -13,8 +13,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from mooncake_mpi import _native, config
 
 if TYPE_CHECKING:
@@ -77,6 +75,8 @@ def empty_like(
     See Also:
         numpy.empty_like
     """
+    import numpy as np
+
     array: NDArray[Any] = np.asanyarray(prototype)
     column_major = order == "F" or (
         order != "C" and array.flags.f_contiguous and not array.flags.c_contiguous
@@ -102,6 +102,8 @@ def usage() -> dict[str, int]:
 def _make(
     shape: Shape, dtype: DTypeLike | None, order: Literal["C", "F"], *, zeroed: bool
 ) -> NDArray[Any]:
+    import numpy as np
+
     set_limits()
     kind = np.dtype(dtype)
     if kind.hasobject:

@@ -56,6 +56,10 @@ bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize
     return true;
   }
   if (!PyObject_CheckBuffer(object)) return false;
+  if (array_type_met(object) && take_array(object, writable, buffer_, item_bytes)) {
+    keepalive_ = Py_NewRef(object);
+    return true;
+  }
   const int flags = PyBUF_ND | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
   if (PyObject_GetBuffer(object, &view_, flags) != 0) {
     PyErr_Clear();  // the package finds another way, or words that name the argument

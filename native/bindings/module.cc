@@ -231,6 +231,10 @@ NB_MODULE(_native, m) {
               "writable: bool, number: bool) -> bool"),
       "array"_a, "address"_a, "bytes"_a, "contiguous"_a, "writable"_a, "number"_a,
       "Read arrays of this NumPy type from their fields, if those agree with what NumPy says.");
+  m.def(
+      "set_array_teacher", [](nb::callable teacher) { set_array_teacher(teacher.ptr()); },
+      nb::sig("def set_array_teacher(teacher: Callable[[type], bool]) -> None"), "teacher"_a,
+      "Ask about each type of buffers that is new, until the answer is that it was NumPy's.");
   m.def("forget_array_type", &forget_array_type, "Read arrays through the buffer protocol only.");
   m.def(
       "learn_tensor_type",

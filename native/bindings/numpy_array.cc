@@ -3,6 +3,8 @@
 #include <array>
 #include <bit>
 
+#include "bindings/interpreter_lock.h"
+
 namespace mooncake_mpi::bindings {
 namespace {
 
@@ -50,6 +52,8 @@ constexpr auto kItemBytes = [] {
 }();
 
 PyTypeObject* array_type = nullptr;
+PyObject* array_teacher = nullptr;
+PyTypeObject* stranger = nullptr;  // of which it has said no last
 
 Py_ssize_t item_bytes_of(const ArrayFields& array) noexcept {
   const auto type = static_cast<unsigned char>(array.descr->type);
@@ -80,6 +84,29 @@ bool learn_array_type(PyObject* array, const ArrayFacts& facts) {
 
 void forget_array_type() noexcept {
   array_type = nullptr;
+}
+
+void set_array_teacher(PyObject* teacher) {
+  array_teacher = Py_NewRef(teacher);
+}
+
+bool array_type_met(PyObject* object) {
+  if (array_teacher == nullptr || Py_TYPE(object) == stranger || PyBytes_CheckExact(object) ||
+      PyByteArray_CheckExact(object) || PyMemoryView_Check(object)) {
+    return false;
+  }
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+  PyObject* met =
+      with_interpreter([&] { return PyObject_CallFunctionObjArgs(array_teacher, type, nullptr); });
+  const bool is_array = met == Py_True;
+  Py_XDECREF(met);
+  PyErr_Clear();  // the buffer protocol serves every array
+  if (is_array) {
+    Py_CLEAR(array_teacher);
+  } else {
+    stranger = Py_TYPE(object);
+  }
+  return is_array;
 }
 
 bool take_array(PyObject* object, bool writable, Buffer& buffer, Py_ssize_t& item_bytes) noexcept {

@@ -23,6 +23,12 @@ bool learn_array_type(PyObject* array, const ArrayFacts& facts);
 // One disagreement, and no array's fields are read again.
 void forget_array_type() noexcept;
 
+// Until a type is learned: `teacher`, callable(type) -> bool, is asked about types of buffers that
+// are new, and answers true when it has seen NumPy's and tried to have it learned.
+void set_array_teacher(PyObject* teacher);
+// Asks it about the type of `object`, which exports a buffer. True if arrays may be read since.
+bool array_type_met(PyObject* object);
+
 // True with `buffer` filled for a contiguous array of numbers in this machine's byte order (and
 // writable, if asked for); the caller keeps a reference. `item_bytes` is the size of an element.
 bool take_array(PyObject* object, bool writable, Buffer& buffer, Py_ssize_t& item_bytes) noexcept;

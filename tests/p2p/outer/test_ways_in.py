@@ -104,3 +104,27 @@ if __name__ == "__main__":
     outcome = run(3, "-m", "mooncake_mpi", "run", path)
     assert outcome.returncode == 0, outcome.output
     assert outcome.output.split() == ["True", "328350"]
+
+
+def test_numpy_is_imported_by_programs_alone_and_learned_with_their_first_array(program):
+    path = program("""
+import sys
+from array import array
+from mooncake_mpi import MPI, exporters
+comm = MPI.COMM_WORLD
+other = 1 - comm.rank
+assert comm.sendrecv({"a": [1, 2]}, other, source=other) == {"a": [1, 2]}
+into = array("i", [0] * 4)
+every_other = MPI.INT.Create_vector(2, 1, 2).Commit()
+comm.Sendrecv([array("i", range(4)), 1, every_other], other, 0, [into, 1, every_other], other, 0)
+assert list(into) == [0, 0, 2, 0]
+assert "numpy" not in sys.modules
+import numpy as np
+assert np.ndarray not in exporters.PLAIN_TYPES
+into = np.zeros(10)
+comm.Sendrecv(np.arange(10.0), other, 0, into, other, 0)
+assert (into == range(10)).all()
+assert np.ndarray in exporters.PLAIN_TYPES
+""")
+    outcome = run(2, path)
+    assert outcome.returncode == 0, outcome.output
