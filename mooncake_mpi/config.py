@@ -162,9 +162,10 @@ def parse_switch(text: str) -> bool:
 
 
 def parse_seconds(text: str) -> int:
-    """A number of seconds such as ``30`` or ``0.5``, as milliseconds."""
+    """A number of seconds such as ``30`` or ``0.5``, as milliseconds; only zero gives zero."""
     try:
-        return round(float(text) * 1000)
+        milliseconds = float(text) * 1000
+        return max(1, round(milliseconds)) if milliseconds > 0 else round(milliseconds)
     except (ValueError, OverflowError):
         raise ValueError("expected a number of seconds such as 30 or 0.5") from None
 

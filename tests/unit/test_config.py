@@ -99,3 +99,8 @@ def test_an_empty_variable_counts_as_not_set():
 def test_a_value_beyond_all_counting_is_an_error_that_names_its_variable(variable, text):
     with pytest.raises(ConfigError, match=variable):
         load({variable: text})
+
+
+def test_the_shortest_timeout_is_not_none():
+    assert load({"MOONCAKE_MPI_TIMEOUT_S": "0.0001"}).timeout_ms == 1
+    assert load({"MOONCAKE_MPI_TIMEOUT_S": "0"}).timeout_ms == 0
