@@ -24,6 +24,20 @@ class Communicator:
         Take the addresses of all ranks, concatenated in rank order; `label` is for people.
         """
 
+    def inherit(self, parent: Communicator, ranks: Sequence[int], label: str = "") -> None:
+        """
+        Be a communicator of members of `parent`, by rank there, or of all; then join().
+        """
+
+    @property
+    def number(self) -> int:
+        """
+        Of this process's context: every member gives it to the others, for join().
+        """
+
+    def join(self, numbers: Sequence[int]) -> None:
+        """After inherit(): take the members' numbers, in rank order."""
+
     def reshape(self, rank: int, size: int) -> None:
         """
         Before activate(): this process is `rank` of fewer members than it was made for.
@@ -53,6 +67,8 @@ class Communicator:
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def tag_ub(self) -> int: ...
 
 ENTRY_BYTES: int = 256
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, config, library_requests, messages, numpy_memory, runtime
+from mooncake_mpi import _native, config, derived, library_requests, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
@@ -228,17 +228,17 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
     @_collective
     def Dup(self, info: MPI.Info | None = None) -> Any:
         """A duplicate with a matching space of its own."""
-        return _accelerate(super().Dup(info), self._giver)
+        return self._derived(super().Dup(info), same_group=True)
 
     @_collective
     def Dup_with_info(self, info: MPI.Info) -> Any:
         """A duplicate with hints."""
-        return _accelerate(super().Dup_with_info(info), self._giver)
+        return self._derived(super().Dup_with_info(info), same_group=True)
 
     @_collective
     def Clone(self) -> Any:
         """As :meth:`Dup`."""
-        return _accelerate(super().Clone(), self._giver)
+        return self._derived(super().Clone(), same_group=True)
 
     @_collective
     def Idup(self, info: MPI.Info | None = None) -> Any:
@@ -257,7 +257,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
     @_collective
     def Create(self, group: MPI.Group) -> Any:
         """A communicator of ``group``."""
-        return _accelerate(super().Create(group), self._giver)
+        return self._derived(super().Create(group))
 
     @_collective
     def Create_group(self, group: MPI.Group, tag: int = 0) -> Any:
@@ -267,36 +267,45 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
     @_collective
     def Split(self, color: int = 0, key: int = 0) -> Any:
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
-        return _accelerate(super().Split(color, key), self._giver)
+        return self._derived(super().Split(color, key))
 
     @_collective
     def Split_type(self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL) -> Any:
         """Communicators of processes of one kind, such as those of one node."""
-        return _accelerate(super().Split_type(split_type, key, info), self._giver)
+        return self._derived(super().Split_type(split_type, key, info))
 
     @_collective
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
     ) -> Any:
         """A communicator with a Cartesian topology."""
-        return _accelerate(super().Create_cart(dims, periods, reorder), self._giver)
+        return self._derived(super().Create_cart(dims, periods, reorder))
 
     @_collective
     def Create_graph(
         self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
     ) -> Any:
         """A communicator with a graph topology."""
-        return _accelerate(super().Create_graph(index, edges, reorder), self._giver)
+        return self._derived(super().Create_graph(index, edges, reorder))
 
     @_collective
     def Create_dist_graph_adjacent(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology, by neighbours."""
-        return _accelerate(super().Create_dist_graph_adjacent(*args, **kwargs), self._giver)
+        return self._derived(super().Create_dist_graph_adjacent(*args, **kwargs))
 
     @_collective
     def Create_dist_graph(self, *args: Any, **kwargs: Any) -> Any:
         """A communicator with a distributed graph topology."""
-        return _accelerate(super().Create_dist_graph(*args, **kwargs), self._giver)
+        return self._derived(super().Create_dist_graph(*args, **kwargs))
+
+    def _derived(self, comm: Any, *, same_group: bool = False) -> Any:
+        """``comm``, which the library has just made of members of this one, accelerated."""
+        parent = self._checked_communicator()
+        communicator = derived.derived(self, parent, comm, same_group=same_group)
+        made = _replaced(comm)
+        if isinstance(made, Intracomm):
+            made._communicator, made._giver = communicator, self._giver
+        return made
 
     def free(self) -> None:
         """Free the communicator unless it is null or one that MPI made."""
@@ -334,7 +343,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     @_collective
     def Sub(self, remain_dims: Sequence[bool]) -> Any:
         """Communicators of the remaining dimensions."""
-        return _accelerate(super().Sub(remain_dims), self._giver)
+        return self._derived(super().Sub(remain_dims))
 
 
 class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
@@ -366,11 +375,12 @@ _REPLACEMENTS: dict[type, type[Intracomm]] = {
 class _Duplication:
     """The driver of ``Idup``: the duplication, and the exchange of addresses beside it."""
 
-    __slots__ = ("_comm", "_communicator", "_entries", "_requests")
+    __slots__ = ("_comm", "_duplicate", "_entries", "_requests")
 
     def __init__(self, parent: Intracomm, comm: Any, request: MPI.Request) -> None:
         self._comm = comm
-        self._communicator, entry = runtime.new_communicator(parent)
+        self._duplicate = derived.Duplicate(parent._checked_communicator())
+        entry = self._duplicate.entry
         self._entries = bytearray(len(entry) * parent.Get_size())
         # On the parent, whose group is the same: the duplicate cannot be used yet.
         exchange = MPI.Intracomm.Iallgather(parent, [entry, MPI.BYTE], [self._entries, MPI.BYTE])
@@ -386,7 +396,7 @@ class _Duplication:
     def _complete(self, status: MPI.Status | None) -> None:
         if status is not None:
             fill_empty(status)
-        self._comm._communicator = runtime.activate(self._comm, self._communicator, self._entries)
+        self._comm._communicator = self._duplicate.join(self._comm, self._entries)
 
     def _look(self, status: MPI.Status) -> None:
         fill_empty(status)
@@ -410,11 +420,16 @@ def _attach(comm: _Comm, giver: Giver | None) -> _Comm:
 
 def _accelerate(comm: Any, giver: Giver | None = None) -> Any:
     """An accelerated communicator for one that the MPI library has just made."""
-    if isinstance(comm, Intracomm):
-        return _attach(comm, giver)
-    for library, ours in _REPLACEMENTS.items():
-        if type(comm) is library:
-            return _attach(MPI.Intracomm.__new__(ours, cast("Any", comm)), giver)
+    made = _replaced(comm)
+    return _attach(made, giver) if isinstance(made, Intracomm) else made
+
+
+def _replaced(comm: Any) -> Any:
+    """``comm`` as an object of the class that stands for its own, which knows no engine yet."""
+    if not isinstance(comm, Intracomm):
+        for library, ours in _REPLACEMENTS.items():
+            if type(comm) is library:
+                return MPI.Intracomm.__new__(ours, cast("Any", comm))
     return comm
 
 

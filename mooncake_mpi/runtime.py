@@ -13,6 +13,7 @@ from mooncake_mpi import (
     errors,
     forks,
     numpy_arrays,
+    refusals,
     requests,
     status_layout,
     statuses,
@@ -20,9 +21,6 @@ from mooncake_mpi import (
 from mooncake_mpi.completer import COMPLETER
 
 _LARGEST_TAG = 2**31 - 1
-# Begins what a process sends that has no address; an address begins with a random number.
-_REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
-
 _keyval = MPI.KEYVAL_INVALID
 _started = False
 
@@ -46,34 +44,22 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
     try:
         communicator, entry = new_communicator(comm)
     except Exception as error:  # noqa: BLE001 - raised below, at every rank
-        failure, entry = error, _refusal(error)
-    entries = bytearray(len(entry) * comm.Get_size())
-    MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
-    refusals = _refusals(entries)
-    if refusals or communicator is None:
+        failure, entry = error, refusals.refusal(error)
+    entries = refusals.exchange(comm, entry)
+    refused = refusals.among(entries)
+    if communicator is not None and not refused:
+        try:
+            activate(comm, communicator, entries)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = error
+        refused = refusals.told(comm, failure)
+    if communicator is None or refused:
         if communicator is not None:
+            if comm.Get_attr(_keyval) is not None:
+                comm.Delete_attr(_keyval)
             communicator.close()
-        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {refusals}") from failure
-    return activate(comm, communicator, entries)
-
-
-def _refusal(error: Exception) -> bytes:
-    text = f"{type(error).__name__}: {error}".encode(errors="replace")
-    return (_REFUSED + text[: _native.ENTRY_BYTES - len(_REFUSED)]).ljust(
-        _native.ENTRY_BYTES, b"\0"
-    )
-
-
-def _refusals(entries: bytearray) -> str:
-    """Which ranks cannot take part, and why; empty if all can."""
-    size = _native.ENTRY_BYTES
-    said = []
-    for rank in range(len(entries) // size):
-        entry = bytes(entries[rank * size : (rank + 1) * size])
-        if entry.startswith(_REFUSED):
-            reason = entry[len(_REFUSED) :].rstrip(b"\0").decode(errors="replace")
-            said.append(f"rank {rank}: {reason}")
-    return "; ".join(said)
+        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {refused}") from failure
+    return communicator
 
 
 def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:
@@ -98,8 +84,13 @@ def activate(
         communicator.activate(bytes(entries), comm.Get_name())
     except ValueError as error:
         raise errors.make_error("ERR_OTHER", str(error)) from None
-    comm.Set_attr(_keyval, communicator)
+    tie(comm, communicator)
     return communicator
+
+
+def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
+    """Make ``communicator`` what every object that wraps ``comm`` shares, until it is freed."""
+    comm.Set_attr(_keyval, communicator)
 
 
 def flush() -> None:

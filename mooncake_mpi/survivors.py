@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import runtime
+from mooncake_mpi import refusals, runtime
 from mooncake_mpi.agreements import Run, finish
 from mooncake_mpi.composites import CompositeRequest
 from mooncake_mpi.errors import make_error
@@ -22,6 +22,7 @@ from mooncake_mpi.objects import ObjectMethods
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mooncake_mpi import _native
     from mooncake_mpi.requests import Request
 
 # What the library does with the handle alone, of which each process has one of its own.
@@ -130,8 +131,13 @@ class _Making(Run):
     ) -> None:
         self._parent_group = parent.Get_group()
         self._choose = choose
-        # As many members as it can have: messages of those who are ready first may come early.
-        self._new, entry = runtime.new_communicator(parent)
+        self._new: _native.Communicator | None = None
+        self._failure: Exception | None = None
+        try:
+            # As many members as it can have: messages of those who are ready first may come early.
+            self._new, entry = runtime.new_communicator(parent)
+        except Exception as error:  # noqa: BLE001 - raised at every member
+            self._failure, entry = error, refusals.refusal(error)
         self.comm = MPI.Intracomm.__new__(SurvivorComm, MPI.COMM_SELF.Dup())
         self.comm._communicator = None
         self.comm._giver = parent._giver
@@ -151,7 +157,8 @@ class _Making(Run):
             self._give_up()
 
     def _give_up(self) -> None:
-        self._new.close()
+        if self._new is not None:
+            self._new.close()
         self.comm.Free()
         self._parent_group.Free()
 
@@ -163,6 +170,10 @@ class _Making(Run):
             for rank, data in sorted(self.value.data.items())
             if rank not in self.value.failed
         }
+        refused = refusals.refusals({rank: entry for rank, (entry, _) in brought.items()})
+        if self._new is None or refused:
+            self._give_up()
+            raise refusals.not_made(refused, self._failure)
         members = self._choose({rank: other for rank, (_, other) in brought.items()})
         if mine not in members:
             self._give_up()

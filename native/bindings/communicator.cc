@@ -74,6 +74,31 @@ void Communicator::activate(Bytes entries, std::string label) {
   active_ = true;
 }
 
+void Communicator::inherit(const Communicator& parent, const std::vector<int>& ranks,
+                           std::string label) {
+  if (!parent.usable()) throw std::invalid_argument("the communicator was freed");
+  const std::vector<Context::Member>& known = parent.context().members;
+  const std::size_t size = ranks.empty() ? known.size() : ranks.size();
+  if (size != static_cast<std::size_t>(size_)) {
+    throw std::invalid_argument("expected " + std::to_string(size_) + " members, got " +
+                                std::to_string(size));
+  }
+  inherited_.resize(size);
+  for (std::size_t i = 0; i < size; ++i)
+    inherited_[i].peer = known.at(ranks.empty() ? i : static_cast<std::size_t>(ranks[i])).peer;
+  inherited_label_ = std::move(label);
+}
+
+void Communicator::join(const std::vector<std::uint32_t>& numbers) {
+  if (numbers.size() != inherited_.size()) {
+    throw std::invalid_argument("expected a number of each member");
+  }
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    inherited_[i].number = numbers[i];
+  runtime().engine->activate_known(*context_, std::move(inherited_), std::move(inherited_label_));
+  active_ = true;
+}
+
 void Communicator::reshape(int rank, int size) {
   rank_ = rank;
   size_ = size;

@@ -22,6 +22,11 @@ class Communicator {
 
   std::array<std::byte, wire::kAddressBytes> entry() const;
   void activate(Bytes entries, std::string label = {});
+  // For members of `parent`, which know each other: `ranks` are theirs there, in order (empty: all
+  // of them), and number() goes to every member. join() takes all members' numbers and cannot fail.
+  void inherit(const Communicator& parent, const std::vector<int>& ranks, std::string label);
+  void join(const std::vector<std::uint32_t>& numbers);
+  std::uint32_t number() const noexcept { return context_->number; }
   // Before activate(): the communicator has fewer members than it was made for.
   void reshape(int rank, int size);
   void close();
@@ -39,6 +44,8 @@ class Communicator {
 
  private:
   Context* context_ = nullptr;
+  std::vector<Context::Member> inherited_;  // between inherit() and join()
+  std::string inherited_label_;
   int rank_;
   int size_;
   int tag_ub_;

@@ -143,6 +143,12 @@ NB_MODULE(_native, m) {
           },
           "entries"_a, "label"_a = "",
           "Take the addresses of all ranks, concatenated in rank order; `label` is for people.")
+      .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
+           "Be a communicator of members of `parent`, by rank there, or of all; then join().")
+      .def_prop_ro("number", &Communicator::number,
+                   "Of this process's context: every member gives it to the others, for join().")
+      .def("join", &Communicator::join, "numbers"_a,
+           "After inherit(): take the members' numbers, in rank order.")
       .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
            "Before activate(): this process is `rank` of fewer members than it was made for.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
@@ -164,7 +170,8 @@ NB_MODULE(_native, m) {
           [](const Communicator& self) { return runtime().engine->revoked(self.context()); },
           "Whether a rank has revoked the communicator.")
       .def_prop_ro("rank", &Communicator::rank)
-      .def_prop_ro("size", &Communicator::size);
+      .def_prop_ro("size", &Communicator::size)
+      .def_prop_ro("tag_ub", &Communicator::tag_ub);
 
   m.attr("ENTRY_BYTES") = wire::kAddressBytes;
   m.attr("Request") = nb::steal(create_request_type());

@@ -201,6 +201,14 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
   return true;
 }
 
+void Engine::activate_known(Context& context, std::vector<Context::Member> members,
+                            std::string label) {
+  std::lock_guard lock(mutex_);
+  context.label = std::move(label);
+  context.members = std::move(members);
+  protocol_.adopt_failures(context);
+}
+
 void Engine::reshape(Context& context, std::int32_t rank, std::int32_t size) {
   std::lock_guard lock(mutex_);
   context.rank = rank;

@@ -44,6 +44,9 @@ class Engine final : private PacketSink, private Waker {
   wire::Address address(const Context& context) const;
   Result<bool> activate(Context& context, const std::vector<wire::Address>& members,
                         std::string label = {});
+  // Instead of addresses, for members of an active communicator: `members` has them in rank order,
+  // with the numbers that they gave. Makes nothing but what is in its arguments.
+  void activate_known(Context& context, std::vector<Context::Member> members, std::string label);
   // Before activation: at most as many members as it was made for.
   void reshape(Context& context, std::int32_t rank, std::int32_t size);
   void close_context(Context& context);

@@ -9,6 +9,8 @@ import pytest
 from payload import is_pattern, pattern
 from subject import MPI, library, quiet_barrier, ring_of
 
+from mooncake_mpi import _native
+
 
 def split_by_parity(comm):
     return comm.Split(comm.rank % 2, -comm.rank)
@@ -56,6 +58,24 @@ CHILDREN = {
     ),
     "Create_dist_graph": lambda comm: comm.Create_dist_graph([comm.rank], [1], [ring_of(comm)[0]]),
 }
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_what_one_rank_cannot_make_is_told_to_every_rank(comm, name, monkeypatch):
+    class Refusing(_native.Communicator):
+        def __init__(self, *_):
+            raise MemoryError("none left")
+
+    refusing = comm.size - 1
+    with monkeypatch.context() as patch:
+        if comm.rank == refusing:
+            patch.setattr(_native, "Communicator", Refusing)
+        with pytest.raises(MPI.Exception, match=f"rank {refusing}: MemoryError: none left"):
+            CHILDREN[name](comm)
+    child = CHILDREN[name](comm)
+    dest, source = ring_of(child)
+    assert child.sendrecv(child.rank, dest, source=source) == source
+    child.Free()
 
 
 @pytest.mark.parametrize("name", CHILDREN)

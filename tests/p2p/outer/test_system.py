@@ -144,11 +144,17 @@ REFUSE = (
     "    def fail(comm):\n        raise ERROR\n"
     "    r.new_communicator = fail"
 )
+ACTIVATE = (
+    "import mooncake_mpi.runtime as r\n"
+    "    def fail(*_):\n        raise MemoryError('late')\n"
+    "    r.activate = fail"
+)
 TROUBLES = {
     "os.environ['MOONCAKE_MPI_EAGER_LIMIT'] = 'lots'": "ConfigError: MOONCAKE_MPI_EAGER_LIMIT",
     "os.environ['MOONCAKE_MPI_NUMPY'] = 'perhaps'": "ConfigError: MOONCAKE_MPI_NUMPY",
     REFUSE.replace("ERROR", "MemoryError('none left')"): "MemoryError: none left",
     REFUSE.replace("ERROR", "OSError(24, 'too many')"): "OSError: [Errno 24] too many",
+    ACTIVATE: "MemoryError: late",
 }
 
 

@@ -1,0 +1,67 @@
+"""A process that cannot take part in a communicator says why, and every process raises it.
+
+What it says travels in the place of what the others wait for: nobody is left waiting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Begins what a process sends that has no address; an address begins with a random number.
+_REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
+_NO_REFUSAL = bytes(_native.ENTRY_BYTES)
+
+
+def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
+    """The entries of all processes of ``comm``, which are equally long, in rank order."""
+    entries = bytearray(len(entry) * MPI.Intracomm.Get_size(comm))
+    MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
+    return entries
+
+
+def told(comm: MPI.Intracomm, failure: Exception | None) -> str:
+    """Which ranks of ``comm`` cannot take part, and why; collective.
+
+    Args:
+        comm: whose processes tell each other.
+        failure: why this one cannot, if so.
+    """
+    return among(exchange(comm, _NO_REFUSAL if failure is None else refusal(failure)))
+
+
+def refusal(error: Exception) -> bytes:
+    """What a process sends in the place of its address, because of ``error``."""
+    text = f"{type(error).__name__}: {error}".encode(errors="replace")
+    return (_REFUSED + text[: _native.ENTRY_BYTES - len(_REFUSED)]).ljust(
+        _native.ENTRY_BYTES, b"\0"
+    )
+
+
+def refusals(entries: Mapping[int, bytes]) -> str:
+    """Which ranks cannot take part, and why, of what they sent; empty if all can."""
+    return "; ".join(
+        f"rank {rank}: {entry[len(_REFUSED) :].rstrip(bytes(1)).decode(errors='replace')}"
+        for rank, entry in entries.items()
+        if entry.startswith(_REFUSED)
+    )
+
+
+def among(entries: bytearray) -> str:
+    """As :func:`refusals`, of what :func:`exchange` gave."""
+    size = _native.ENTRY_BYTES
+    places = range(0, len(entries), size)
+    return refusals({at // size: bytes(entries[at : at + size]) for at in places})
+
+
+def not_made(refused: str, failure: Exception | None) -> errors.Error:
+    """The error of a communicator that a process cannot take part in, caused by ``failure``."""
+    error = errors.make_error("ERR_OTHER", f"cannot make the communicator: {refused}")
+    error.__cause__ = failure
+    return error
