@@ -1,6 +1,7 @@
 #include "bindings/methods.h"
 
 #include "bindings/communicator.h"
+#include "bindings/guard.h"
 #include "bindings/persistent.h"
 #include "bindings/receive_methods.h"
 #include "bindings/send_methods.h"
@@ -8,62 +9,72 @@
 namespace mooncake_mpi::bindings {
 namespace {
 
-using Method = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);
-
-PyMethodDef define(const char* name, Method method, const char* doc) {
-  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method)),
-          METH_FASTCALL | METH_KEYWORDS, doc};
+template <auto kFunction>
+PyMethodDef define(const char* name, const char* doc) {
+  return {name, guarded_fast<kFunction>(), METH_FASTCALL | METH_KEYWORDS, doc};
 }
 
 // Alive as long as the types that refer to them.
 PyMethodDef definitions[] = {
-    define("Send", comm_send,
-           "Send($self, buf, dest, tag=0)\n--\n\n"
-           "Blocking standard-mode send (MPI-4.1 3.2.1): returns when `buf` may be used again."),
-    define("Ssend", comm_ssend,
-           "Ssend($self, buf, dest, tag=0)\n--\n\n"
-           "Blocking synchronous send (MPI-4.1 3.4): returns when the message has matched."),
-    define("Rsend", comm_rsend,
-           "Rsend($self, buf, dest, tag=0)\n--\n\nBlocking ready-mode send (MPI-4.1 3.4)."),
-    define("Bsend", comm_bsend,
-           "Bsend($self, buf, dest, tag=0)\n--\n\n"
-           "Blocking buffered send (MPI-4.1 3.4): the engine keeps a copy of the message."),
-    define(
-        "Isend", comm_isend,
+    define<comm_send>(
+        "Send",
+        "Send($self, buf, dest, tag=0)\n--\n\n"
+        "Blocking standard-mode send (MPI-4.1 3.2.1): returns when `buf` may be used again."),
+    define<comm_ssend>(
+        "Ssend",
+        "Ssend($self, buf, dest, tag=0)\n--\n\n"
+        "Blocking synchronous send (MPI-4.1 3.4): returns when the message has matched."),
+    define<comm_rsend>(
+        "Rsend", "Rsend($self, buf, dest, tag=0)\n--\n\nBlocking ready-mode send (MPI-4.1 3.4)."),
+    define<comm_bsend>(
+        "Bsend",
+        "Bsend($self, buf, dest, tag=0)\n--\n\n"
+        "Blocking buffered send (MPI-4.1 3.4): the engine keeps a copy of the message."),
+    define<comm_isend>(
+        "Isend",
         "Isend($self, buf, dest, tag=0)\n--\n\nNon-blocking standard-mode send (MPI-4.1 3.7.2)."),
-    define("Issend", comm_issend,
-           "Issend($self, buf, dest, tag=0)\n--\n\nNon-blocking synchronous send (MPI-4.1 3.7.2)."),
-    define("Irsend", comm_irsend,
-           "Irsend($self, buf, dest, tag=0)\n--\n\nNon-blocking ready-mode send (MPI-4.1 3.7.2)."),
-    define("Ibsend", comm_ibsend,
-           "Ibsend($self, buf, dest, tag=0)\n--\n\nNon-blocking buffered send (MPI-4.1 3.7.2)."),
-    define("Recv", comm_recv,
-           "Recv($self, buf, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
-           "Blocking receive (MPI-4.1 3.2.4). Raises ERR_TRUNCATE when the message is longer than "
-           "`buf`; bytes past the buffer stay untouched."),
-    define("Irecv", comm_irecv,
-           "Irecv($self, buf, source=ANY_SOURCE, tag=ANY_TAG)\n--\n\n"
-           "Non-blocking receive (MPI-4.1 3.7.2)."),
-    define("Sendrecv", comm_sendrecv,
-           "Sendrecv($self, sendbuf, dest, sendtag=0, recvbuf=None, source=ANY_SOURCE, "
-           "recvtag=ANY_TAG, status=None)\n--\n\nSend and receive at once (MPI-4.1 3.10)."),
-    define("Probe", comm_probe,
-           "Probe($self, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
-           "Wait for a message without receiving it (MPI-4.1 3.8.1)."),
-    define("Iprobe", comm_iprobe,
-           "Iprobe($self, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
-           "Whether a message waits (MPI-4.1 3.8.1)."),
-    define("Send_init", send_init,
-           "Send_init($self, buf, dest, tag=0)\n--\n\nPersistent standard send (MPI-4.1 3.9)."),
-    define("Ssend_init", ssend_init,
-           "Ssend_init($self, buf, dest, tag=0)\n--\n\nPersistent synchronous send (MPI-4.1 3.9)."),
-    define("Rsend_init", rsend_init,
-           "Rsend_init($self, buf, dest, tag=0)\n--\n\nPersistent ready send (MPI-4.1 3.9)."),
-    define("Bsend_init", bsend_init,
-           "Bsend_init($self, buf, dest, tag=0)\n--\n\nPersistent buffered send (MPI-4.1 3.9)."),
-    define("Recv_init", recv_init,
-           "Recv_init($self, buf, source=ANY_SOURCE, tag=ANY_TAG)\n--\n\n"
-           "Persistent receive (MPI-4.1 3.9)."),
+    define<comm_issend>(
+        "Issend",
+        "Issend($self, buf, dest, tag=0)\n--\n\nNon-blocking synchronous send (MPI-4.1 3.7.2)."),
+    define<comm_irsend>(
+        "Irsend",
+        "Irsend($self, buf, dest, tag=0)\n--\n\nNon-blocking ready-mode send (MPI-4.1 3.7.2)."),
+    define<comm_ibsend>(
+        "Ibsend",
+        "Ibsend($self, buf, dest, tag=0)\n--\n\nNon-blocking buffered send (MPI-4.1 3.7.2)."),
+    define<comm_recv>(
+        "Recv",
+        "Recv($self, buf, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
+        "Blocking receive (MPI-4.1 3.2.4). Raises ERR_TRUNCATE when the message is longer than "
+        "`buf`; bytes past the buffer stay untouched."),
+    define<comm_irecv>("Irecv",
+                       "Irecv($self, buf, source=ANY_SOURCE, tag=ANY_TAG)\n--\n\n"
+                       "Non-blocking receive (MPI-4.1 3.7.2)."),
+    define<comm_sendrecv>(
+        "Sendrecv",
+        "Sendrecv($self, sendbuf, dest, sendtag=0, recvbuf=None, source=ANY_SOURCE, "
+        "recvtag=ANY_TAG, status=None)\n--\n\nSend and receive at once (MPI-4.1 3.10)."),
+    define<comm_probe>("Probe",
+                       "Probe($self, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
+                       "Wait for a message without receiving it (MPI-4.1 3.8.1)."),
+    define<comm_iprobe>("Iprobe",
+                        "Iprobe($self, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
+                        "Whether a message waits (MPI-4.1 3.8.1)."),
+    define<send_init>(
+        "Send_init",
+        "Send_init($self, buf, dest, tag=0)\n--\n\nPersistent standard send (MPI-4.1 3.9)."),
+    define<ssend_init>(
+        "Ssend_init",
+        "Ssend_init($self, buf, dest, tag=0)\n--\n\nPersistent synchronous send (MPI-4.1 3.9)."),
+    define<rsend_init>(
+        "Rsend_init",
+        "Rsend_init($self, buf, dest, tag=0)\n--\n\nPersistent ready send (MPI-4.1 3.9)."),
+    define<bsend_init>(
+        "Bsend_init",
+        "Bsend_init($self, buf, dest, tag=0)\n--\n\nPersistent buffered send (MPI-4.1 3.9)."),
+    define<recv_init>("Recv_init",
+                      "Recv_init($self, buf, source=ANY_SOURCE, tag=ANY_TAG)\n--\n\n"
+                      "Persistent receive (MPI-4.1 3.9)."),
 };
 
 }  // namespace

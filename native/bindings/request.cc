@@ -6,6 +6,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/completion.h"
+#include "bindings/guard.h"
 #include "bindings/notices.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/persistent.h"
@@ -238,37 +239,33 @@ int set_result(PyObject* self, PyObject* value, void*) {
   return set_object(as_request(self).result, value);
 }
 
-template <class Function>
-PyCFunction method(Function* function) {
-  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
-}
-
 constexpr int kFast = METH_FASTCALL | METH_KEYWORDS;
 
 }  // namespace
 
 PyObject* create_request_type() {
   static PyMethodDef methods[] = {
-      {"Wait", method(wait), kFast,
+      {"Wait", guarded_fast<wait>(), kFast,
        "Wait($self, status=None)\n--\n\nWait for the operation to complete; returns True."},
-      {"Test", method(test), kFast,
+      {"Test", guarded_fast<test>(), kFast,
        "Test($self, status=None)\n--\n\nWhether the operation is complete; ends the request if "
        "so."},
-      {"Get_status", method(get_status), kFast,
+      {"Get_status", guarded_fast<get_status>(), kFast,
        "Get_status($self, status=None)\n--\n\nWhether the operation is complete; the request "
        "stays."},
-      {"Cancel", cancel, METH_NOARGS,
+      {"Cancel", guarded<cancel, PyObject*, PyObject*>, METH_NOARGS,
        "Cancel($self)\n--\n\nCancel a receive that has not matched; otherwise nothing happens."},
-      {"Free", free_request, METH_NOARGS,
+      {"Free", guarded<free_request, PyObject*, PyObject*>, METH_NOARGS,
        "Free($self)\n--\n\nLet go of the request; an operation under way completes by itself."},
-      {"Waitall", method(wait_all), kFast | METH_CLASS,
+      {"Waitall", guarded_fast<wait_all>(), kFast | METH_CLASS,
        "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
-      {"_start", start_persistent, METH_NOARGS, "_start($self)\n--\n\nStart a persistent request."},
-      {"_share", share, METH_O,
+      {"_start", guarded<start_persistent, PyObject*, PyObject*>, METH_NOARGS,
+       "_start($self)\n--\n\nStart a persistent request."},
+      {"_share", guarded<share, PyObject*, PyObject*>, METH_O,
        "_share($self, owner)\n--\n\nShow another request's operation from now on."},
-      {"_adopt", adopt, METH_O,
+      {"_adopt", guarded<adopt, PyObject*, PyObject*>, METH_O,
        "_adopt($self, other)\n--\n\nTake over another request's operation."},
-      {"_poll", poll, METH_NOARGS,
+      {"_poll", guarded<poll, PyObject*, PyObject*>, METH_NOARGS,
        "_poll($self)\n--\n\nMake progress once; whether the request is complete or inactive."},
       {nullptr, nullptr, 0, nullptr},
   };

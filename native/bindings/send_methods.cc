@@ -76,7 +76,13 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
       engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
     return true;
   }
-  Result<Operation*> sent = engine.send(communicator.context(), channel, dest, tag, buffer, mode);
+  Result<Operation*> sent = nullptr;
+  try {
+    sent = engine.send(communicator.context(), channel, dest, tag, buffer, mode);
+  } catch (const std::bad_alloc&) {  // the caller may have a receive to take back
+    PyErr_NoMemory();
+    return false;
+  }
   if (!sent) {
     raise_error(sent.failure().error, sent.failure().message.c_str());
     return false;

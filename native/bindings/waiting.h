@@ -54,6 +54,7 @@ bool wait_until(Done&& done, Describe&& describe) {
     return true;
   }
   constexpr std::uint64_t kSignalCheckNs = 50'000'000;
+  constexpr std::uint64_t kStarvedNs = 1'000'000'000;  // others may give memory back
   LongWait wait;
   for (bool again = false;; again = true) {
     WaitResult result;
@@ -64,6 +65,7 @@ bool wait_until(Done&& done, Describe&& describe) {
     notices().settle();
     if (result == WaitResult::kDone) return true;
     if (PyErr_CheckSignals() != 0) return false;
+    if (engine.starved_ns() > kStarvedNs) return PyErr_NoMemory() != nullptr;
     if (!wait.go_on(result == WaitResult::kTimeout ? kSignalCheckNs : 0, describe)) return false;
   }
 }

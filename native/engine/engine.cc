@@ -171,6 +171,11 @@ wire::Address Engine::address(const Context& context) const {
 Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>& members,
                               std::string label) {
   std::lock_guard lock(mutex_);
+  for (const wire::Address& member : members) {
+    if (member.host == own_address_.host && member.uid != process_ && !watch_thread_.start()) {
+      return Failure{Error::kNoMemory, "no thread can be started that watches the other processes"};
+    }
+  }
   context.label = std::move(label);
   if (board_->rank < 0 && context.size > 1) board_->rank = context.rank;
   if (members.size() != static_cast<std::size_t>(context.size)) {
@@ -436,15 +441,24 @@ void Engine::mark(Operation& operation) {
   protocol_.mark_background(operation);
 }
 
+// What there is no memory for stays where it is, in the ring it came through, until there is.
 unsigned Engine::poll() {
   unsigned count = 0;
-  for (const auto& lane : lanes_)
-    count += lane->poll(*this);
-  if (!unanswerable_.empty()) [[unlikely]] {
-    for (Peer* peer : std::exchange(unanswerable_, {}))
-      fail(*peer, Error::kPathLost);
+  try {
+    for (const auto& lane : lanes_)
+      count += lane->poll(*this);
+    if (!unanswerable_.empty()) [[unlikely]] {
+      for (Peer* peer : std::exchange(unanswerable_, {}))
+        fail(*peer, Error::kPathLost);
+    }
+    count += protocol_.advance();
+  } catch (const std::bad_alloc&) {
+    if (starved_since_ns_.load(std::memory_order_relaxed) == 0) starved_since_ns_.store(now_ns());
+    return 0;
   }
-  return count + protocol_.advance();
+  if (starved_since_ns_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    starved_since_ns_.store(0);
+  return count;
 }
 
 bool Engine::flush(std::uint64_t timeout_ns) {

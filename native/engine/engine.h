@@ -206,6 +206,11 @@ class Engine final : private PacketSink, private Waker {
   const EngineConfig& config() const noexcept { return config_; }
   // Why there is no verbs lane; empty when there is.
   const std::string& verbs_trouble() const noexcept { return verbs_trouble_; }
+  // What has arrived waits for memory, for that long.
+  std::uint64_t starved_ns() const noexcept {
+    const std::uint64_t since = starved_since_ns_.load(std::memory_order_relaxed);
+    return since == 0 ? 0 : now_ns() - since;
+  }
   bool oversubscribed() const noexcept { return oversubscribed_.load(std::memory_order_relaxed); }
 
  private:
@@ -293,7 +298,8 @@ class Engine final : private PacketSink, private Waker {
   std::atomic<std::uint64_t> spin_ns_{0};
   std::atomic<std::uint64_t> yield_ns_{0};
   std::atomic<bool> oversubscribed_{false};
-  std::atomic<bool> answering_{false};     // after end()
+  std::atomic<bool> answering_{false};  // after end()
+  std::atomic<std::uint64_t> starved_since_ns_{0};
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};

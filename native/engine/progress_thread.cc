@@ -1,9 +1,7 @@
 #include "engine/progress_thread.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include "base/clock.h"
+#include "base/start_thread.h"
 #include "drivers/linux/futex.h"
 #include "engine/engine.h"
 
@@ -13,6 +11,7 @@ namespace {
 constexpr std::uint64_t kDrowsyNs = 20'000'000;
 constexpr std::uint64_t kLookEveryNs = 1'000'000;
 constexpr std::uint64_t kIdlePollNs = 20'000;
+constexpr std::uint64_t kTryAgainNs = 1'000'000'000;
 constexpr std::uint64_t kSleepNs = 50'000'000;
 
 }  // namespace
@@ -21,13 +20,13 @@ void ProgressThread::unpark() {
   std::lock_guard lock(mutex_);
   if (!thread_.joinable()) {
     stopping_.store(false);
-    // Signals are for the program's own threads.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    // Without a thread the program's own calls make progress; it is asked for again after a while.
+    const std::uint64_t now = now_ns();
+    if (now < try_again_ns_) return;
+    if (!start_thread(thread_, [this] { run(); })) {
+      try_again_ns_ = now + kTryAgainNs;
+      return;
+    }
   }
   rouse();
 }

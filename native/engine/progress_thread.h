@@ -59,6 +59,7 @@ class ProgressThread {
   Engine& engine_;
   std::mutex mutex_;  // guards thread_
   std::thread thread_;
+  std::uint64_t try_again_ns_ = 0;
   std::atomic<std::uint32_t> rest_{kParked};  // a futex
   std::atomic<bool> stopping_{false};
 };

@@ -1,7 +1,6 @@
 #include "engine/watch_thread.h"
 
-#include <pthread.h>
-#include <signal.h>
+#include "base/start_thread.h"
 
 namespace mooncake_mpi {
 
@@ -18,16 +17,10 @@ bool WatchThread::add(pid_t pid, std::uint64_t start_time, std::uint64_t token) 
   return true;
 }
 
-void WatchThread::start() {
+bool WatchThread::start() {
   std::lock_guard lock(mutex_);
-  if (thread_.joinable() || stopped_) return;
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (thread_.joinable() || stopped_) return true;
+  return start_thread(thread_, [this] { run(); });
 }
 
 void WatchThread::stop() {

@@ -39,8 +39,10 @@ class WatchThread {
   // Must not be called while holding a lock that `on_end` takes.
   void stop();
 
+  // False where the system gives no thread; again does nothing.
+  bool start();
+
  private:
-  void start();
   void run();
 
   std::unique_ptr<linux_driver::ProcessWatch> watch_;

@@ -34,7 +34,7 @@ void Protocol::start_troubled_receive(Operation& receive) {
     abort(receive, error);
     return;
   }
-  Unexpected* match = context.matcher(receive.channel).post(receive);
+  Unexpected* match = post(receive, receive.channel);
   if (match != nullptr) {
     accept_message(receive, static_cast<UnexpectedMessage&>(*match));
   } else if (error == Error::kProcessFailedPending) {

@@ -67,8 +67,9 @@ class OperationPool {
 
   void grow() {
     const auto base = static_cast<std::uint32_t>(slabs_.size() * kSlab);
+    // All that can fail comes before any of it counts.
+    free_.reserve((slabs_.size() + 1) * kSlab);
     slabs_.push_back(std::make_unique<Operation[]>(kSlab));
-    free_.reserve(slabs_.size() * kSlab);
     for (std::uint32_t i = kSlab; i-- > 0;) {
       slabs_.back()[i].index = base + i;
       free_.push_back(&slabs_.back()[i]);

@@ -17,6 +17,7 @@ bool Protocol::send_or_queue(Peer& peer, const wire::Header& header, Bytes paylo
 }
 
 void Protocol::queue(Peer& peer, OutboxEntry entry) {
+  if (!peer.in_outbox_list) peers_with_outbox_.reserve(peers_with_outbox_.size() + 1);
   peer.outbox.push_back(entry);
   if (!peer.in_outbox_list) {
     peer.in_outbox_list = true;

@@ -169,6 +169,7 @@ class Protocol {
 
   // receive.cc
   void on_message(Peer& from, const wire::Header& header, Bytes payload);
+  Unexpected* post(Operation& receive, MatchChannel channel);
   void accept_message(Operation& receive, UnexpectedMessage& message);
   void accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
                     std::uint64_t send_id);

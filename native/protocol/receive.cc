@@ -95,7 +95,12 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   message.send_id = send_id;
   message.remote = remote;
   if (!payload.empty()) std::memcpy(message.data(), payload.data(), payload.size());
-  matcher.enqueue(message);
+  try {
+    matcher.enqueue(message);
+  } catch (...) {  // no memory: the packet stays where it is
+    unexpected_.release(message);
+    throw;
+  }
   ++counters_.unexpected_received;
 }
 
@@ -116,8 +121,19 @@ void Protocol::start_receive(Operation& receive, MatchChannel channel) {
   add(active_, 1);
   if (receive.context->troubled) [[unlikely]]
     return start_troubled_receive(receive);
-  Unexpected* match = receive.context->matcher(channel).post(receive);
+  Unexpected* match = post(receive, channel);
   if (match != nullptr) accept_message(receive, static_cast<UnexpectedMessage&>(*match));
+}
+
+// As if it had never been posted, where there is no memory for that.
+Unexpected* Protocol::post(Operation& receive, MatchChannel channel) {
+  try {
+    return receive.context->matcher(channel).post(receive);
+  } catch (...) {
+    add(active_, -1);
+    operations_.release(receive);
+    throw;
+  }
 }
 
 void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& message) {

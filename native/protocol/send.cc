@@ -61,7 +61,13 @@ void Protocol::start_send(Operation& send, bool synchronous) {
     return;
   }
   if (peer.outbox.empty() && announce(send)) return;
-  queue(peer, OutboxEntry{.operation = &send});
+  try {
+    queue(peer, OutboxEntry{.operation = &send});
+  } catch (...) {  // no memory: as if it had never been started
+    add(active_, -1);
+    operations_.release(send);
+    throw;
+  }
 }
 
 // Puts the message, or word of it, into the channel; false when there is no room.

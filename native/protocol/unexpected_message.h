@@ -58,7 +58,7 @@ class UnexpectedPool {
 
   void release(UnexpectedMessage& message) {
     held_bytes_ -= sizeof(UnexpectedMessage) + message.room;
-    if (message.room == kSmall && free_.size() < kKeep) {
+    if (message.room == kSmall && free_.size() < kKeep && room_to_keep()) {
       free_.push_back(&message);
     } else {
       destroy(&message);
@@ -70,6 +70,17 @@ class UnexpectedPool {
  private:
   static constexpr std::size_t kSmall = 128;
   static constexpr std::size_t kKeep = 8192;
+
+  // Without memory for the list there is all the more reason to give the message's back.
+  bool room_to_keep() noexcept {
+    if (free_.size() < free_.capacity()) return true;
+    try {
+      free_.reserve(2 * free_.size() + 64);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
 
   static void destroy(UnexpectedMessage* message) {
     message->~UnexpectedMessage();

@@ -1,5 +1,6 @@
 #include "transport/self/self_transport.h"
 
+#include <new>
 #include <utility>
 
 #include "memory/copy.h"
@@ -12,13 +13,17 @@ class SelfChannel final : public Channel {
 
   bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override {
     if (transport_.packets_.size() >= SelfTransport::kMaxPackets) return false;
-    SelfTransport::Packet packet{header, {}};
-    packet.payload.reserve(prefix.size() + payload.size());
-    packet.payload.insert(packet.payload.end(), prefix.begin(), prefix.end());
-    packet.payload.insert(packet.payload.end(), payload.begin(), payload.end());
-    packet.header.payload_bytes = static_cast<std::uint32_t>(packet.payload.size());
-    transport_.packets_.push_back(std::move(packet));
-    return true;
+    try {
+      SelfTransport::Packet packet{header, {}};
+      packet.payload.reserve(prefix.size() + payload.size());
+      packet.payload.insert(packet.payload.end(), prefix.begin(), prefix.end());
+      packet.payload.insert(packet.payload.end(), payload.begin(), payload.end());
+      packet.header.payload_bytes = static_cast<std::uint32_t>(packet.payload.size());
+      transport_.packets_.push_back(std::move(packet));
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;  // as if there were no room
+    }
   }
 
   std::size_t max_payload_bytes() const noexcept override { return 32 * 1024; }
@@ -54,9 +59,9 @@ Result<std::unique_ptr<Channel>> SelfTransport::connect(const wire::Address&, Pe
 unsigned SelfTransport::poll(PacketSink& sink) {
   const std::size_t count = packets_.size();
   for (std::size_t i = 0; i < count; ++i) {
-    Packet packet = std::move(packets_.front());
-    packets_.pop_front();
+    const Packet& packet = packets_.front();  // stays where it is while others are added
     sink.on_packet(*peer_, packet.header, packet.payload);
+    packets_.pop_front();
   }
   return static_cast<unsigned>(count);
 }

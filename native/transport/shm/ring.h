@@ -76,9 +76,10 @@ class RingConsumer {
   }
 
   // Hands the packet at the head to `deliver(header, payload)`. Call only after ready().
-  // Returns false when the descriptor contradicts itself: the producer cannot be trusted.
+  // Returns false when the descriptor contradicts itself: the producer cannot be trusted. What
+  // `deliver` throws leaves the packet at the head.
   template <class Deliver>
-  bool consume(Deliver&& deliver) noexcept {
+  bool consume(Deliver&& deliver) {
     const Descriptor& descriptor = slot_.descriptor(next_);
     const wire::Header header = descriptor.header;
     const std::byte* data = descriptor.inline_bytes;

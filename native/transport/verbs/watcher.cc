@@ -1,14 +1,13 @@
 #include "transport/verbs/watcher.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <utility>
 
 #include "base/clock.h"
+#include "base/start_thread.h"
 #include "transport/transport.h"
 
 namespace mooncake_mpi::verbs {
@@ -22,13 +21,10 @@ void Watcher::start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rail
   for (const auto& rail : rails)
     rails_.push_back(rail.get());
   stopping_.store(false);
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!start_thread(thread_, [this] { run(); })) {  // as above
+    close(wake_);
+    wake_ = -1;
+  }
 }
 
 void Watcher::stop() {

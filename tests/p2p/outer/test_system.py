@@ -164,3 +164,92 @@ def test_what_one_rank_cannot_start_with_is_told_to_every_rank(program, trouble)
     told = [line for line in outcome.output.splitlines() if line.startswith("told")]
     assert len(told) == 3, outcome.output
     assert all("rank 1: " + TROUBLES[trouble] in line for line in told)
+
+
+REFUSE_THREADS = """
+def refuse_threads():
+    "As a limit of processes does: clone and clone3 fail from now on."
+    def step(code, yes, no, value):
+        return struct.pack("HBBI", code, yes, no, value)
+    program = b"".join([
+        step(0x20, 0, 0, 0), step(0x15, 0, 1, 435), step(0x06, 0, 0, 0x0005000b),
+        step(0x15, 0, 1, 56), step(0x06, 0, 0, 0x0005000b), step(0x06, 0, 0, 0x7fff0000)])
+    memory = ctypes.create_string_buffer(program, len(program))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    argument = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(memory))
+    assert libc.prctl(22, 2, argument, 0, 0) == 0
+"""
+NO_THREAD_AT_THE_START = (
+    """
+import ctypes, struct
+import mpi4py.MPI
+import numpy
+rank = mpi4py.MPI.COMM_WORLD.rank
+mpi4py.MPI.COMM_WORLD.Barrier()
+"""
+    + REFUSE_THREADS
+    + """
+if rank == 1: refuse_threads()
+try:
+    from mooncake_mpi import MPI
+except mpi4py.MPI.Exception as error:
+    print("told", "rank 1" in str(error), "thread" in str(error), flush=True)
+"""
+)
+
+
+def test_a_rank_that_gets_no_thread_at_the_start_is_told_to_every_rank(program):
+    outcome = run(2, program(NO_THREAD_AT_THE_START), timeout=30)
+    told = [line for line in outcome.output.splitlines() if line.startswith("told")]
+    assert told == ["told True True"] * 2, outcome.output
+
+
+def test_a_rank_that_gets_no_thread_later_makes_progress_in_its_calls(program):
+    text = (
+        PRELUDE.replace("exchange(300_000, 2)\n", "")
+        + REFUSE_THREADS
+        + "refuse_threads()\nrequest = comm.Isend(np.ones(300_000), other, 5)\ntime.sleep(0.05)\n"
+        + "into = np.zeros(300_000)\ncomm.Recv(into, other, 5)\nrequest.Wait()\nassert into.all()\n"
+        + "print('through', flush=True)\nos._exit(0)\n"
+    )
+    outcome = run(2, program(text), timeout=60)
+    assert outcome.output.count("through") == 2, outcome.output
+
+
+FLOODS = {
+    "Irecv": "held.append(comm.Irecv(buffer, other, 3))",
+    "Issend": "held.append(comm.Issend(buffer, other, 3))",
+    "persistent": "r = comm.Recv_init(buffer, other, 3); r.Start(); held.append(r)",
+    "irecv": "held.append(comm.irecv(None, other, 3))",
+}
+FLOOD = """
+import resource
+comm.Barrier()
+buffer, held = np.zeros(8), []
+if comm.rank == 0:
+    now = int(open("/proc/self/statm").read().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (now + (24 << 20), -1))
+    try:
+        while True:
+            CALL
+    except MemoryError:
+        pass
+    except MPI.Exception as error:
+        assert error.Get_error_class() == MPI.ERR_NO_MEM, error
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    comm.Send(np.ones(1), other, 9)
+else:
+    into = np.zeros(1)
+    comm.Recv(into, other, 9)
+    assert into[0] == 1
+print("lives", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("call", FLOODS)
+def test_a_flood_that_meets_the_end_of_memory_is_an_error_of_the_call_and_no_other(program, call):
+    text = PRELUDE + FLOOD.replace("CALL", FLOODS[call])
+    outcome = run(2, program(text), timeout=60, environment={"OPENBLAS_NUM_THREADS": "1"})
+    assert outcome.output.count("lives") == 2, outcome.output

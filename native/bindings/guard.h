@@ -1,0 +1,35 @@
+#pragma once
+
+#include <Python.h>
+
+#include <exception>
+#include <new>
+
+#include "bindings/runtime.h"
+
+namespace mooncake_mpi::bindings {
+
+// The edge between Python's C calls and C++: what a function throws becomes a Python exception.
+// What is no std::exception passes, since the interpreter ends threads by unwinding their stacks.
+template <auto kFunction, class... Arguments>
+PyObject* guarded(Arguments... arguments) {
+  try {
+    return kFunction(arguments...);
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    return raise_error("ERR_OTHER", error.what());
+  }
+}
+
+using FastFunction = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);
+
+// What a PyMethodDef takes, with METH_FASTCALL | METH_KEYWORDS.
+template <auto kFunction>
+PyCFunction guarded_fast() noexcept {
+  constexpr FastFunction call =
+      guarded<kFunction, PyObject*, PyObject* const*, Py_ssize_t, PyObject*>;
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call));
+}
+
+}  // namespace mooncake_mpi::bindings
