@@ -92,6 +92,19 @@ TEST_P(ProcessWatchTest, AnotherProcessOfTheSameNumberIsNotTakenForIt) {
   EXPECT_FALSE(process_has_ended(child.pid(), start_time(child.pid())));
 }
 
+TEST(ProcessStatus, AProcessOnItsWayOutHasEnded) {
+  using Life = ProcessStatus::Life;
+  const auto status = [](const char* state, const char* flags) {
+    return parse_process_status(std::string("77 (a) b) ") + state + " 1 77 77 0 -1 " + flags +
+                                " 0 0 0 0 0 0 0 0 20 0 1 0 1234 0 0\n");
+  };
+  EXPECT_EQ(status("R", "4194304").life, Life::kRunning);
+  EXPECT_EQ(status("R", "4194304").start_time, 1234);
+  EXPECT_EQ(status("R", "4194308").life, Life::kEnded);  // its descriptors are gone, it is not
+  EXPECT_EQ(status("R", "4194308").start_time, 1234);
+  EXPECT_EQ(status("Z", "4194304").life, Life::kEnded);
+}
+
 TEST_P(ProcessWatchTest, AStoppedProcessHasNotEnded) {
   Child child;
   ASSERT_EQ(watch_.add(child.pid(), start_time(child.pid()), 1), Added::kWatching);

@@ -35,9 +35,11 @@ class Pair:
             return
         self.peer = WirePeer(device_names(RANK))
         entries = bytearray(256 * self.raw.size)
-        # what the engine of rank 0 does to start
+        # what the engine of rank 0 does to start: the addresses, and that all of them can be used
         self.raw.Allgather([self.peer.entry(), MPI.BYTE], [entries, MPI.BYTE])
         self.entry = Entry.unpack(bytes(entries[:256]))
+        self.raw.Allgather([bytes(256), MPI.BYTE], [entries, MPI.BYTE])
+        assert not any(entries)
 
     def close(self):
         if RANK == 1:

@@ -21,7 +21,7 @@ ProcessStatus read_process_status(pid_t pid);
 ProcessStatus parse_process_status(std::string_view text);
 
 // Whether the process `pid` that started at `start_time` (0: unknown) is known to be no more: there
-// is none of that number, or a zombie, or another one.
+// is none of that number, or a zombie, or one on its way out, or another one.
 bool process_has_ended(pid_t pid, std::uint64_t start_time);
 
 }  // namespace mooncake_mpi::linux_driver
