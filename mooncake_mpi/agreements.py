@@ -111,7 +111,7 @@ class Agreements:
     def _take(self, rank: int, request: Request) -> None:
         """What a receive from ``rank`` brought: a message, or word of its death."""
         try:
-            request.Wait()
+            request._wait()
         except Error as error:
             del self._receives[rank]
             if error.name != "ERR_PROC_FAILED":
@@ -142,7 +142,7 @@ class Agreements:
             request.Cancel()
             status = MPI.Status()
             try:
-                request.Wait(status)
+                request._wait(status)
             except Error:
                 continue
             if not status.Is_cancelled():
@@ -236,7 +236,7 @@ def finish(run: Run) -> None:
         Error: ``ERR_PROC_FAILED``, not everybody had acknowledged a failure.
     """
     try:
-        CompositeRequest(run).Wait()
+        CompositeRequest(run)._wait()
     except BaseException:
         run._leave()
         raise

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mooncake_mpi import _native, request_sets
+from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import Error
 from mooncake_mpi.requests import Request
 from mooncake_mpi.statuses import fill_empty
@@ -68,20 +68,37 @@ class CompositeMethods:
     def _pending(self) -> Sequence[AnyRequest]:
         return () if self._driver is None else self._driver._pending()
 
+    @property
+    def _context(self) -> int:
+        """Whose error handler hears of errors."""
+        communicator = getattr(self._driver, "_communicator", None)
+        return 0 if communicator is None else communicator.number
+
+    @reported
     def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait for the operation to complete."""
+        return self._wait(status)
+
+    @reported
+    def Test(self, status: MPI.Status | None = None) -> bool:
+        """Whether the operation is complete; ends the request if so."""
+        return self._test(status)
+
+    def _wait(self, status: MPI.Status | None = None) -> Literal[True]:
+        """As :meth:`Wait`, for the package: no error handler is called."""
         while not self._poll():
             request_sets.wait_for([self], _WAIT_SLICE_MS)  # type: ignore[list-item]
         self._end(status)
         return True
 
-    def Test(self, status: MPI.Status | None = None) -> bool:
-        """Whether the operation is complete; ends the request if so."""
+    def _test(self, status: MPI.Status | None = None) -> bool:
+        """As :meth:`Test`, for the package."""
         if not self._poll():
             return False
         self._end(status)
         return True
 
+    @reported
     def Get_status(self, status: MPI.Status | None = None) -> bool:
         """Whether the operation is complete; the request stays."""
         if not self._poll():
@@ -96,11 +113,13 @@ class CompositeMethods:
         else:
             self._driver._look(status)
 
+    @reported
     def Cancel(self) -> None:
         """Cancel the operation where it has not matched."""
         if self._driver is not None:
             self._driver._cancel()
 
+    @reported
     def Free(self) -> None:
         """Let go of the request; its operation completes by itself."""
         driver, self._driver = self._driver, None  # type: ignore[misc]
@@ -147,18 +166,41 @@ CompositeRequest.__name__ = "Request"
 
 def complete_unwatched(driver: Driver) -> None:
     """Take a driver's next steps whenever they are due, without a request that anybody holds."""
-    try:
-        while not driver._poll():
-            parts = [part for part in driver._pending() if isinstance(part, _native.Request)]
-            waits_for = next((part for part in parts if not part._poll()), None)
-            if waits_for is None:
-                if not parts:
-                    return  # it waits for a call that nobody can make any more
-            elif _native.call_when_done(waits_for, partial(complete_unwatched, driver)):
-                return
-        driver._complete(None)
-    except Error:
-        return  # as of every operation whose request was freed
+    _Unwatched(driver).go_on()
+
+
+class _Unwatched:
+    """A driver whose next steps are taken when a part that it waits for is done."""
+
+    __slots__ = ("_driver", "_known")
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver: Driver | None = driver
+        # Parts that were seen complete, or will call: whatever completes unseen is looked at again.
+        self._known: dict[int, _native.Request] = {}
+
+    def go_on(self) -> None:
+        """Take the steps that are due."""
+        driver = self._driver
+        if driver is None:
+            return
+        try:
+            while not driver._poll():
+                if not self._has_news(driver._pending()):
+                    return
+            self._driver = None
+            driver._complete(None)
+        except Error:
+            self._driver = None  # as of every operation whose request was freed
+
+    def _has_news(self, parts: Sequence[AnyRequest]) -> bool:
+        """Whether the driver is to be asked again at once; otherwise a part calls when it is."""
+        news = False
+        for part in parts:
+            if isinstance(part, _native.Request) and id(part) not in self._known:
+                self._known[id(part)] = part
+                news |= part._poll() or not _native.call_when_done(part, self.go_on)
+        return news
 
 
 class SendAndReceive:
@@ -178,9 +220,9 @@ class SendAndReceive:
 
     def _complete(self, status: MPI.Status | None) -> None:
         try:
-            self._send.Wait()
+            self._send._wait()
         finally:
-            self._receive.Wait(status)
+            self._receive._wait(status)
 
     def _look(self, status: MPI.Status) -> None:
         self._receive.Get_status(status)

@@ -40,6 +40,12 @@ class Error(MPI.Exception):
 
     __module__ = "mpi4py.MPI"  # programs look for it there
 
+    #: For :mod:`mooncake_mpi.errhandlers`: the number of the communicator's context, the error of
+    #: the one request of several, and whether the error handler was called.
+    context: int = 0
+    code_of_request: int = 0
+    reported: bool = False
+
     def __init__(self, code: int = MPI.SUCCESS, name: str = "", message: str = "") -> None:
         super().__init__(code)
         self.name = name or _class_name(int(self))

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from mooncake_mpi.agreements import Run, RunIntoBuffer, finish
 from mooncake_mpi.composites import CompositeRequest
+from mooncake_mpi.errhandlers import reporting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests import Request
 
 
+@reporting
 class FailureMethods:
     """The methods of a communicator for its failed members; mixed into the communicators."""
 

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native, config, derived, library_requests, messages, numpy_memory, runtime
 from mooncake_mpi.composites import CompositeRequest, SendAndReceive
+from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.messages import Message
@@ -42,6 +43,7 @@ def _collective(method: _Method) -> _Method:
     return cast("_Method", call)
 
 
+@reporting
 class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Intracomm`` with point-to-point messages through the engine.
 
@@ -333,6 +335,7 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         return self._communicator
 
 
+@reporting
 class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Cartcomm`` with point-to-point messages through the engine."""
 

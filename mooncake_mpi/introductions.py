@@ -48,7 +48,7 @@ class Introduction:
         Raises:
             MPI.Exception: ``ERR_PROC_FAILED``, the sender's process has ended.
         """
-        if self._setup is None and self._message.Test():
+        if self._setup is None and self._message._test():
             self._setup = Setup(*SETUP.unpack(self._memory.tobytes()))
         return self._setup is not None
 
@@ -72,7 +72,7 @@ class Introduction:
             return self._setup
         self._message.Cancel()
         status = MPI.Status()
-        if self._setup is None and self._message.Test(status) and not status.Is_cancelled():
+        if self._setup is None and self._message._test(status) and not status.Is_cancelled():
             self._setup = Setup(*SETUP.unpack(self._memory.tobytes()))
         return self._setup
 

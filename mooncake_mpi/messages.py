@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from mpi4py import MPI
 
 from mooncake_mpi import _native, objects
+from mooncake_mpi.errhandlers import of_communicator, reported
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.statuses import fill_status
 from mooncake_mpi.unbound import dispatching
@@ -42,13 +43,14 @@ class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
 class _Taken:
     """What every copy of a message's handle shares."""
 
-    __slots__ = ("giver", "library", "matched", "no_proc")
+    __slots__ = ("context", "giver", "library", "matched", "no_proc")
 
     def __init__(self) -> None:
         self.matched: _native.MatchedMessage | None = None
         self.no_proc = False  # from PROC_NULL: received without a message
         self.library: MPI.Message | None = None  # a message that the library matched
         self.giver: Giver | None = None  # the communicator's
+        self.context = 0  # the number of the communicator's
 
 
 class Message(metaclass=_MessageType):
@@ -179,6 +181,7 @@ class Message(metaclass=_MessageType):
         """Do nothing: a message is freed by receiving it."""
 
     @classmethod
+    @of_communicator
     def Probe(
         cls,
         comm: Accelerated,
@@ -190,6 +193,7 @@ class Message(metaclass=_MessageType):
         return cast("Message", take(comm, source, tag, status, blocking=True))
 
     @classmethod
+    @of_communicator
     def Iprobe(
         cls,
         comm: Accelerated,
@@ -203,6 +207,7 @@ class Message(metaclass=_MessageType):
     probe = Probe
     iprobe = Iprobe
 
+    @reported
     def Recv(self, buf: Any, status: MPI.Status | None = None) -> None:
         """Receive the message into ``buf``.
 
@@ -220,6 +225,7 @@ class Message(metaclass=_MessageType):
                 _native.give_up(request)
                 raise
 
+    @reported
     def Irecv(self, buf: Any) -> Request:
         """Start receiving the message into ``buf``."""
         if self._taken.library is not None:
@@ -231,6 +237,7 @@ class Message(metaclass=_MessageType):
             return self._nothing()
         return _native.message_recv(self._take(), buf)
 
+    @reported
     def recv(self, status: MPI.Status | None = None) -> Any:
         """Receive the message as an object."""
         if self._taken.library is not None:
@@ -239,6 +246,7 @@ class Message(metaclass=_MessageType):
             return self._nothing().wait(status)
         return objects.receive_message(self._take(), status)
 
+    @reported
     def irecv(self) -> Request:
         """Start receiving the message as an object."""
         if self._taken.library is not None:
@@ -251,6 +259,11 @@ class Message(metaclass=_MessageType):
         """What the program gets for ``request``."""
         giver = self._taken.giver
         return request if giver is None else giver(request, False)  # noqa: FBT003
+
+    @property
+    def _context(self) -> int:
+        """Whose error handler hears of errors."""
+        return self._taken.context
 
     def _take(self) -> _native.MatchedMessage:
         matched, self._taken.matched = self._taken.matched, None
@@ -276,7 +289,7 @@ def take(
     """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
     communicator = comm._checked_communicator()
     message = _new(Message)
-    message._taken.giver = comm._giver
+    message._taken.giver, message._taken.context = comm._giver, communicator.number
     if source == MPI.PROC_NULL:
         message._taken.no_proc = True
         if status is not None:

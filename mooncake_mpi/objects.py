@@ -14,6 +14,8 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.errhandlers import report, reported
+from mooncake_mpi.errors import Error
 from mooncake_mpi.pickling import FRAME, PLAIN_TYPES, dump, dump_parts, dumps, load, wrap
 
 if TYPE_CHECKING:
@@ -45,34 +47,46 @@ class ObjectMethods:
 
     def send(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when it may be changed again."""
-        communicator = self._communicator
-        if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
-            # The way of most small objects, without further calls of Python functions.
-            message: Any = dumps(obj)
-            if type(message) is not bytes or not message or message[0] == FRAME:
-                message = wrap(message)
-            _native.send_bytes(communicator, message, dest, tag, STANDARD)
-        else:
-            _send(self._checked_communicator(), obj, dest, tag, STANDARD)
+        try:
+            communicator = self._communicator
+            if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
+                # The way of most small objects, without further calls of Python functions.
+                message: Any = dumps(obj)
+                if type(message) is not bytes or not message or message[0] == FRAME:
+                    message = wrap(message)
+                _native.send_bytes(communicator, message, dest, tag, STANDARD)
+            else:
+                _send(self._checked_communicator(), obj, dest, tag, STANDARD)
+        except Error as error:
+            report(error, self)
+            raise
 
+    @reported
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when its receive has started."""
         _send(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
 
+    @reported
     def bsend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send a copy of an object; returns at once."""
         _send(self._checked_communicator(), obj, dest, tag, BUFFERED)
 
     def isend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object, which may be changed at once."""
-        request = _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
-        return request if self._giver is None else self._giver(request, SEND)
+        try:
+            request = _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
+            return request if self._giver is None else self._giver(request, SEND)
+        except Error as error:
+            report(error, self)
+            raise
 
+    @reported
     def issend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete when its receive has started."""
         request = _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
         return request if self._giver is None else self._giver(request, SEND)
 
+    @reported
     def ibsend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete at once."""
         request = _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
@@ -86,11 +100,15 @@ class ObjectMethods:
         status: MPI.Status | None = None,
     ) -> Any:
         """Receive an object; ``buf`` is deprecated, as with mpi4py."""
-        communicator = self._communicator
-        if buf is None and communicator:
-            message = _native.recv_any_size(communicator, source, tag, status)
-            return None if message is None else load(message)
-        return _recv(self._checked_communicator(), buf, source, tag, status)
+        try:
+            communicator = self._communicator
+            if buf is None and communicator:
+                message = _native.recv_any_size(communicator, source, tag, status)
+                return None if message is None else load(message)
+            return _recv(self._checked_communicator(), buf, source, tag, status)
+        except Error as error:
+            report(error, self)
+            raise
 
     def irecv(
         self, buf: Any = None, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
@@ -99,13 +117,17 @@ class ObjectMethods:
 
         With ``buf``, a writable buffer or a number of bytes, a longer message is an error.
         """
-        communicator = self._checked_communicator()
-        if buf is None or source == MPI.PROC_NULL:
-            request = _native.post_recv_any_size(communicator, source, tag)
-            request._finish = load
-        else:
-            request = _post_into(communicator, buf, source, tag)
-        return request if self._giver is None else self._giver(request, not SEND)
+        try:
+            communicator = self._checked_communicator()
+            if buf is None or source == MPI.PROC_NULL:
+                request = _native.post_recv_any_size(communicator, source, tag)
+                request._finish = load
+            else:
+                request = _post_into(communicator, buf, source, tag)
+            return request if self._giver is None else self._giver(request, not SEND)
+        except Error as error:
+            report(error, self)
+            raise
 
     def sendrecv(
         self,
@@ -118,14 +140,18 @@ class ObjectMethods:
         status: MPI.Status | None = None,
     ) -> Any:
         """Send an object and receive another, without the danger of a deadlock."""
-        communicator = self._checked_communicator()
-        message = b"" if dest == MPI.PROC_NULL else dump_parts(sendobj)
-        if isinstance(message, bytes):
-            request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
-        else:
-            request = _isend_parts(communicator, message, dest, sendtag, STANDARD)
-        received = _recv(communicator, recvbuf, source, recvtag, status)
-        request.Wait()
+        try:
+            communicator = self._checked_communicator()
+            message = b"" if dest == MPI.PROC_NULL else dump_parts(sendobj)
+            if isinstance(message, bytes):
+                request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
+            else:
+                request = _isend_parts(communicator, message, dest, sendtag, STANDARD)
+            received = _recv(communicator, recvbuf, source, recvtag, status)
+            request.Wait()
+        except Error as error:
+            report(error, self)
+            raise
         return received
 
     def probe(

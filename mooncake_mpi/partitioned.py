@@ -15,6 +15,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native, request_sets
 from mooncake_mpi.bufferspec import parse
 from mooncake_mpi.composites import CompositeMethods
+from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.partitions import PartitionedReceive, PartitionedSend
 from mooncake_mpi.requests import Prequest
@@ -104,6 +105,7 @@ class PartitionedRequest(CompositeMethods, Prequest):
         else:
             fill_empty(status)
 
+    @reported
     def Start(self) -> None:
         """Begin a message.
 
@@ -112,18 +114,20 @@ class PartitionedRequest(CompositeMethods, Prequest):
         """
         self._live_driver().start()
 
-    def Wait(self, status: MPI.Status | None = None) -> Literal[True]:
+    def _wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait until the message is complete; other threads may go on making partitions ready."""
         while not self._poll():
             request_sets.wait_for([self], _WAIT_SLICE_MS if self._pending() else _IDLE_SLICE_MS)
         self._end(status)
         return True
 
+    @reported
     def Free(self) -> None:
         """Let go of the request; a message under way completes by itself."""
         self._live_driver()
         super().Free()
 
+    @reported
     def Pready(self, partition: int) -> None:
         """Mark a partition of a started send as ready to be sent.
 
@@ -133,6 +137,7 @@ class PartitionedRequest(CompositeMethods, Prequest):
         """
         self._send().ready([index(partition)])
 
+    @reported
     def Pready_range(self, partition_low: int, partition_high: int) -> None:
         """Mark the partitions from ``partition_low`` to ``partition_high``, both included."""
         low, high = index(partition_low), index(partition_high)
@@ -140,10 +145,12 @@ class PartitionedRequest(CompositeMethods, Prequest):
             raise_error("ERR_ARG", f"partition_low={low} is above partition_high={high}")
         self._send().ready(range(low, high + 1))
 
+    @reported
     def Pready_list(self, partitions: Sequence[int]) -> None:
         """Mark several partitions."""
         self._send().ready([index(partition) for partition in partitions])
 
+    @reported
     def Parrived(self, partition: int) -> bool:
         """Whether a partition of a started receive is here.
 

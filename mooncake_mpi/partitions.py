@@ -110,7 +110,7 @@ class _End:
         request = self._parts[part]
         if request is None:
             return True
-        if not request.Test():
+        if not request._test():
             return False
         self._parts[part] = None
         return True
@@ -193,7 +193,7 @@ class PartitionedSend(_End):
             self._keepalive,
             self._dest,
             data_tag(self._first_number + partition),
-            STANDARD if self._reply.Test() else BUFFERED,
+            STANDARD if self._reply._test() else BUFFERED,
             DATA_CHANNEL,
         )
 
@@ -254,7 +254,7 @@ class PartitionedReceive(_End):
 
     def _advance(self) -> bool:
         """Post the receives of the parts if the sender's cut is known; whether they are."""
-        if self._withdrawal is not None and self._withdrawal.Test():
+        if self._withdrawal is not None and self._withdrawal._test():
             self._forget_sender()
         if self._posted:
             return True

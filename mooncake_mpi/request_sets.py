@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.statuses import Status, fill_empty, fill_error
 
@@ -49,6 +50,7 @@ def wait_for(requests: Sequence[AnyRequest], timeout_ms: int) -> None:
     sleep(_SLEEP_S)
 
 
+@reported
 def wait_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, Any]:
     """Index and object of a request that is complete."""
     requests = _checked(requests)
@@ -59,6 +61,7 @@ def wait_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple
         wait_for(requests, _SLICE_MS)
 
 
+@reported
 def test_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, bool, Any]:
     """Index, flag and object: of the first request that is complete."""
     requests = _checked(requests)
@@ -70,6 +73,7 @@ def test_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple
     return index, True, _end(requests[index], status)
 
 
+@reported
 def get_status_any(requests: Iterable[AnyRequest], status: MPI.Status | None) -> tuple[int, bool]:
     """Index and flag of the first request that is complete, which stays."""
     requests = _checked(requests)
@@ -82,6 +86,7 @@ def get_status_any(requests: Iterable[AnyRequest], status: MPI.Status | None) ->
     return index, flag
 
 
+@reported
 def wait_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) -> list[Any]:
     """The objects of all requests.
 
@@ -101,6 +106,7 @@ def wait_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) 
     return _end_all(requests, range(len(requests)), statuses)
 
 
+@reported
 def test_all(
     requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[bool, list[Any] | None]:
@@ -112,6 +118,7 @@ def test_all(
     return True, _end_all(requests, range(len(requests)), statuses)
 
 
+@reported
 def get_status_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) -> bool:
     """Whether all requests are complete; they stay."""
     requests = _checked(requests)
@@ -122,6 +129,7 @@ def get_status_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | 
     return True
 
 
+@reported
 def wait_some(
     requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[list[int] | None, list[Any] | None]:
@@ -134,6 +142,7 @@ def wait_some(
         wait_for(requests, _SLICE_MS)
 
 
+@reported
 def test_some(
     requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> tuple[list[int] | None, list[Any] | None]:
@@ -146,6 +155,7 @@ def test_some(
     return indices, _end_all(requests, indices, statuses)
 
 
+@reported
 def get_status_some(
     requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None
 ) -> list[int] | None:
@@ -237,7 +247,11 @@ def _end(request: AnyRequest, status: MPI.Status | None) -> Any:
         if status is not None:
             fill_empty(status)
         return None
-    return cast("Any", request).wait(status)
+    owner = owner_of(request)
+    if not isinstance(owner, _native.Request):
+        return owner.wait(status)
+    owner._wait(status)
+    return cast("Any", owner)._take_result()
 
 
 def _end_all(
@@ -257,7 +271,9 @@ def _end_all(
     results = _with_statuses(requests, indices, statuses, end)
     if failed:
         index, error = failed[0]
-        raise make_error("ERR_IN_STATUS", f"requests[{index}] failed: {error}") from error
+        whole = make_error("ERR_IN_STATUS", f"requests[{index}] failed: {error}")
+        whole.context, whole.code_of_request = error.context, int(error)
+        raise whole from error
     return results
 
 

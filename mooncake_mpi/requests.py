@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from mpi4py import MPI
 
 from mooncake_mpi import _native, request_sets
+from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.request_sets import owner_of
 from mooncake_mpi.unbound import dispatching
@@ -298,6 +299,7 @@ class Prequest(Request):
     __module__ = "mpi4py.MPI"
     _library = MPI.Prequest
 
+    @reported
     def Start(self) -> None:
         """Start the operation; ``ERR_REQUEST`` if it is under way already."""
         self._start()
@@ -312,6 +314,7 @@ class Prequest(Request):
         for request in known:
             request.Start()
 
+    @reported
     def Pready(self, partition: int) -> None:
         """Only for a partitioned send; so are the other methods of this kind.
 
@@ -320,14 +323,17 @@ class Prequest(Request):
         """
         self._partitioned().Pready(partition)
 
+    @reported
     def Pready_range(self, partition_low: int, partition_high: int) -> None:
         """See :meth:`Pready`."""
         self._partitioned().Pready_range(partition_low, partition_high)
 
+    @reported
     def Pready_list(self, partitions: Sequence[int]) -> None:
         """See :meth:`Pready`."""
         self._partitioned().Pready_list(partitions)
 
+    @reported
     def Parrived(self, partition: int) -> bool:
         """Only for a partitioned receive, see :meth:`Pready`."""
         return self._partitioned().Parrived(partition)  # type: ignore[no-any-return]

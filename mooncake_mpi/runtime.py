@@ -10,6 +10,7 @@ from mooncake_mpi import (
     _native,
     bufferspec,
     config,
+    errhandlers,
     errors,
     forks,
     numpy_arrays,
@@ -91,6 +92,7 @@ def activate(
 def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
     """Make ``communicator`` what every object that wraps ``comm`` shares, until it is freed."""
     comm.Set_attr(_keyval, communicator)
+    errhandlers.know(communicator.number, comm)
 
 
 def flush() -> None:
@@ -118,6 +120,8 @@ def _start() -> None:
         bufferspec.resolve,
         statuses.fill_status,
         errors.raise_error,
+        errhandlers.report,
+        errors.Error,
         requests.wait_all_hook,
         requests.Request,
         requests.Prequest,
@@ -134,6 +138,7 @@ def _start() -> None:
 
 
 def _on_delete(_comm: MPI.Comm, _keyval: int, communicator: _native.Communicator) -> None:
+    errhandlers.forget(communicator.number)
     communicator.close()
 
 

@@ -14,6 +14,7 @@ from mpi4py import MPI
 from mooncake_mpi import refusals, runtime
 from mooncake_mpi.agreements import Run, finish
 from mooncake_mpi.composites import CompositeRequest
+from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures import FailureMethods
 from mooncake_mpi.intracomm import Intracomm
@@ -42,6 +43,7 @@ _MESSAGES = {
 }
 
 
+@reporting
 class SurvivorComm(Intracomm):
     """The communicator that ``Shrink`` makes: an ``Intracomm`` of the survivors."""
 

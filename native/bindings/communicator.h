@@ -26,7 +26,8 @@ class Communicator {
   // of them), and number() goes to every member. join() takes all members' numbers and cannot fail.
   void inherit(const Communicator& parent, const std::vector<int>& ranks, std::string label);
   void join(const std::vector<std::uint32_t>& numbers);
-  std::uint32_t number() const noexcept { return context_->number; }
+  // 0 when it was closed.
+  std::uint32_t number() const noexcept { return context_ == nullptr ? 0 : context_->number; }
   // Before activate(): the communicator has fewer members than it was made for.
   void reshape(int rank, int size);
   void close();

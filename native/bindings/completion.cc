@@ -116,7 +116,9 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
   const std::string message = "requests[" + std::to_string(failed) + "] failed with MPI_" +
                               error_name(first).data() + ": " +
                               completion_message(first, requests[failed]->completion);
-  return raise_error("ERR_IN_STATUS", message.c_str());
+  raise_error("ERR_IN_STATUS", message.c_str());
+  set_error_context(requests[failed]->context, first);
+  return nullptr;
 }
 
 PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {

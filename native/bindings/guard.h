@@ -32,4 +32,20 @@ PyCFunction guarded_fast() noexcept {
   return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call));
 }
 
+// For the program's methods: an error of the package goes to the error handler of `self`, the
+// communicator, or of the one that it belongs to, before it is raised.
+template <auto kFunction, class... Arguments>
+PyObject* reported(PyObject* self, Arguments... arguments) {
+  PyObject* result = guarded<kFunction, PyObject*, Arguments...>(self, arguments...);
+  if (result == nullptr) [[unlikely]]
+    report_error(self);
+  return result;
+}
+
+template <auto kFunction>
+PyCFunction reported_fast() noexcept {
+  constexpr FastFunction call = reported<kFunction, PyObject* const*, Py_ssize_t, PyObject*>;
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call));
+}
+
 }  // namespace mooncake_mpi::bindings

@@ -11,7 +11,7 @@ namespace {
 
 template <auto kFunction>
 PyMethodDef define(const char* name, const char* doc) {
-  return {name, guarded_fast<kFunction>(), METH_FASTCALL | METH_KEYWORDS, doc};
+  return {name, reported_fast<kFunction>(), METH_FASTCALL | METH_KEYWORDS, doc};
 }
 
 // Alive as long as the types that refer to them.

@@ -26,7 +26,8 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
       send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
            : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
   if (view.resolved()) plan.spec = values[0];
-  return valid ? give(self, new_persistent_request(std::move(view), plan), send) : nullptr;
+  if (!valid) return nullptr;
+  return give(self, new_persistent_request(std::move(view), plan, communicator->number()), send);
 }
 
 }  // namespace

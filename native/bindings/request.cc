@@ -80,9 +80,16 @@ PyObject* or_none(PyObject* value) noexcept {
   return value != nullptr ? value : Py_None;
 }
 
+// Raises the error of a request, which belongs to the communicator of its operation.
+PyObject* raise_failure(const RequestObject& request, Error error, const Completion& completion) {
+  raise_completion_error(error, completion);
+  set_error_context(request.context);
+  return nullptr;
+}
+
 PyObject* end(RequestObject& request, PyObject* status) {
   const Error error = finish_request(request, status);
-  if (error != Error::kNone) return raise_completion_error(error, request.completion);
+  if (error != Error::kNone) return raise_failure(request, error, request.completion);
   Py_RETURN_TRUE;
 }
 
@@ -123,7 +130,7 @@ PyObject* get_status(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
     if (!is_complete(request)) make_progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
     if (request.operation != nullptr && !is_finished(*request.operation)) {
-      return raise_completion_error(Error::kProcessFailedPending, completion);
+      return raise_failure(request, Error::kProcessFailedPending, completion);
     }
     completion = request.operation != nullptr ? request.operation->completion : request.completion;
   }
@@ -188,6 +195,7 @@ PyObject* adopt(PyObject* self, PyObject* other_object) {
   std::swap(request.persistent, other.persistent);
   std::swap(request.any_size, other.any_size);
   std::swap(request.channel, other.channel);
+  std::swap(request.context, other.context);
   std::swap(request.operation, other.operation);
   std::swap(request.completion, other.completion);
   std::swap(request.view, other.view);
@@ -222,6 +230,10 @@ int set_object(PyObject*& slot, PyObject* value) {
   return 0;
 }
 
+PyObject* get_context(PyObject* self, void*) {
+  return PyLong_FromUnsignedLong(as_request(self).context);
+}
+
 PyObject* get_shared(PyObject* self, void*) {
   const RequestObject& request = as_request(self);
   return get_object(request.state == State::kShared ? request.finish : nullptr);
@@ -245,19 +257,23 @@ constexpr int kFast = METH_FASTCALL | METH_KEYWORDS;
 
 PyObject* create_request_type() {
   static PyMethodDef methods[] = {
-      {"Wait", guarded_fast<wait>(), kFast,
+      {"Wait", reported_fast<wait>(), kFast,
        "Wait($self, status=None)\n--\n\nWait for the operation to complete; returns True."},
-      {"Test", guarded_fast<test>(), kFast,
+      {"Test", reported_fast<test>(), kFast,
        "Test($self, status=None)\n--\n\nWhether the operation is complete; ends the request if "
        "so."},
-      {"Get_status", guarded_fast<get_status>(), kFast,
+      {"_wait", guarded_fast<wait>(), kFast,
+       "_wait($self, status=None)\n--\n\nAs Wait, for the package: no error handler is called."},
+      {"_test", guarded_fast<test>(), kFast,
+       "_test($self, status=None)\n--\n\nAs Test, for the package: no error handler is called."},
+      {"Get_status", reported_fast<get_status>(), kFast,
        "Get_status($self, status=None)\n--\n\nWhether the operation is complete; the request "
        "stays."},
-      {"Cancel", guarded<cancel, PyObject*, PyObject*>, METH_NOARGS,
+      {"Cancel", reported<cancel, PyObject*>, METH_NOARGS,
        "Cancel($self)\n--\n\nCancel a receive that has not matched; otherwise nothing happens."},
-      {"Free", guarded<free_request, PyObject*, PyObject*>, METH_NOARGS,
+      {"Free", reported<free_request, PyObject*>, METH_NOARGS,
        "Free($self)\n--\n\nLet go of the request; an operation under way completes by itself."},
-      {"Waitall", guarded_fast<wait_all>(), kFast | METH_CLASS,
+      {"Waitall", reported_fast<wait_all>(), kFast | METH_CLASS,
        "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
       {"_start", guarded<start_persistent, PyObject*, PyObject*>, METH_NOARGS,
        "_start($self)\n--\n\nStart a persistent request."},
@@ -272,6 +288,8 @@ PyObject* create_request_type() {
   static PyGetSetDef properties[] = {
       {"_state", get_state, nullptr, "'null', 'active', 'inactive' or 'shared'.", nullptr},
       {"_shared", get_shared, nullptr, "The request whose operation this one shares.", nullptr},
+      {"_context", get_context, nullptr, "The number of its communicator's context, if known.",
+       nullptr},
       {"_finish", get_finish, set_finish, "Callable that makes the result at completion.", nullptr},
       {"_result", get_result, set_result, "What the request's completion made.", nullptr},
       {nullptr, nullptr, nullptr, nullptr, nullptr},
@@ -329,7 +347,10 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
   request.state = State::kActive;
   request.operation = operation;
   request.channel = channel;
-  if (operation != nullptr) runtime().engine->leave(operation);
+  if (operation != nullptr) {
+    request.context = operation->context_number;
+    runtime().engine->leave(operation);
+  }
   request.any_size = any_size;
   if (operation == nullptr) {
     request.completion = completion;
@@ -339,7 +360,8 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
   return self;
 }
 
-PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan) {
+PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan,
+                                 std::uint32_t context) {
   PyObject* self = allocate(reinterpret_cast<PyTypeObject*>(runtime().hooks.persistent_type));
   if (self == nullptr) return nullptr;
   RequestObject& request = as_request(self);
@@ -347,6 +369,7 @@ PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan) 
   request.persistent = true;
   request.view = std::move(view);
   request.plan = plan;
+  request.context = context;
   Py_XINCREF(request.plan.owner);
   Py_XINCREF(request.plan.spec);
   return self;

@@ -31,6 +31,7 @@ struct RequestObject {
   bool persistent;
   bool any_size;  // the result is an OwnedBuffer
   MatchChannel channel;
+  std::uint32_t context;  // whose error handler the operation's failure goes to; 0: not known
   Operation* operation;  // nullptr while active: completed at once, see `completion`
   Completion completion;
   BufferView view;
@@ -69,7 +70,8 @@ inline PyObject* give(PyObject* communicator, PyObject* request, bool send) {
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
                       MatchChannel channel = MatchChannel::kMessages, bool any_size = false);
 // An inactive persistent one.
-PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan);
+PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan,
+                                 std::uint32_t context);
 
 // The completion of an operation on PROC_NULL, and the empty status of a null request.
 Completion proc_null_completion() noexcept;
@@ -86,7 +88,7 @@ inline bool is_complete(const RequestObject& request) noexcept {
 Error finish_request(RequestObject& request, PyObject* status);
 // What went wrong, naming the peer.
 std::string completion_message(Error error, const Completion& completion);
-// Raises the MPI exception for what finish_request() returned.
+// Raises the MPI exception for what finish_request() or a wait of another request returned.
 PyObject* raise_completion_error(Error error, const Completion& completion);
 
 }  // namespace mooncake_mpi::bindings

@@ -27,6 +27,66 @@ PyObject* raise_error(Error error, const char* message) {
   return raise_error(error_name(error).data(), message);
 }
 
+namespace {
+
+// The exception in flight, taken off, where it is an error of the package; nullptr otherwise.
+class CaughtError {
+ public:
+  CaughtError() {
+    PyObject* expected = runtime().hooks.error_type;
+    if (expected == nullptr || PyErr_ExceptionMatches(expected) == 0) return;
+    PyErr_Fetch(&type_, &value_, &traceback_);
+    PyErr_NormalizeException(&type_, &value_, &traceback_);
+  }
+  ~CaughtError() {
+    if (value_ == nullptr) return;
+    if (PyErr_Occurred()) {
+      Py_XDECREF(type_);
+      Py_XDECREF(value_);
+      Py_XDECREF(traceback_);
+    } else {
+      PyErr_Restore(type_, value_, traceback_);
+    }
+  }
+  CaughtError(const CaughtError&) = delete;
+  CaughtError& operator=(const CaughtError&) = delete;
+  PyObject* value() const noexcept { return value_; }
+
+ private:
+  PyObject* type_ = nullptr;
+  PyObject* value_ = nullptr;
+  PyObject* traceback_ = nullptr;
+};
+
+void set_number(PyObject* object, const char* name, long value) {
+  PyObject* number = PyLong_FromLong(value);
+  if (number == nullptr) return;
+  PyObject_SetAttrString(object, name, number);
+  Py_DECREF(number);
+}
+
+}  // namespace
+
+void set_error_context(std::uint32_t context, Error cause) {
+  const CaughtError error;
+  if (error.value() == nullptr) return;
+  set_number(error.value(), "context", static_cast<long>(context));
+  if (cause != Error::kNone) {
+    set_number(error.value(), "code_of_request",
+               runtime().constants.error_classes[static_cast<std::size_t>(cause)]);
+  }
+}
+
+void report_error(PyObject* source) {
+  const CaughtError error;
+  if (error.value() == nullptr) return;
+  PyObject* result = with_interpreter([&] {
+    return PyObject_CallFunctionObjArgs(runtime().hooks.report_error, error.value(), source,
+                                        nullptr);
+  });
+  Py_XDECREF(result);
+}
+
 bool check_status(PyObject* status) {
   if (status == nullptr || status == Py_None) return true;
   auto* expected = reinterpret_cast<PyTypeObject*>(runtime().hooks.status_type);

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <array>
+#include <cstdint>
 #include <memory>
 
 #include "bindings/status_layout.h"
@@ -15,6 +16,8 @@ struct Hooks {
   PyObject* resolve = nullptr;
   PyObject* fill_status = nullptr;
   PyObject* raise_error = nullptr;
+  PyObject* report_error = nullptr;
+  PyObject* error_type = nullptr;
   PyObject* wait_all = nullptr;
   PyObject* request_type = nullptr;
   PyObject* persistent_type = nullptr;
@@ -47,6 +50,11 @@ inline bool is_finished(const Operation& operation) noexcept {
 // Raises what the package makes of an error; always returns nullptr.
 PyObject* raise_error(Error error, const char* message);
 PyObject* raise_error(const char* name, const char* message);
+// Where the exception in flight is an error of the package: says which communicator it belongs to
+// (0: not known), and of an error that stands for another one's, which.
+void set_error_context(std::uint32_t context, Error cause = Error::kNone);
+// Where it is: takes it to the error handler; what that raises, if anything, replaces it.
+void report_error(PyObject* source);
 
 // Whether an argument is an mpi4py Status, None or not given; false with TypeError raised.
 bool check_status(PyObject* status);

@@ -351,6 +351,7 @@ Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t 
   std::lock_guard lock(mutex_);
   Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
   operation.context = &context;
+  operation.context_number = context.number;
   operation.source = source;
   operation.tag = tag;
   operation.buffer = buffer;
@@ -364,6 +365,7 @@ Operation* Engine::receive_any_size(Context& context, MatchChannel channel, std:
   std::lock_guard lock(mutex_);
   Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
   operation.context = &context;
+  operation.context_number = context.number;
   operation.source = source;
   operation.tag = tag;
   operation.buffer = {};
@@ -378,6 +380,7 @@ Operation* Engine::receive_matched(Context& context, UnexpectedMessage& message,
   std::lock_guard lock(mutex_);
   Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
   operation.context = &context;
+  operation.context_number = context.number;
   operation.source = message.source;
   operation.tag = message.tag;
   operation.buffer = buffer != nullptr ? *buffer : Buffer{};

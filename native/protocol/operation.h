@@ -77,7 +77,7 @@ struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
 
   Peer* peer = nullptr;  // send: destination; receive: who matched, or whom an exact receive names
   Context* context = nullptr;        // receive
-  std::uint32_t context_number = 0;  // send: of this process, which may have freed it since
+  std::uint32_t context_number = 0;  // of this process, which may have freed it since
   Buffer buffer;
   std::unique_ptr<Pieces> pieces;  // send: where the bytes lie, if not at `buffer.address`
   std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive

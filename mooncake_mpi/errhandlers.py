@@ -1,0 +1,99 @@
+"""Error handlers of communicators decide what an error of the engine does (MPI 4.1, section 9.3).
+
+An error that leaves a method of the program's goes to the handler of its communicator first, as one
+of the MPI library's own calls would: ``ERRORS_ARE_FATAL`` ends the job, a handler of the program is
+called, and where the handler returns (``ERRORS_RETURN`` does nothing else) the error is raised.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.errors import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+_Class = TypeVar("_Class", bound=type)
+
+# Those that are not freed yet, by the numbers of their contexts.
+_communicators: dict[int, MPI.Comm] = {}
+
+
+def know(number: int, comm: MPI.Comm) -> None:
+    """Errors of context ``number`` are ``comm``'s."""
+    _communicators[number] = MPI.Comm(comm)
+
+
+def forget(number: int) -> None:
+    """The communicator of context ``number`` is being freed."""
+    _communicators.pop(number, None)
+
+
+def report(error: Error, source: object = None) -> None:
+    """Call the error handler for ``error``, once, before it is raised.
+
+    Args:
+        error: says which communicator it belongs to (``context``), unless ``source`` does. An error
+            of none, or of one that was freed, is ``COMM_SELF``'s.
+        source: whose method it leaves.
+    """
+    if error.reported or _native.left_behind():
+        return
+    if not MPI.Is_initialized() or MPI.Is_finalized():
+        return
+    error.reported = True
+    comm = source if isinstance(source, MPI.Comm) and source != MPI.COMM_NULL else None
+    if comm is None:
+        number = error.context or getattr(source, "_context", 0)
+        comm = _communicators.get(number, MPI.COMM_SELF)
+    handler = MPI.Comm.Get_errhandler(comm)
+    if handler in (MPI.ERRORS_ARE_FATAL, MPI.ERRORS_ABORT):
+        # The library knows the class alone.
+        print(
+            f"mooncake_mpi: rank {MPI.COMM_WORLD.Get_rank()}: {error}", file=sys.stderr, flush=True
+        )
+    MPI.Comm.Call_errhandler(comm, error.code_of_request or int(error))
+
+
+def reported(method: _Method) -> _Method:
+    """A method of the program's whose errors go to the error handler before they are raised."""
+
+    @wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except Error as error:
+            report(error, self)
+            raise
+
+    return cast("_Method", call)
+
+
+def of_communicator(method: _Method) -> _Method:
+    """As :func:`reported`, of a class method whose first argument is the communicator."""
+
+    @wraps(method)
+    def call(cls: Any, comm: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(cls, comm, *args, **kwargs)
+        except Error as error:
+            report(error, comm)
+            raise
+
+    return cast("_Method", call)
+
+
+def reporting(kind: _Class) -> _Class:
+    """A class all of whose public methods are as :func:`reported`."""
+    for name, value in list(vars(kind).items()):
+        if isinstance(value, FunctionType) and not name.startswith("_"):
+            setattr(kind, name, reported(value))
+    return kind
