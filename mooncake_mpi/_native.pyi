@@ -104,10 +104,6 @@ class Request:
 class OwnedBuffer:
     """Memory that the engine allocated for a received message."""
 
-    @property
-    def first(self) -> int:
-        """The first byte, -1 where there is none."""
-
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -236,6 +232,16 @@ def isend_pieces(
 ) -> mooncake_mpi.requests.Request:
     """
     Start sending bytes at several places (address, length) as one message; not buffered.
+    """
+
+def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None:
+    """
+    What goes around the buffers of a pickle stream, which lie beside it, to make one stream of all; None if they do not belong together.
+    """
+
+def take_buffers_out(address: int, nbytes: int) -> tuple[bytes, list[tuple[int, int]]] | None:
+    """
+    A pickle stream without the buffers that put_buffers_in() marked, and where in the message they begin and end; None if there are none.
     """
 
 def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0) -> None:

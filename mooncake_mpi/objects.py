@@ -2,7 +2,8 @@
 
 Objects and buffers share one matching space, as in MPI: a pickle stream may be received with
 ``Recv``, and a stream that was sent with ``Send`` by ``recv``. Pickling follows ``MPI.pickle``;
-buffers that the pickler hands out (protocol 5) are not pickled: :mod:`mooncake_mpi.frames`.
+large buffers that the pickler hands out (protocol 5) are put into the stream as it is sent, and
+left where they arrive.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
-from mooncake_mpi.pickling import FRAME, PLAIN_TYPES, dump, dump_parts, dumps, load, wrap
+from mooncake_mpi.pickling import PLAIN_TYPES, checked, dump, dump_parts, dumps, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +53,8 @@ class ObjectMethods:
             if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
                 # The way of most small objects, without further calls of Python functions.
                 message: Any = dumps(obj)
-                if type(message) is not bytes or not message or message[0] == FRAME:
-                    message = wrap(message)
+                if type(message) is not bytes:
+                    checked(message)
                 _native.send_bytes(communicator, message, dest, tag, STANDARD)
             else:
                 _send(self._checked_communicator(), obj, dest, tag, STANDARD)

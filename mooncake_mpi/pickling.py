@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, frames
+from mooncake_mpi import _native
 
 #: Objects of these types have no out-of-band buffers: their pickler need not look for any.
 PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _FIRST_PROTOCOL_WITH_BUFFERS = 5
-#: The first byte of a frame, and of no pickle stream that Python makes.
-FRAME = frames.MAGIC[0]
 
 _pickle = MPI.pickle
 # A user changes what they do through MPI.pickle.__init__, never the methods themselves.
@@ -20,12 +19,12 @@ dumps, loads = _pickle.dumps, _pickle.loads
 _as_buffer = MPI.buffer
 
 
-#: From this size of all buffers on, sending them from where they are pays.
+#: From this size on, sending buffers from where they are pays, and leaving them where they arrive.
 LARGE = 256 * 1024
 
 
 def dump(obj: Any) -> bytes:
-    """The message of an object: its pickle stream, or a frame if the pickler hands out buffers.
+    """The message of an object: its pickle stream.
 
     Raises:
         TypeError: the user's ``dumps`` did not make bytes.
@@ -40,24 +39,31 @@ def dump_parts(obj: Any) -> bytes | list[Any]:
     The parts refer to the object's memory, which must not change until they are sent.
     """
     if type(obj) in PLAIN_TYPES:
-        stream, buffers = dumps(obj), None
-    else:
-        stream, buffers = _dump_with_buffers(obj)
-    return wrap(stream, buffers)
+        return checked(dumps(obj))
+    stream, buffers = _dump_with_buffers(obj)
+    if not buffers:
+        return checked(stream)
+    around = None
+    if type(stream) is bytes:
+        around = _native.put_buffers_in(stream, [buffer.nbytes for buffer in buffers])
+    if around is None:  # a stream of the user's own making
+        return checked(dumps(obj))
+    parts: list[Any] = [around[0]]
+    for buffer, behind in zip(buffers, around[1:], strict=True):
+        parts += [buffer, behind]
+    if sum(buffer.nbytes for buffer in buffers) >= LARGE:
+        return parts
+    return b"".join(parts)
 
 
-def wrap(stream: Any, buffers: list[MPI.buffer] | None = None) -> bytes | list[Any]:
-    """The message of what a pickler gave: a frame where there are buffers, or it looks like one.
+def checked(stream: Any) -> bytes:
+    """What a pickler gave, which must be bytes.
 
     Raises:
-        TypeError: the stream is no bytes.
+        TypeError: it is not.
     """
     if type(stream) is not bytes:
         raise TypeError(f"expected bytes, {type(stream).__name__} found")
-    if buffers and sum(buffer.nbytes for buffer in buffers) >= LARGE:
-        return frames.split(stream, buffers)
-    if buffers or (stream and stream[0] == FRAME and frames.is_frame(stream)):
-        return frames.encode(stream, buffers or ())
     return stream
 
 
@@ -77,18 +83,18 @@ def load(message: Any) -> Any:
     Out-of-band buffers of the object are views of the message.
 
     Raises:
-        frames.FrameError: the message starts like a frame and is none.
         Exception: what unpickling raises.
     """
-    if type(message) is _native.OwnedBuffer and message.first != FRAME:
-        return loads(message) if message.first >= 0 else None
-    first = _first(message)
-    if first == FRAME and frames.is_frame(memoryview(message)):
-        stream, buffers = frames.decode(message)
-        return _pickle.loads_oob(_as_buffer(stream), buffers)
-    return None if first is None else loads(_as_buffer(message))
-
-
-def _first(message: Any) -> int | None:
-    view = memoryview(message)
-    return view[0] if view.nbytes else None
+    nbytes = len(message)
+    if nbytes < LARGE:
+        if nbytes == 0:
+            return None
+        return loads(message if type(message) is _native.OwnedBuffer else _as_buffer(message))
+    memory = _as_buffer(message)
+    apart = _native.take_buffers_out(memory.address, nbytes)
+    if apart is not None:
+        stream, places = apart
+        view = memoryview(message)
+        with suppress(TypeError):  # a loads of the user's that takes no buffers
+            return _pickle.loads_oob(_as_buffer(stream), [view[i:j] for i, j in places])
+    return loads(memory)

@@ -99,8 +99,8 @@ void finalize() {
 }
 
 void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
-               nb::callable report_error, nb::object error_type, nb::callable wait_all, nb::object request_type, nb::object persistent_type,
-               nb::object status_type) {
+               nb::callable report_error, nb::object error_type, nb::callable wait_all,
+               nb::object request_type, nb::object persistent_type, nb::object status_type) {
   Hooks& hooks = runtime().hooks;
   hooks.resolve = resolve.release().ptr();
   hooks.fill_status = fill_status.release().ptr();
@@ -197,8 +197,9 @@ NB_MODULE(_native, m) {
                 "error_type: type, wait_all: Callable[..., Any], "
                 "request_type: type, "
                 "persistent_type: type, status_type: type) -> None"),
-        "resolve"_a, "fill_status"_a, "raise_error"_a, "report_error"_a, "error_type"_a, "wait_all"_a, "request_type"_a,
-        "persistent_type"_a, "status_type"_a, "Set the package's callables and request classes.");
+        "resolve"_a, "fill_status"_a, "raise_error"_a, "report_error"_a, "error_type"_a,
+        "wait_all"_a, "request_type"_a, "persistent_type"_a, "status_type"_a,
+        "Set the package's callables and request classes.");
   m.def(
       "set_constants",
       [](int proc_null, int any_source, int any_tag, nb::dict error_classes) {

@@ -32,16 +32,6 @@ Py_ssize_t length(PyObject* self) {
   return reinterpret_cast<OwnedBuffer*>(self)->bytes;
 }
 
-PyObject* first(PyObject* self, void*) {
-  auto* buffer = reinterpret_cast<OwnedBuffer*>(self);
-  return PyLong_FromLong(buffer->bytes == 0 ? -1 : std::to_integer<long>(buffer->memory[0]));
-}
-
-PyGetSetDef properties[] = {
-    {"first", first, nullptr, "The first byte, -1 where there is none.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
-};
-
 }  // namespace
 
 PyObject* create_owned_buffer_type() {
@@ -49,7 +39,6 @@ PyObject* create_owned_buffer_type() {
       {Py_tp_doc, const_cast<char*>("Memory that the engine allocated for a received message.")},
       {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
       {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
-      {Py_tp_getset, properties},
       {Py_sq_length, reinterpret_cast<void*>(length)},
       {0, nullptr},
   };

@@ -1,8 +1,11 @@
 #include "bindings/primitives.h"
 
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/communicator.h"
 #include "bindings/completion.h"
@@ -12,6 +15,7 @@
 #include "bindings/send_methods.h"
 #include "bindings/waiting.h"
 #include "memory/pieces.h"
+#include "wire/pickle_stream.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -118,6 +122,27 @@ void send_bytes(Communicator& communicator, nb::object buf, int dest, int tag, i
   require(post_send(communicator, view.buffer(), dest, tag, to_mode(mode), MatchChannel::kMessages,
                     operation));
   if (operation != nullptr) require(wait_send(*operation, view));
+}
+
+// What goes around buffers that lie beside a pickle stream, see wire/pickle_stream.h.
+nb::object put_buffers_in(nb::bytes stream, const std::vector<std::uint64_t>& sizes) {
+  const auto glue = wire::put_buffers_in({stream.c_str(), stream.size()}, sizes);
+  if (!glue) return nb::none();
+  nb::list parts;
+  for (const std::string& part : *glue)
+    parts.append(nb::bytes(part.data(), part.size()));
+  return parts;
+}
+
+nb::object take_buffers_out(std::uintptr_t address, std::size_t nbytes) {
+  const std::string_view message(reinterpret_cast<const char*>(address), nbytes);
+  const std::vector<wire::PickledBuffer> found = wire::find_buffers(message);
+  if (found.empty()) return nb::none();
+  nb::list places;
+  for (const wire::PickledBuffer& buffer : found)
+    places.append(nb::make_tuple(buffer.data, buffer.end()));
+  const std::string stream = wire::take_buffers_out(message, found);
+  return nb::make_tuple(nb::bytes(stream.data(), stream.size()), places);
 }
 
 void check_receive(Communicator& communicator, int& source, int& tag, MatchChannel channel) {
@@ -307,6 +332,18 @@ void define_primitives(nb::module_& m) {
                 "keepalive: Any, dest: int, tag: int, mode: int) -> mooncake_mpi.requests.Request"),
         "communicator"_a, "pieces"_a, "keepalive"_a, "dest"_a, "tag"_a, "mode"_a,
         "Start sending bytes at several places (address, length) as one message; not buffered.");
+  m.def("put_buffers_in", &put_buffers_in,
+        nb::sig("def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None"),
+        "stream"_a, "sizes"_a,
+        "What goes around the buffers of a pickle stream, which lie beside it, to make one stream "
+        "of all; None if they do not belong together.");
+  m.def(
+      "take_buffers_out", &take_buffers_out,
+      nb::sig("def take_buffers_out(address: int, nbytes: int) -> "
+              "tuple[bytes, list[tuple[int, int]]] | None"),
+      "address"_a, "nbytes"_a,
+      "A pickle stream without the buffers that put_buffers_in() marked, and where in the message "
+      "they begin and end; None if there are none.");
   m.def("send_bytes", &send_bytes,
         nb::sig("def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: "
                 "int = 0) -> None"),

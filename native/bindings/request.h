@@ -32,7 +32,7 @@ struct RequestObject {
   bool any_size;  // the result is an OwnedBuffer
   MatchChannel channel;
   std::uint32_t context;  // whose error handler the operation's failure goes to; 0: not known
-  Operation* operation;  // nullptr while active: completed at once, see `completion`
+  Operation* operation;   // nullptr while active: completed at once, see `completion`
   Completion completion;
   BufferView view;
   PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result

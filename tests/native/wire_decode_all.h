@@ -7,10 +7,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "wire/address.h"
 #include "wire/header.h"
 #include "wire/payload.h"
+#include "wire/pickle_stream.h"
 #include "wire/verbs.h"
 
 namespace mooncake_mpi::wire {
@@ -90,6 +94,27 @@ inline bool decode_framed(std::span<const std::byte> packet) {
     if (keys && (keys->rails == 0 || keys->rails >> kMaxRails != 0)) std::abort();
   }
   return true;
+}
+
+// An object's message, with and without its buffers.
+inline bool decode_pickle(std::span<const std::byte> bytes) {
+  const std::string_view message(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto found = find_buffers(message);
+  std::vector<std::uint64_t> sizes;
+  std::size_t at = 0;
+  for (const PickledBuffer& buffer : found) {
+    if (buffer.begin < at || buffer.data < buffer.begin || buffer.end() > message.size()) {
+      std::abort();
+    }
+    at = buffer.end();
+    sizes.push_back(buffer.bytes);
+  }
+  const std::string apart = take_buffers_out(message, found);
+  for (const std::string_view stream : {message, std::string_view(apart)}) {
+    const auto glue = put_buffers_in(stream, sizes);
+    if (glue && glue->size() != sizes.size() + 1) std::abort();
+  }
+  return !found.empty();
 }
 
 }  // namespace mooncake_mpi::wire

@@ -1,5 +1,5 @@
-// libFuzzer's entry: the same bytes as a packet, an address, a wire-up datagram and a framed
-// packet.
+// libFuzzer's entry: the same bytes as a packet, an address, a wire-up datagram, a framed packet
+// and the pickle stream of an object.
 #include <algorithm>
 #include <vector>
 
@@ -11,6 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   mooncake_mpi::wire::decode_entry(bytes);
   mooncake_mpi::wire::decode_framed(bytes);
   mooncake_mpi::wire::decode_keys(bytes);
+  mooncake_mpi::wire::decode_pickle(bytes);
   // Nobody guesses 32 bytes: the fuzzer gets them as a gift.
   std::vector<std::byte> datagram(bytes.begin(), bytes.end());
   constexpr size_t kSecretAt = 8;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from payload import is_pattern, pattern
@@ -281,3 +283,54 @@ def test_an_object_of_many_large_arrays_arrives_whole(comm):
     for n, array in zip(range(3000, 3200), got, strict=False):
         assert np.array_equal(array, np.full(n, source, "u1"))
     assert got[-2:] == obj[-2:]
+
+
+class Custom:
+    """Pickled with a buffer of its own beside other things."""
+
+    def __init__(self, array, name):
+        self.array, self.name = array, name
+
+    def __eq__(self, other):
+        return self.name == other.name and (self.array == other.array).all()
+
+    __hash__ = None
+
+
+SIZED = {
+    "array": lambda n: np.arange(float(n)),
+    "dictionary": lambda n: {"a": np.arange(float(n)), "b": [1, "two"]},
+    "arrays": lambda n: [np.full(n, 1.0), np.full(n, 2.0), np.arange(3)],
+    "object": lambda n: Custom(np.arange(n), "name"),
+    "bytes": lambda n: b"x" * n,
+}
+
+
+@pytest.mark.parametrize("count", [10, 32_768, 100_000, 1_000_000])
+@pytest.mark.parametrize("name", SIZED)
+def test_the_bytes_of_an_object_are_its_pickle_at_every_size(comm, name, count):
+    dest, source = ring_of(comm)
+    obj = SIZED[name](count)
+
+    def same(again):
+        np.testing.assert_equal(again, obj)
+
+    for start in (comm.isend, comm.issend):
+        request = start(obj, dest, 1)
+        status = MPI.Status()
+        comm.Probe(source, 1, status)
+        raw = bytearray(status.Get_count(MPI.BYTE))
+        comm.Recv([raw, MPI.BYTE], source, 1)
+        request.wait()
+        same(pickle.loads(raw))  # noqa: S301
+        same(MPI.pickle.loads(raw))
+    room = len(MPI.pickle.dumps(obj))
+    requests = [comm.irecv(bytearray(room), source, 2), comm.irecv(room, source, 2)]
+    send = comm.isend(obj, dest, 2)
+    comm.send(obj, dest, 2)
+    send.wait()
+    for request in requests:
+        same(request.wait())
+    request = comm.Isend(pickle.dumps(obj, 5), dest, 3)
+    same(comm.recv(source=source, tag=3))
+    request.Wait()
