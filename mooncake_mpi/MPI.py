@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 from mpi4py import MPI as _library
 from mpi4py.MPI import *  # noqa: F403
 
-from mooncake_mpi import _native, errors, shared_arrays
+from mooncake_mpi import _native, c_interface, errors, shared_arrays
+from mooncake_mpi.comm import Comm
 from mooncake_mpi.intracomm import (
     PREDEFINED,
     Cartcomm,
     Distgraphcomm,
     Graphcomm,
     Intracomm,
-    accelerated,
+    predefined,
+    start_predefined,
 )
 from mooncake_mpi.messages import Message  # type: ignore[assignment]
 from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
@@ -37,6 +39,19 @@ _FLUSH_MS = 100
 _blocks: set[int] = set()  # what Alloc_mem gave
 # In this order: where a process cannot take part, those of COMM_WORLD are told.
 _WORLDS = ("COMM_WORLD", "COMM_SELF")
+
+
+def Init() -> None:  # type: ignore[no-redef]
+    """Initialise MPI, and the engine with it."""
+    _library.Init()
+    start_predefined()
+
+
+def Init_thread(required: int = _library.THREAD_MULTIPLE) -> int:  # type: ignore[no-redef]
+    """Initialise MPI with this level of threads, and the engine with it; gives the level."""
+    provided = _library.Init_thread(required)
+    start_predefined()
+    return provided
 
 
 def Detach_buffer() -> Any:  # type: ignore[no-redef]
@@ -135,12 +150,14 @@ def _mirror() -> None:
     for name, value in vars(_library).items():
         if name == "__pyx_capi__" or (name.startswith("_") and not name.endswith("__")):
             names.setdefault(name, value)
-    for name in _WORLDS:
-        del names[name]  # made by __getattr__
+    names["__pyx_capi__"] = c_interface.table(names["__pyx_capi__"])
     for name in errors.FAILURE_CLASSES:
-        names.pop(name, None)  # so are those that the library may lack
+        names.pop(name, None)  # made by __getattr__
+    for name in _WORLDS:
+        names[name] = PREDEFINED[name] = predefined(getattr(_library, name))
     if _is_running():
-        names.update({name: __getattr__(name) for name in (*_WORLDS, *errors.FAILURE_CLASSES)})
+        start_predefined()
+        names.update({name: __getattr__(name) for name in errors.FAILURE_CLASSES})
 
 
 def _is_running() -> bool:
@@ -150,15 +167,11 @@ def _is_running() -> bool:
 def __getattr__(name: str) -> Any:
     """What needs an initialised MPI, or was added by a later mpi4py.
 
-    The former are the world communicators and the error classes that the library may lack.
+    The former are the error classes that the library may lack.
     """
     if name in errors.FAILURE_CLASSES and _is_running():
         return globals().setdefault(name, errors.error_class(name))
-    value = getattr(_library, name)
-    if name in _WORLDS and _is_running():
-        PREDEFINED[name] = globals().setdefault(name, accelerated(value))
-        return PREDEFINED[name]
-    return value
+    return getattr(_library, name)
 
 
 def __dir__() -> list[str]:

@@ -50,10 +50,9 @@ def report(error: Error, source: object = None) -> None:
     if not MPI.Is_initialized() or MPI.Is_finalized():
         return
     error.reported = True
-    comm = source if isinstance(source, MPI.Comm) and source != MPI.COMM_NULL else None
-    if comm is None:
-        number = error.context or getattr(source, "_context", 0)
-        comm = _communicators.get(number, MPI.COMM_SELF)
+    communicator = getattr(source, "_communicator", None)  # whose handle may be stale
+    number = communicator.number if communicator is not None else error.context
+    comm = _communicators.get(number or getattr(source, "_context", 0), MPI.COMM_SELF)
     handler = MPI.Comm.Get_errhandler(comm)
     if handler in (MPI.ERRORS_ARE_FATAL, MPI.ERRORS_ABORT):
         # The library knows the class alone.

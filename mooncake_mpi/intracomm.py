@@ -5,30 +5,35 @@ They are communicators of mpi4py: whatever is not point-to-point stays the MPI l
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, config, derived, library_requests, messages, numpy_memory, runtime
-from mooncake_mpi.composites import CompositeRequest, SendAndReceive
+from mooncake_mpi import _native, config, derived, library_requests, numpy_memory, runtime
+from mooncake_mpi.comm import (
+    REPLACEMENTS,
+    Comm,
+    is_ours,
+    let_library_objects_through,
+    replaced,
+    set_late_start,
+)
+from mooncake_mpi.composites import CompositeRequest
 from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
-from mooncake_mpi.failures import FailureMethods
-from mooncake_mpi.messages import Message
-from mooncake_mpi.objects import SEND, ObjectMethods
 from mooncake_mpi.statuses import fill_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mooncake_mpi.library_requests import Giver
-    from mooncake_mpi.requests import Prequest, Request
+    from mooncake_mpi.requests import Request
 
 _Comm = TypeVar("_Comm", bound=MPI.Comm)
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
-_Request = TypeVar("_Request", bound="Request")
 
 
 def _collective(method: _Method) -> _Method:
@@ -44,7 +49,7 @@ def _collective(method: _Method) -> _Method:
 
 
 @reporting
-class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[misc]
+class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Intracomm`` with point-to-point messages through the engine.
 
     Creating one is collective over ``comm``; wrapping the same communicator again gives the same
@@ -58,13 +63,10 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         Error: ``ERR_OTHER`` where a process cannot start its engine.
     """
 
-    # Two slots, at a place that the native methods know, in this order.
-    __slots__ = ("_communicator", "_giver")
+    __slots__ = ()
     __module__ = "mpi4py.MPI"  # programs look for it there
+    _library = MPI.Intracomm
     _topology: int | None = None
-    if TYPE_CHECKING:
-        _communicator: _native.Communicator | None
-        _giver: Giver | None
 
     def __new__(cls, comm: MPI.Comm | None = None) -> Intracomm:
         """Wrap ``comm``, collectively.
@@ -79,151 +81,16 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
             if topology != cls._topology:
                 raise TypeError(f"expecting a communicator of the topology of {cls.__name__}")
         # Not super(): of a class with two mpi4py bases the interpreter takes the first one's only.
-        return _attach(MPI.Intracomm.__new__(cls, cast("Any", comm)), library_requests.giver())
+        return _attach(MPI.Comm.__new__(cls, cast("Any", comm)), library_requests.giver())
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         for name in ("COMM_WORLD", "COMM_SELF", "COMM_NULL"):
             if self == getattr(MPI, name):
                 kind = type(self)
                 # Which class mpi4py's name means depends on how the program was started.
-                known = kind.__name__ if kind in _REPLACEMENTS.values() else kind
+                known = kind.__name__ if kind in REPLACEMENTS.values() else kind
                 return (_rebuild, (known, name, PREDEFINED.get(name) is self))
         return super().__reduce__()
-
-    if TYPE_CHECKING:
-        # Put on the class by the native module: no Python frame between the caller and the engine.
-        def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
-            """Non-blocking send."""
-
-        def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
-            """Non-blocking synchronous send."""
-
-        def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
-            """Non-blocking ready send."""
-
-        def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
-            """Non-blocking buffered send."""
-
-        def Irecv(  # type: ignore[override]
-            self, buf: Any, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
-        ) -> Request:
-            """Non-blocking receive."""
-
-    def Sendrecv_replace(
-        self,
-        buf: Any,
-        dest: int,
-        sendtag: int = 0,
-        source: int = MPI.ANY_SOURCE,
-        recvtag: int = MPI.ANY_TAG,
-        status: MPI.Status | None = None,
-    ) -> None:
-        """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
-        plain = self._plain()
-        send = plain.Ibsend(buf, dest, sendtag)  # keeps a copy
-        receive = plain.Irecv(buf, source, recvtag)
-        try:
-            CompositeRequest(SendAndReceive(send, receive)).Wait(status)
-        except BaseException:
-            _native.give_up(receive)
-            raise
-
-    def Isendrecv(  # type: ignore[override]
-        self,
-        sendbuf: Any,
-        dest: int,
-        sendtag: int = 0,
-        recvbuf: Any = None,
-        source: int = MPI.ANY_SOURCE,
-        recvtag: int = MPI.ANY_TAG,
-    ) -> Request:
-        """Start a send and a receive that complete as one request."""
-        plain = self._plain()
-        receive = plain.Irecv(recvbuf, source, recvtag)
-        return self._given(self._with_send(plain.Isend, sendbuf, dest, sendtag, receive))
-
-    def Isendrecv_replace(  # type: ignore[override]
-        self,
-        buf: Any,
-        dest: int,
-        sendtag: int = 0,
-        source: int = MPI.ANY_SOURCE,
-        recvtag: int = MPI.ANY_TAG,
-    ) -> Request:
-        """Start sending a copy of ``buf`` and receiving into ``buf``."""
-        # The copy is made before the receive may overwrite it; a buffered send keeps it.
-        plain = self._plain()
-        send = plain.Ibsend(buf, dest, sendtag)
-        receive = plain.Irecv(buf, source, recvtag)
-        return self._given(CompositeRequest(SendAndReceive(send, receive)))
-
-    def _plain(self) -> Intracomm:
-        """The communicator, with the engine's own requests."""
-        if self._giver is None:
-            return self
-        plain = MPI.Intracomm.__new__(Intracomm, cast("Any", self))
-        plain._communicator, plain._giver = self._communicator, None
-        return plain
-
-    def _given(self, request: _Request) -> _Request:
-        """What the program gets for ``request``, which receives too."""
-        return request if self._giver is None else cast("Any", self._giver(request, not SEND))
-
-    def _with_send(
-        self, start: Any, buf: Any, dest: int, tag: int, receive: Request
-    ) -> CompositeRequest:
-        try:
-            send = start(buf, dest, tag)
-        except BaseException:
-            receive.Cancel()
-            receive.Free()
-            raise
-        return CompositeRequest(SendAndReceive(send, receive))
-
-    def Psend_init(  # type: ignore[override]
-        self,
-        buf: Any,
-        partitions: int,
-        dest: int,
-        tag: int = 0,
-        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
-    ) -> Prequest:
-        """A persistent send in ``partitions`` parts (MPI 4.1, section 4.2)."""
-        from mooncake_mpi.partitioned import psend_init
-
-        return self._given(psend_init(self._checked_communicator(), buf, partitions, dest, tag))
-
-    def Precv_init(  # type: ignore[override]
-        self,
-        buf: Any,
-        partitions: int,
-        source: int = MPI.ANY_SOURCE,
-        tag: int = MPI.ANY_TAG,
-        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
-    ) -> Prequest:
-        """A persistent receive in ``partitions`` parts (MPI 4.1, section 4.2)."""
-        from mooncake_mpi.partitioned import precv_init
-
-        request = precv_init(self._checked_communicator(), buf, partitions, source, tag)
-        return self._given(request)
-
-    def Mprobe(  # type: ignore[override]
-        self,
-        source: int = MPI.ANY_SOURCE,
-        tag: int = MPI.ANY_TAG,
-        status: MPI.Status | None = None,
-    ) -> Message:
-        """Wait for a message and take it (MPI 4.1, section 3.8.2)."""
-        return Message.Probe(self, source, tag, status)
-
-    def Improbe(  # type: ignore[override]
-        self,
-        source: int = MPI.ANY_SOURCE,
-        tag: int = MPI.ANY_TAG,
-        status: MPI.Status | None = None,
-    ) -> Message | None:
-        """Take a message if one waits (MPI 4.1, section 3.8.2)."""
-        return messages.take(self, source, tag, status, blocking=False)
 
     # --- communicators made from this one ---
 
@@ -304,35 +171,32 @@ class Intracomm(ObjectMethods, FailureMethods, MPI.Intracomm):  # type: ignore[m
         """``comm``, which the library has just made of members of this one, accelerated."""
         parent = self._checked_communicator()
         communicator = derived.derived(self, parent, comm, same_group=same_group)
-        made = _replaced(comm)
-        if isinstance(made, Intracomm):
+        made = replaced(comm)
+        if is_ours(made):
             made._communicator, made._giver = communicator, self._giver
         return made
 
-    def free(self) -> None:
-        """Free the communicator unless it is null or one that MPI made."""
-        if self not in (MPI.COMM_WORLD, MPI.COMM_SELF):
-            super().free()
+    # --- intercommunicators ---
+
+    @_collective
+    def Create_intercomm(
+        self, local_leader: int, peer_comm: MPI.Intracomm, remote_leader: int, tag: int = 0
+    ) -> Any:
+        """An intercommunicator; its messages are the MPI library's, what it merges to is not."""
+        made = super().Create_intercomm(local_leader, peer_comm, remote_leader, tag)
+        return MPI.Intercomm.__new__(Intercomm, made) if _everywhere() else made
 
     @classmethod
-    def fromhandle(cls, handle: int) -> Any:
-        """The communicator of a handle of the MPI library; as wrapping one, collective."""
-        return _accelerate(MPI.Intracomm.fromhandle(handle))
-
-    @classmethod
-    def fromint(cls, arg: int, /) -> Any:
-        """The communicator of a number of the MPI library."""
-        return _accelerate(MPI.Intracomm.fromint(arg))
-
-    @classmethod
-    def f2py(cls, arg: int) -> Any:
-        """The communicator of a Fortran handle."""
-        return _accelerate(MPI.Intracomm.f2py(arg))
-
-    def _checked_communicator(self) -> _native.Communicator:
-        if self._communicator is None:
-            raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
-        return self._communicator
+    def Create_from_group(
+        cls,
+        group: MPI.Group,
+        stringtag: str = "org.mpi4py",
+        info: MPI.Info = MPI.INFO_NULL,
+        errhandler: MPI.Errhandler | None = None,
+    ) -> Any:
+        """A communicator of ``group``, such as one of a session, by its members."""
+        made = MPI.Intracomm.Create_from_group(group, stringtag, info, errhandler)
+        return _accelerate(made, library_requests.giver()) if _is_running() else made
 
 
 @reporting
@@ -341,6 +205,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
 
     __slots__ = ()
     __module__ = "mpi4py.MPI"  # programs look for it there
+    _library = MPI.Cartcomm
     _topology = MPI.CART
 
     @_collective
@@ -354,6 +219,7 @@ class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
 
     __slots__ = ()
     __module__ = "mpi4py.MPI"  # programs look for it there
+    _library = MPI.Graphcomm
     _topology = MPI.GRAPH
 
 
@@ -362,17 +228,31 @@ class Distgraphcomm(Intracomm, MPI.Distgraphcomm):  # type: ignore[misc]
 
     __slots__ = ()
     __module__ = "mpi4py.MPI"  # programs look for it there
+    _library = MPI.Distgraphcomm
     _topology = MPI.DIST_GRAPH
 
 
-Accelerated = Intracomm
+class Intercomm(MPI.Intercomm):
+    """An intercommunicator whose processes all run programs on this package."""
 
-_REPLACEMENTS: dict[type, type[Intracomm]] = {
-    MPI.Intracomm: Intracomm,
-    MPI.Cartcomm: Cartcomm,
-    MPI.Graphcomm: Graphcomm,
-    MPI.Distgraphcomm: Distgraphcomm,
-}
+    __slots__ = ()
+    __module__ = "mpi4py.MPI"
+
+    def Merge(self, high: bool = False) -> Any:
+        """An intracommunicator of both groups."""
+        return _accelerate(super().Merge(high))
+
+
+Accelerated = Comm
+
+REPLACEMENTS.update(
+    {
+        MPI.Intracomm: Intracomm,
+        MPI.Cartcomm: Cartcomm,
+        MPI.Graphcomm: Graphcomm,
+        MPI.Distgraphcomm: Distgraphcomm,
+    }
+)
 
 
 class _Duplication:
@@ -423,22 +303,13 @@ def _attach(comm: _Comm, giver: Giver | None) -> _Comm:
 
 def _accelerate(comm: Any, giver: Giver | None = None) -> Any:
     """An accelerated communicator for one that the MPI library has just made."""
-    made = _replaced(comm)
-    return _attach(made, giver) if isinstance(made, Intracomm) else made
+    made = replaced(comm)
+    return _attach(made, giver) if is_ours(made) else made
 
 
-def _replaced(comm: Any) -> Any:
-    """``comm`` as an object of the class that stands for its own, which knows no engine yet."""
-    if not isinstance(comm, Intracomm):
-        for library, ours in _REPLACEMENTS.items():
-            if type(comm) is library:
-                return MPI.Intracomm.__new__(ours, cast("Any", comm))
-    return comm
-
-
-def accelerated(comm: MPI.Intracomm) -> Intracomm:
-    """``comm`` for a program whose MPI is ``mooncake_mpi.MPI``; collective."""
-    return cast("Intracomm", _accelerate(comm))
+def _everywhere() -> bool:
+    """Whether the program has this package's communicators alone, by whatever name."""
+    return sys.modules.get("mpi4py.MPI") is not MPI
 
 
 #: The predefined communicators of ``mooncake_mpi.MPI``, by name: pickled as the names they are.
@@ -448,18 +319,40 @@ PREDEFINED: dict[str, Intracomm] = {}
 def _rebuild(cls: type[Intracomm] | str, name: str, predefined: bool) -> Intracomm:
     if predefined and name in PREDEFINED:
         return PREDEFINED[name]
+    kind: Any = cls
     if isinstance(cls, str):
-        cls = next(kind for kind in _REPLACEMENTS.values() if kind.__name__ == cls)
-    return cls(cast("Any", getattr(MPI, name)))
+        kind = next(kind for kind in REPLACEMENTS.values() if kind.__name__ == cls)
+    return cast("Intracomm", kind(getattr(MPI, name)))
 
 
-def _install() -> None:
-    offset = MPI.Intracomm.__basicsize__
-    if Intracomm.__basicsize__ != offset + 16:
-        raise ImportError("mpi4py lays out communicators in a way that this version does not know")
-    _native.install(Intracomm, offset)
+def predefined(comm: MPI.Intracomm) -> Intracomm:
+    """One of MPI's own communicators for a program whose MPI is ``mooncake_mpi.MPI``.
+
+    Before MPI is initialised it is a name, as mpi4py's; :func:`start_predefined` is for then.
+    """
+    made = MPI.Comm.__new__(Intracomm, comm)
+    made._communicator = made._giver = None
+    return made
 
 
-_install()
+def start_predefined() -> None:
+    """Make the predefined communicators known to the engine; collective over all processes."""
+    for comm in PREDEFINED.values():
+        if comm._communicator is None:
+            comm._communicator = runtime.communicator_of(comm)
+
+
+def _start_late(comm: Comm) -> _native.Communicator | None:
+    if any(comm is known for known in PREDEFINED.values()) and _is_running():
+        start_predefined()
+    return comm._communicator
+
+
+def _is_running() -> bool:
+    return MPI.Is_initialized() and not MPI.Is_finalized()
+
+
+set_late_start(_start_late)
+let_library_objects_through()
 with suppress(config.ConfigError):  # told to every rank when the first communicator is made
     numpy_memory.install_if_set()

@@ -36,9 +36,9 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
         Error: ``ERR_OTHER``, a process could not take part; every process of ``comm`` raises it,
             with that rank and its reason.
     """
-    known = comm.Get_attr(_keyval) if _started else None
-    if isinstance(known, _native.Communicator):
-        return known
+    already = known(comm)
+    if already is not None:
+        return already
     # A process that cannot take part says why in the place of its address: nobody is left waiting.
     communicator: _native.Communicator | None = None
     failure: Exception | None = None
@@ -61,6 +61,14 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
             communicator.close()
         raise errors.make_error("ERR_OTHER", f"cannot start the engine: {refused}") from failure
     return communicator
+
+
+def known(comm: MPI.Comm) -> _native.Communicator | None:
+    """The engine's side of ``comm``, if it has one; local."""
+    if not _started or comm == MPI.COMM_NULL or MPI.Is_finalized():
+        return None
+    found = MPI.Comm.Get_attr(comm, _keyval)
+    return found if isinstance(found, _native.Communicator) else None
 
 
 def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:

@@ -140,7 +140,7 @@ class _Making(Run):
             self._new, entry = runtime.new_communicator(parent)
         except Exception as error:  # noqa: BLE001 - raised at every member
             self._failure, entry = error, refusals.refusal(error)
-        self.comm = MPI.Intracomm.__new__(SurvivorComm, MPI.COMM_SELF.Dup())
+        self.comm = MPI.Comm.__new__(SurvivorComm, MPI.COMM_SELF.Dup())
         self.comm._communicator = None
         self.comm._giver = parent._giver
         self._wanted = True

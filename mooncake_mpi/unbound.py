@@ -29,6 +29,45 @@ def dispatching(*library: type) -> type[type]:
     return type("DispatchingType", (type,), namespace)
 
 
+def let_through(
+    metaclass: type[type], *library: type, redirect: Callable[[Any], Any | None]
+) -> None:
+    """As :func:`dispatching`, for a metaclass whose classes are complete; none can be set any more.
+
+    Args:
+        metaclass: of the classes that stand for ``library``.
+        library: mpi4py's classes.
+        redirect: gives the object whose method is called, or ``None`` for that of the class.
+    """
+    for kind in library:
+        for name in vars(kind):
+            if _is_method(kind, name) and name not in vars(metaclass):
+                setattr(metaclass, name, _redirecting(name, redirect))
+
+
+def _redirecting(name: str, redirect: Callable[[Any], Any | None]) -> property:
+    def get(cls: type) -> Callable[..., Any]:
+        method = _in_class(cls, name)
+
+        @wraps(method)
+        def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            other = redirect(instance)
+            if other is not None:
+                return getattr(other, name)(*args, **kwargs)
+            return method.__get__(instance, type(instance))(*args, **kwargs)
+
+        return call
+
+    return property(get)
+
+
+def _in_class(cls: type, name: str) -> Any:
+    for kind in cls.__mro__:
+        if name in vars(kind):
+            return vars(kind)[name]
+    raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+
+
 def _is_method(kind: type, name: str) -> bool:
     value = vars(kind)[name]
     kinds = (classmethod, staticmethod, type(vars(dict)["fromkeys"]))
@@ -37,10 +76,7 @@ def _is_method(kind: type, name: str) -> bool:
 
 def _property(name: str, library: type) -> property:
     def get(cls: type) -> Callable[..., Any]:
-        for kind in cls.__mro__:
-            if name in vars(kind):
-                return _function(vars(kind)[name], name, library)
-        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        return _function(_in_class(cls, name), name, library)
 
     return property(get)
 

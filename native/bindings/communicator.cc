@@ -9,6 +9,7 @@
 
 #include "bindings/fork.h"
 #include "bindings/hang_signal.h"
+#include "bindings/interpreter_lock.h"
 #include "bindings/runtime.h"
 
 namespace nb = nanobind;
@@ -141,11 +142,15 @@ void raise_unusable() {
 
 Communicator* communicator_of(PyObject* self) {
   PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
-  if (slot != nullptr && slot != Py_None) [[likely]] {
-    Communicator* communicator = nb::inst_ptr<Communicator>(slot);
-    if (communicator->usable()) [[likely]]
-      return communicator;
+  if (slot == nullptr || slot == Py_None) [[unlikely]] {
+    // The object may be older than the engine.
+    slot = with_interpreter([&] { return PyObject_CallMethod(self, "_checked_communicator", ""); });
+    if (slot == nullptr) return nullptr;
+    Py_DECREF(slot);  // the object has it now
   }
+  Communicator* communicator = nb::inst_ptr<Communicator>(slot);
+  if (communicator->usable()) [[likely]]
+    return communicator;
   raise_unusable();
   return nullptr;
 }

@@ -68,6 +68,31 @@ assert comm.allreduce(1) == size
     assert outcome.returncode == 0, outcome.output
 
 
+def test_names_that_were_taken_before_mpi_was_initialised_are_the_same_space(program):
+    outcome = run(
+        2,
+        program("""
+import mpi4py
+mpi4py.rc.initialize = False
+from mooncake_mpi import MPI
+comm, myself = MPI.COMM_WORLD, MPI.COMM_SELF
+assert isinstance(comm, MPI.Intracomm)
+assert not MPI.Is_initialized()
+assert MPI.Init_thread(MPI.THREAD_MULTIPLE) == MPI.THREAD_MULTIPLE
+assert comm is MPI.COMM_WORLD
+if comm.rank == 0:
+    comm.send("sent by the old name", 1)
+    MPI.COMM_WORLD.send("by the new one", 1)
+else:
+    print(MPI.COMM_WORLD.recv(source=0), comm.recv(source=0), sep=", ")
+myself.sendrecv(1, 0, source=0)
+MPI.Finalize()
+"""),
+    )
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output == "sent by the old name, by the new one\n"
+
+
 def test_our_module_replaces_mpi4pys_in_one_import(program):
     path = program(
         UNMODIFIED.replace(
