@@ -136,6 +136,7 @@ def set_hooks(
     raise_error: Callable[[str, str], Any],
     report_error: Callable[..., Any],
     error_type: type,
+    look_in_library: Callable[..., Any],
     wait_all: Callable[..., Any],
     request_type: type,
     persistent_type: type,

@@ -7,6 +7,7 @@ called, and where the handler returns (``ERRORS_RETURN`` does nothing else) the 
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import wraps
 from types import FunctionType
@@ -37,6 +38,11 @@ def forget(number: int) -> None:
     _communicators.pop(number, None)
 
 
+def communicator(number: int) -> MPI.Comm | None:
+    """The library's communicator of context ``number``; ``None`` if it was freed."""
+    return _communicators.get(number)
+
+
 def report(error: Error, source: object = None) -> None:
     """Call the error handler for ``error``, once, before it is raised.
 
@@ -53,13 +59,15 @@ def report(error: Error, source: object = None) -> None:
     communicator = getattr(source, "_communicator", None)  # whose handle may be stale
     number = communicator.number if communicator is not None else error.context
     comm = _communicators.get(number or getattr(source, "_context", 0), MPI.COMM_SELF)
-    handler = MPI.Comm.Get_errhandler(comm)
-    if handler in (MPI.ERRORS_ARE_FATAL, MPI.ERRORS_ABORT):
-        # The library knows the class alone.
-        print(
-            f"mooncake_mpi: rank {MPI.COMM_WORLD.Get_rank()}: {error}", file=sys.stderr, flush=True
-        )
-    MPI.Comm.Call_errhandler(comm, error.code_of_request or int(error))
+    code = error.code_of_request or int(error)
+    fatal = MPI.Comm.Get_errhandler(comm) in (MPI.ERRORS_ARE_FATAL, MPI.ERRORS_ABORT)
+    if fatal:  # the library knows the class alone
+        rank = MPI.COMM_WORLD.Get_rank()
+        print(f"mooncake_mpi: rank {rank}: {error}", file=sys.stderr, flush=True)
+    MPI.Comm.Call_errhandler(comm, code)
+    if fatal:  # MPICH comes back from ERRORS_ABORT before the job has ended
+        MPI.Comm.Abort(comm, code)
+        os._exit(1)
 
 
 def reported(method: _Method) -> _Method:

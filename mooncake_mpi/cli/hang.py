@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mooncake_mpi import _native
+from mooncake_mpi.cli import jobs_of_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,9 @@ _ANSWER_S = 2.0
 
 
 def explain(pids: Sequence[int]) -> int:
-    """Print the state of the processes ``pids``, of all of this user's when there are none.
+    """Print the state of the processes ``pids``, of all of this user's when there are none, by job.
+
+    Nothing is written to what the jobs print.
 
     Returns:
         0, or 1 when no process was found.
@@ -38,14 +41,22 @@ def explain(pids: Sequence[int]) -> int:
     _ask(segments)
     deadline = time.monotonic() + _ANSWER_S
     while True:
-        boards, cycles = _native.boards(segments)
-        silent = [board for board in boards if board["reports"] == before.get(board["pid"])]
+        boards, _ = _native.boards(segments)
+        silent = {board["pid"] for board in boards if board["reports"] == before.get(board["pid"])}
         if not silent or time.monotonic() > deadline:
             break
         time.sleep(0.02)
-    for board in sorted(boards, key=lambda board: (board["rank"], board["pid"])):
-        sys.stdout.write(board["report"] if board not in silent else _from_outside(board))
-    sys.stdout.write(cycles)
+    jobs: dict[jobs_of_node.Job, list[tuple[int, int]]] = {}
+    for segment in segments:
+        if segment[0] in before:
+            jobs.setdefault(jobs_of_node.job_of(segment[0]), []).append(segment)
+    for job, of_job in sorted(jobs.items()):
+        boards, cycles = _native.boards(of_job)
+        sys.stdout.write(f"{job}\n")
+        for board in sorted(boards, key=lambda board: (board["rank"], board["pid"])):
+            answered = board["pid"] not in silent
+            sys.stdout.write(board["report"] if answered else _from_outside(board))
+        sys.stdout.write(cycles)
     return 0
 
 

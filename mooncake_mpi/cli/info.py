@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from mooncake_mpi.intracomm import Intracomm
 
 _WIDTH = 36
+# What the engine does not carry.
+_ELSEWHERE = (
+    "on intercommunicators, until they are merged",
+    "on communicators that C or Fortran code made (wrap them: mooncake_mpi.Intracomm)",
+    "on what Spawn, Connect and Accept lead to, merged or not",
+    "by mpi4py.util.pkl5, and by C and Fortran code",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,6 +63,8 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
         yield f"lane to {ranks}", way
     yield "memory for messages", _memory()
     yield from rdma()
+    yield "messages of the MPI library", _ELSEWHERE[0]
+    yield from (("", line) for line in _ELSEWHERE[1:])
     yield from _settings()
     yield from ((f"  {name}", value) for name, value in sorted(_native.stats().items()))
 

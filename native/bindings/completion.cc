@@ -43,6 +43,7 @@ struct SlicedWait {
   std::uint64_t first_operation = 0;
   std::uint64_t since_ns = 0;
   std::uint64_t last_ns = 0;
+  LibraryLook look{};
 
   static constexpr std::uint64_t kGapNs = 20'000'000;
   static constexpr std::uint64_t kLongNs = 50'000'000;  // told to the engine from then on
@@ -52,7 +53,7 @@ struct SlicedWait {
   // How long it lasts already.
   std::uint64_t waited_ns(std::uint64_t operation, std::uint64_t now) noexcept {
     if (operation != first_operation || now - last_ns > kGapNs) {
-      *this = {operation, now, now};
+      *this = {operation, now, now, {}};
     }
     return now - since_ns;
   }
@@ -143,7 +144,7 @@ PyObject* wait_for_requests(PyObject* sequence, bool all, int timeout_ms) {
   const std::uint64_t waited =
       sliced.waited_ns(record.operations.empty() ? 0 : record.operations.front(), now_ns());
   const bool is_long = waited >= SlicedWait::kLongNs;
-  LongWait wait;
+  LongWait wait(sliced.look);
   if (is_long && !wait.go_on(waited, [&](WaitRecord& out) {
         record.since_ns = out.since_ns;
         out = record;

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "bindings/runtime.h"
+#include "drivers/linux/main_thread_stack.h"
 
 namespace mooncake_mpi::bindings {
 namespace {
@@ -12,8 +13,10 @@ struct sigaction previous {};
 
 // In a child that a fork made there is nobody to answer. An MPI library may have a handler, too.
 void on_signal(int number, siginfo_t* info, void* context) {
+  if (linux_driver::MainThreadStack::instance().answer()) return;
   Engine* engine = runtime().engine.get();
-  if (engine != nullptr && engine->in_own_process()) engine->ask(info->si_pid);
+  if (engine != nullptr && engine->in_own_process())
+    engine->ask(info->si_pid > 0 ? info->si_pid : -1);
   if ((previous.sa_flags & SA_SIGINFO) != 0) {
     previous.sa_sigaction(number, info, context);
   } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
@@ -47,6 +50,7 @@ void answer_hang_signal() {
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   sigemptyset(&action.sa_mask);
   installed = sigaction(SIGUSR1, &action, nullptr) == 0;
+  if (installed) linux_driver::MainThreadStack::instance().use(SIGUSR1);
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -99,14 +99,16 @@ void finalize() {
 }
 
 void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
-               nb::callable report_error, nb::object error_type, nb::callable wait_all,
-               nb::object request_type, nb::object persistent_type, nb::object status_type) {
+               nb::callable report_error, nb::object error_type, nb::callable look_in_library,
+               nb::callable wait_all, nb::object request_type, nb::object persistent_type,
+               nb::object status_type) {
   Hooks& hooks = runtime().hooks;
   hooks.resolve = resolve.release().ptr();
   hooks.fill_status = fill_status.release().ptr();
   hooks.raise_error = raise_error.release().ptr();
   hooks.report_error = report_error.release().ptr();
   hooks.error_type = error_type.release().ptr();
+  hooks.look_in_library = look_in_library.release().ptr();
   hooks.wait_all = wait_all.release().ptr();
   hooks.request_type = request_type.release().ptr();
   hooks.persistent_type = persistent_type.release().ptr();
@@ -192,13 +194,14 @@ NB_MODULE(_native, m) {
   m.def("left_behind", &left_behind,
         "Whether this process was forked from one that communicates, and so cannot.");
   m.def("set_hooks", &set_hooks,
-        nb::sig("def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
-                "raise_error: Callable[[str, str], Any], report_error: Callable[..., Any], "
-                "error_type: type, wait_all: Callable[..., Any], "
-                "request_type: type, "
-                "persistent_type: type, status_type: type) -> None"),
+        nb::sig(
+            "def set_hooks(resolve: Callable[..., Any], fill_status: Callable[..., None], "
+            "raise_error: Callable[[str, str], Any], report_error: Callable[..., Any], "
+            "error_type: type, look_in_library: Callable[..., Any], wait_all: Callable[..., Any], "
+            "request_type: type, "
+            "persistent_type: type, status_type: type) -> None"),
         "resolve"_a, "fill_status"_a, "raise_error"_a, "report_error"_a, "error_type"_a,
-        "wait_all"_a, "request_type"_a, "persistent_type"_a, "status_type"_a,
+        "look_in_library"_a, "wait_all"_a, "request_type"_a, "persistent_type"_a, "status_type"_a,
         "Set the package's callables and request classes.");
   m.def(
       "set_constants",

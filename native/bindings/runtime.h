@@ -18,6 +18,7 @@ struct Hooks {
   PyObject* raise_error = nullptr;
   PyObject* report_error = nullptr;
   PyObject* error_type = nullptr;
+  PyObject* look_in_library = nullptr;
   PyObject* wait_all = nullptr;
   PyObject* request_type = nullptr;
   PyObject* persistent_type = nullptr;

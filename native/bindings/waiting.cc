@@ -12,16 +12,50 @@ LongWait::~LongWait() {
 }
 
 void LongWait::begin(const WaitRecord& record) {
+  constexpr std::uint64_t kFirstLookNs = 1'000'000'000;
   since_ns_ = record.since_ns;
+  if (look_.next_ns == 0) look_.next_ns = since_ns_ + kFirstLookNs;
   id_ = runtime().engine->begin_wait(record);
+  if (look_.found.found) runtime().engine->found_in_library(id_, look_.found);
 }
 
 bool LongWait::in_time() {
   runtime().engine->fail_undeliverable();
+  constexpr std::uint64_t kNextLookNs = 5'000'000'000;
   const std::uint64_t limit = runtime().engine->config().timeout_ns;
-  if (limit == 0) return true;
-  const std::uint64_t waited = now_ns() - since_ns_;
-  return waited < limit || raise_timeout(waited);
+  const std::uint64_t now = now_ns();
+  const bool over = limit != 0 && now - since_ns_ >= limit;
+  if (over || now >= look_.next_ns) {
+    look_.next_ns = now + kNextLookNs;
+    look_in_library();
+  }
+  return !over || raise_timeout(now - since_ns_);
+}
+
+// Code that calls the library sends what nobody finds here: the report of a hang says so.
+void LongWait::look_in_library() {
+  Engine& engine = *runtime().engine;
+  const Constants& constants = runtime().constants;
+  PyObject* hook = runtime().hooks.look_in_library;
+  if (hook == nullptr) return;
+  for (const Engine::Awaited& awaited : engine.awaited(id_)) {
+    PyObject* found = with_interpreter([&] {
+      return PyObject_CallFunction(
+          hook, "Iii", awaited.context_number,
+          awaited.source == kAnySource ? constants.any_source : awaited.source,
+          awaited.tag == kAnyTag ? constants.any_tag : awaited.tag);
+    });
+    LibraryMessage message;
+    unsigned long long bytes = 0;
+    message.found = found != nullptr && found != Py_None &&
+                    PyArg_ParseTuple(found, "iiK", &message.source, &message.tag, &bytes) != 0;
+    message.bytes = bytes;
+    PyErr_Clear();  // of a look nothing is raised
+    Py_XDECREF(found);
+    look_.found = message;
+    engine.found_in_library(id_, message);
+    if (message.found) return;
+  }
 }
 
 bool raise_timeout(std::uint64_t waited_ns) {

@@ -8,10 +8,18 @@
 
 namespace mooncake_mpi::bindings {
 
+// When to look next whether the message is in the MPI library, and what was found there.
+struct LibraryLook {
+  std::uint64_t next_ns = 0;  // 0: not yet known
+  LibraryMessage found;
+};
+
 // What a call that has waited for a while says of itself, until it returns.
 class LongWait {
  public:
   LongWait() = default;
+  // A part of a wait, of which `look` belongs to all parts.
+  explicit LongWait(LibraryLook& look) : look_(look) {}
   ~LongWait();
   LongWait(const LongWait&) = delete;
   LongWait& operator=(const LongWait&) = delete;
@@ -33,9 +41,12 @@ class LongWait {
  private:
   void begin(const WaitRecord& record);
   bool in_time();
+  void look_in_library();
 
   std::uint64_t id_ = 0;  // 0: the engine has not been told
   std::uint64_t since_ns_ = 0;
+  LibraryLook own_look_;
+  LibraryLook& look_ = own_look_;
 };
 
 // Raises ERR_PENDING: `seconds` have passed. Says on standard error what everything waits for.

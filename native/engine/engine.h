@@ -186,8 +186,17 @@ class Engine final : private PacketSink, private Waker {
   // A call that has waited for a while says what for, until end_wait().
   std::uint64_t begin_wait(const WaitRecord& record);
   void end_wait(std::uint64_t id);
+  // The messages of the program that such a call waits for, of this process's contexts.
+  struct Awaited {
+    std::uint32_t context_number;
+    std::int32_t source;
+    std::int32_t tag;
+  };
+  std::vector<Awaited> awaited(std::uint64_t id);
+  void found_in_library(std::uint64_t id, const LibraryMessage& message);
   // What this process waits for, and the heads of its queues.
-  std::string explain();
+  // `elsewhere`: where in the MPI library the process is while no call here waits, if it is.
+  std::string explain(std::string_view elsewhere = {});
   // The watch thread writes explain() to standard error, and the process of rank 0 who waits for
   // whom in a circle. Async-signal-safe; `by`: the process that asks, or 0.
   void ask(pid_t by) noexcept;

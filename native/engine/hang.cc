@@ -1,8 +1,11 @@
 // A hang explains itself: what calls wait for, on the board and on standard error.
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
+#include <string_view>
 
+#include "drivers/linux/main_thread_stack.h"
 #include "engine/engine.h"
 
 namespace mooncake_mpi {
@@ -60,6 +63,33 @@ void Engine::end_wait(std::uint64_t id) {
   write_board();
 }
 
+std::vector<Engine::Awaited> Engine::awaited(std::uint64_t id) {
+  constexpr std::size_t kMost = 8;
+  std::lock_guard lock(mutex_);
+  std::vector<Awaited> messages;
+  const auto wait = waits_.find(id);
+  if (wait == waits_.end()) return messages;
+  const WaitRecord& record = wait->second;
+  if (record.probed != nullptr) {
+    messages.push_back({record.probed->number, record.source, record.tag});
+  }
+  for (const std::uint64_t operation_id : record.operations) {
+    const Operation* operation = protocol_.operations().find(operation_id);
+    if (operation == nullptr || operation->stage != Operation::Stage::kPosted) continue;
+    if (operation->channel != MatchChannel::kMessages || messages.size() == kMost) continue;
+    messages.push_back({operation->context_number, operation->source, operation->tag});
+  }
+  return messages;
+}
+
+void Engine::found_in_library(std::uint64_t id, const LibraryMessage& message) {
+  std::lock_guard lock(mutex_);
+  const auto wait = waits_.find(id);
+  if (wait == waits_.end()) return;
+  wait->second.library = message;
+  write_board();
+}
+
 WaitEntry Engine::describe(const WaitRecord& record, const Operation* operation) {
   WaitEntry wait;
   wait.since_ns = record.since_ns;
@@ -84,6 +114,11 @@ WaitEntry Engine::describe(const WaitRecord& record, const Operation* operation)
     tag = operation->tag;
   } else if (context != nullptr && source != kAnySource) {
     peer = context->members[static_cast<std::size_t>(source)].peer;
+  }
+  const LibraryMessage& other = record.library;
+  if ((source == kAnySource || source == other.source) && (tag == kAnyTag || tag == other.tag) &&
+      wait.kind != WaitEntry::Kind::kSend) {
+    wait.library = other;
   }
   if (operation != nullptr) wait.bytes = operation->buffer.bytes;
   if (peer != nullptr) wait.peer = peer->address.uid;
@@ -117,12 +152,18 @@ void Engine::write_board() {
   board_->version.fetch_add(1, std::memory_order_release);
 }
 
-std::string Engine::explain() {
+std::string Engine::explain(std::string_view elsewhere) {
   mutex_.lock_as_visitor();
   const std::uint64_t now = now_ns();
   std::string text = "mooncake_mpi: rank " + std::to_string(board_->rank) + " (process " +
                      std::to_string(own_address_.pid) + ") ";
-  text += waits_.empty() ? "is in no call that waits\n" : "waits\n";
+  if (!waits_.empty()) {
+    text += "waits\n";
+  } else if (elsewhere.empty()) {
+    text += "is in no call that waits\n";
+  } else {
+    text.append("is in the MPI library").append(elsewhere).append("\n");
+  }
   for (const auto& [id, record] : waits_) {
     const std::vector<WaitEntry> waits = describe_all(record);
     for (std::size_t i = 0; i < waits.size() && i < kHeads; ++i)
@@ -165,6 +206,20 @@ void Engine::ask(pid_t by) noexcept {
   watch_thread_.ask();
 }
 
+namespace {
+
+// Where in the MPI library the main thread is, if it is: " (MPI_Barrier)".
+std::string place_in_library() {
+  constexpr std::array<std::string_view, 4> kLibraries{"libmpi", "libpmpi", "libopen-pal",
+                                                       "libopen-rte"};
+  std::string function = linux_driver::MainThreadStack::instance().function_in(kLibraries);
+  if (function.empty()) return {};
+  if (function.starts_with("PMPI_")) function.erase(0, 1);
+  return function.starts_with("MPI_") ? " (" + function + ")" : " (a function of its own)";
+}
+
+}  // namespace
+
 // Watch thread.
 void Engine::report() {
   const pid_t by = asked_by_.exchange(0, std::memory_order_relaxed);
@@ -183,7 +238,7 @@ void Engine::report() {
   }
   mutex_.unlock();
   if (notice) return;  // the launcher tells of a failure that was noticed already
-  std::string text = explain();
+  std::string text = explain(place_in_library());
   if (board_->rank == 0) {
     std::vector<BoardCopy> boards{copy_board(process_, *board_)};
     for (const wire::Address& other : others)
@@ -192,6 +247,7 @@ void Engine::report() {
   }
   copy_text(board_->report, text);
   board_->reports.fetch_add(1, std::memory_order_release);
+  if (by == 0) return;  // who looks at the board shows it
   // One write, so that the lines of several processes do not mix.
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
 }

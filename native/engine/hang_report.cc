@@ -31,6 +31,13 @@ std::string awaited(const WaitEntry& wait) {
   return wait.kind == WaitEntry::Kind::kReceive ? text + " (up to " + bytes + ")" : text;
 }
 
+std::string in_library(const LibraryMessage& message) {
+  if (!message.found) return {};
+  return "; one from rank " + std::to_string(message.source) + " with tag " +
+         std::to_string(message.tag) + " (" + std::to_string(message.bytes) +
+         " bytes) waits in the MPI library, which its sender called";
+}
+
 }  // namespace
 
 BoardCopy copy_board(const ProcessId& process, const HangBoard& board) {
@@ -72,7 +79,7 @@ std::string describe(const WaitEntry& wait, std::uint64_t now_ns) {
   std::snprintf(seconds, sizeof seconds, "%.1f s",
                 static_cast<double>(now_ns - std::min(now_ns, wait.since_ns)) / 1e9);
   return "in " + text_of(wait.call) + " for " + awaited(wait) + " on " +
-         text_of(wait.communicator) + ", for " + seconds;
+         text_of(wait.communicator) + ", for " + seconds + in_library(wait.library);
 }
 
 // Each process waits for those that its board names; a walk that comes back to where it began is a

@@ -19,6 +19,7 @@ struct WaitRecord {
   const Context* probed = nullptr;
   std::int32_t source = 0;
   std::int32_t tag = 0;
+  LibraryMessage library;
 };
 
 // What a process of this node waits for, copied from its board.

@@ -9,6 +9,14 @@
 
 namespace mooncake_mpi {
 
+// A message that would do, but is in the MPI library's queue: its sender called the library.
+struct LibraryMessage {
+  bool found = false;
+  std::int32_t source = 0;
+  std::int32_t tag = 0;
+  std::uint64_t bytes = 0;
+};
+
 // One message that a process waits for. Ranks and tags below zero: any.
 struct WaitEntry {
   enum class Kind : std::uint8_t { kReceive, kSend, kProbe };
@@ -21,6 +29,7 @@ struct WaitEntry {
   std::int32_t tag = -1;
   Kind kind = Kind::kReceive;
   bool one_of_many = false;  // the call returns when any one of its messages is there
+  LibraryMessage library;
   char call[16] = {};
   char communicator[40] = {};
 };

@@ -68,7 +68,8 @@ def doctor(pids):
 
 
 def test_the_doctor_says_what_each_rank_waits_for_also_of_one_that_is_stopped(hanging):
-    pids, _ = hanging
+    pids, said = hanging
+    before = said()
     found = doctor(pids)
     assert found.returncode == 0, found.stderr
     check_circle(found.stdout)
@@ -81,6 +82,100 @@ def test_the_doctor_says_what_each_rank_waits_for_also_of_one_that_is_stopped(ha
     os.kill(pids[1], signal.SIGCONT)
     check_circle(found.stdout)
     assert f"rank 1 (process {pids[1]}) does not answer\n  in Recv for" in found.stdout
+    assert said() == before, "it writes into no output but its own"
+
+
+ELSEWHERE = """
+comm.Barrier()
+tell("ready", os.getpid())
+if rank == 0:
+    time.sleep(60)
+elif rank == 1:
+    comm.Barrier()
+else:
+    comm.Recv(np.zeros(rank), 0, 4)
+time.sleep(60)
+"""
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "the job did not start"
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def test_the_doctor_tells_jobs_apart_and_ranks_that_are_in_the_mpi_library(tmp_path):
+    jobs = []
+    try:
+        for name in ("first", "second"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / f"{name}.py").write_text(PRELUDE + ELSEWHERE)
+            environment = {"FAULTS_FOLDER": str(folder)}
+            process, output = start(3, folder / f"{name}.py", environment=environment)
+            jobs.append((process, output, folder))
+            wait_for(lambda folder=folder: len(list(folder.glob("ready-*"))) == 3, process)
+        time.sleep(1)
+        pids = [
+            [int((folder / f"ready-{rank}").read_text()) for rank in range(3)]
+            for _, _, folder in jobs
+        ]
+        found = doctor([pid for of_job in pids for pid in of_job])
+        for _, output, _ in jobs:
+            output.seek(0)
+            assert "mooncake_mpi: rank" not in output.read()
+    finally:
+        for process, output, _ in jobs:
+            kill_all(process)
+            output.close()
+    parts = ["job " + part for part in found.stdout.split("job ") if part]
+    assert len(parts) == 2, found.stdout
+    for name, of_job in zip(("first", "second"), pids, strict=True):
+        part = next(part for part in parts if f"{name}.py" in part)
+        assert f"rank 0 (process {of_job[0]}) is in no call that waits\n" in part
+        assert f"rank 1 (process {of_job[1]}) is in the MPI library (MPI_Barrier)\n" in part
+        assert (
+            f"rank 2 (process {of_job[2]}) waits\n  in Recv for a message from rank 0 with tag 4"
+            in part
+        )
+        assert not any(
+            f"(process {pid})" in part for other in pids if other is not of_job for pid in other
+        )
+
+
+def test_the_report_names_a_message_that_is_in_the_mpi_library(survive):
+    results = survive(
+        2,
+        """
+from mpi4py import MPI as library
+if rank == 0:
+    library.COMM_WORLD.Isend(b"abc", 1, 5)
+    comm.Barrier()
+else:
+    texts = []
+    for call in (
+        lambda: comm.Recv(bytearray(3), 0, 5),
+        lambda: comm.probe(),
+        lambda: MPI.Request.Waitany([comm.Irecv(bytearray(3), 0, 9), comm.Irecv(bytearray(3))]),
+        lambda: comm.Recv(bytearray(3), 0, 6),
+    ):
+        try:
+            call()
+        except MPI.Exception as error:
+            texts.append(str(error))
+    library.COMM_WORLD.Recv(bytearray(3), 0, 5)
+    comm.Barrier()
+    end([1], texts=texts)
+os._exit(0)
+""",
+        survivors=[1],
+        environment={"MOONCAKE_MPI_TIMEOUT_S": "1.5"},
+    )
+    texts = results[1]["texts"]
+    hint = "one from rank 0 with tag 5 (3 bytes) waits in the MPI library, which its sender called"
+    assert [hint in text for text in texts] == [True, True, True, False], texts
 
 
 def test_a_signal_makes_each_rank_say_what_it_waits_for(hanging):

@@ -16,7 +16,7 @@ namespace {
 using std::string_literals::operator""s;
 
 // [buffer, read-only buffer, 5], pickled with the buffers beside it.
-const std::string kStream =
+const std::string kPickled =
     "\x80\x05\x95\x0b\0\0\0\0\0\0\0]\x94(\x97\x97\x98K\x05\x94"
     "e."s;
 
@@ -29,7 +29,7 @@ std::string whole(const std::vector<std::string>& glue, const std::vector<std::s
 
 TEST(PickleStream, BuffersAreFoundAgainWhereTheyWerePut) {
   const std::vector<std::string> buffers{std::string(70'000, 'a'), std::string(80'000, 'b')};
-  const auto glue = put_buffers_in(kStream, std::vector<std::uint64_t>{70'000, 80'000});
+  const auto glue = put_buffers_in(kPickled, std::vector<std::uint64_t>{70'000, 80'000});
   ASSERT_TRUE(glue);
   const std::string message = whole(*glue, buffers);
   const auto found = find_buffers(message);
@@ -41,30 +41,30 @@ TEST(PickleStream, BuffersAreFoundAgainWhereTheyWerePut) {
   EXPECT_FALSE(found[0].read_only);
   EXPECT_TRUE(found[1].read_only);
   // The frame's header alone is gone: its opcodes do not stay together in the message.
-  EXPECT_EQ(take_buffers_out(message, found), kStream.substr(0, 2) + kStream.substr(11));
+  EXPECT_EQ(take_buffers_out(message, found), kPickled.substr(0, 2) + kPickled.substr(11));
 }
 
 TEST(PickleStream, WhatDoesNotBelongTogetherIsRefused) {
   using Sizes = std::vector<std::uint64_t>;
-  EXPECT_FALSE(put_buffers_in(kStream, Sizes{70'000}));
-  EXPECT_FALSE(put_buffers_in(kStream, Sizes{1, 2, 3}));
-  EXPECT_FALSE(put_buffers_in(kStream + "x", Sizes{1, 2}));
-  EXPECT_FALSE(put_buffers_in(kStream.substr(0, kStream.size() - 1), Sizes{1, 2}));
+  EXPECT_FALSE(put_buffers_in(kPickled, Sizes{70'000}));
+  EXPECT_FALSE(put_buffers_in(kPickled, Sizes{1, 2, 3}));
+  EXPECT_FALSE(put_buffers_in(kPickled + "x", Sizes{1, 2}));
+  EXPECT_FALSE(put_buffers_in(kPickled.substr(0, kPickled.size() - 1), Sizes{1, 2}));
   EXPECT_FALSE(put_buffers_in("", Sizes{}));
   EXPECT_FALSE(put_buffers_in("no pickle.", Sizes{}));
 }
 
 TEST(PickleStream, DamagedMessagesAreLookedAtWithoutHarm) {
-  const auto glue = put_buffers_in(kStream, std::vector<std::uint64_t>{70, 80});
+  const auto glue = put_buffers_in(kPickled, std::vector<std::uint64_t>{70, 80});
   const std::string message =
-      glue ? whole(*glue, {std::string(70, 'a'), std::string(80, 'b')}) : kStream;
+      glue ? whole(*glue, {std::string(70, 'a'), std::string(80, 'b')}) : kPickled;
   std::mt19937 random(7);
   auto draw = [&](std::size_t below) {
     return std::uniform_int_distribution<std::size_t>(0, below - 1)(random);
   };
   int accepted = 0;
   for (int i = 0; i < effort(200'000); ++i) {
-    std::string damaged = i % 2 == 0 ? message : kStream;
+    std::string damaged = i % 2 == 0 ? message : kPickled;
     for (std::size_t change = draw(4); change > 0; --change)
       damaged[draw(damaged.size())] = static_cast<char>(draw(256));
     if (draw(4) == 0) damaged.resize(draw(damaged.size() + 8));

@@ -35,7 +35,7 @@ mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null
 hostname rdma-lab
 ip link set lo up
 ulimit -l unlimited
-if ! make_rails 2>/dev/kmsg; then
+if ! make_rails 2>/dev/kmsg || ! await_rails; then
   tell "the rails cannot be made"
   switch_off
 fi

@@ -35,6 +35,22 @@ make_rails() (
   device_commands | rdma --batch -
 )
 
+# The kernel gives ports their state and their addresses a moment after it made them.
+await_rails() {
+  local rail end interface device address other table tries
+  for rail in "${rails[@]}"; do
+    for end in "${ends[@]}"; do
+      describe_end "$rail" "$end"
+      for ((tries = 0; tries < 100; tries++)); do
+        [[ $(</sys/class/infiniband/$device/ports/1/state) == *ACTIVE ]] &&
+          grep -qs :ffff: "/sys/class/infiniband/$device/ports/1/gids/"* && continue 2
+        sleep 0.1
+      done
+      return 1
+    done
+  done
+}
+
 rail_commands() {
   local rail end interface device address other table
   printf '%s\n' "rule add pref 100 lookup local" "rule del pref 0"

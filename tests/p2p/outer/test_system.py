@@ -128,7 +128,7 @@ def test_descriptors_that_a_program_closes_and_uses_for_its_files_are_left_alone
 
 
 ONE_CANNOT = """
-import os
+import os, sys
 import mpi4py.MPI
 rank = mpi4py.MPI.COMM_WORLD.rank
 if rank == 1:
@@ -137,7 +137,7 @@ try:
     from mooncake_mpi import MPI
     MPI.COMM_WORLD.Dup()
 except mpi4py.MPI.Exception as error:
-    print("told", error, flush=True)
+    sys.stdout.write(f"told {error}\\n")
 """
 REFUSE = (
     "import mooncake_mpi.runtime as r; kept = r.new_communicator\n"
@@ -182,7 +182,7 @@ def refuse_threads():
 """
 NO_THREAD_AT_THE_START = (
     """
-import ctypes, struct
+import ctypes, struct, sys
 import mpi4py.MPI
 import numpy
 rank = mpi4py.MPI.COMM_WORLD.rank
@@ -194,7 +194,7 @@ if rank == 1: refuse_threads()
 try:
     from mooncake_mpi import MPI
 except mpi4py.MPI.Exception as error:
-    print("told", "rank 1" in str(error), "thread" in str(error), flush=True)
+    sys.stdout.write(f"told {'rank 1' in str(error)} {'thread' in str(error)}\\n")
 """
 )
 
