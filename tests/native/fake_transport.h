@@ -2,6 +2,9 @@
 // FakeNetwork, which are objects of one test. Its limits are the test's to choose.
 #pragma once
 
+#include <sys/uio.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <deque>
@@ -84,14 +87,13 @@ class FakeChannel final : public Channel {
   bool can_read_peer() const noexcept override { return limits_.reads_peer; }
 
   Error read_peer(void* local, const RemoteMemory& remote, size_t bytes, bool) noexcept override {
-    std::memcpy(local, reinterpret_cast<const void*>(remote.address), bytes);
-    return Error::kNone;
+    return copy({local, bytes}, {reinterpret_cast<void*>(remote.address), bytes}, process_vm_readv);
   }
   Error write_peer(const void* local, const RemoteMemory& remote, size_t bytes,
                    bool) noexcept override {
     if (!limits_.writes_peer) return Error::kBuffer;
-    std::memcpy(reinterpret_cast<void*>(remote.address), local, bytes);
-    return Error::kNone;
+    return copy({const_cast<void*>(local), bytes}, {reinterpret_cast<void*>(remote.address), bytes},
+                process_vm_writev);
   }
 
   uint32_t acquire_job() noexcept override {
@@ -109,6 +111,13 @@ class FakeChannel final : public Channel {
   }
 
  private:
+  // By the kernel, which refuses memory that is not there.
+  template <class Call>
+  static Error copy(iovec local, iovec remote, Call call) noexcept {
+    const ssize_t done = call(getpid(), &local, 1, &remote, 1, 0);
+    return done == static_cast<ssize_t>(local.iov_len) ? Error::kNone : Error::kBuffer;
+  }
+
   const FakeLimits& limits_;
   FakePipe& out_;
   FakePipe& in_;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jobs import run
+from jobs import is_open_mpi, run
 
 ERRORS = {
     "Send": ("comm.Send(bytearray(1), 77)", "ERR_RANK"),
@@ -51,7 +51,8 @@ def test_an_error_that_is_fatal_ends_the_job(program, name, handler):
     outcome = run(2, program(text + SENT + BODY.format(call=call)))
     assert outcome.returncode != 0
     assert "went on" not in outcome.output
-    if name != "a null request":  # the library's own
+    # MPICH may lose what a process wrote before it ended the job; a null request is the library's.
+    if name != "a null request" and is_open_mpi():
         assert "mooncake_mpi: rank 1: " in outcome.output
         assert error_class in outcome.output
 
