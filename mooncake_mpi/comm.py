@@ -27,18 +27,28 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request", bound="Request")
 
 
-class CommType(type):
+def _redirected(comm: Any, name: str) -> Any:
+    """What is called through a class for an object of the MPI library."""
+    if is_ours(comm) or not isinstance(comm, MPI.Comm):
+        return None
+    return getattr(refer(comm), name, None)
+
+
+_KINDS = (MPI.Comm, MPI.Intracomm, MPI.Cartcomm, MPI.Graphcomm, MPI.Distgraphcomm)
+
+
+class CommType(unbound.dispatching(*_KINDS, redirect=_redirected), type):  # type: ignore[misc]
     """Makes communicators of the MPI library instances of the classes that stand for theirs."""
 
     _library: Any
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return super().__instancecheck__(instance) or (
+        return type.__instancecheck__(cls, instance) or (
             "_library" in cls.__dict__ and isinstance(instance, cls._library)
         )
 
     def __subclasscheck__(cls, kind: type) -> bool:
-        return super().__subclasscheck__(kind) or (
+        return type.__subclasscheck__(cls, kind) or (
             "_library" in cls.__dict__ and issubclass(kind, cls._library)
         )
 
@@ -280,24 +290,16 @@ def refer(comm: Any) -> Any:
     return comm if runtime.known(comm) is None else attach_known(replaced(comm))
 
 
-def let_library_objects_through() -> None:
-    """Calls of a method through its class take the MPI library's communicators, too.
+def install(kind: type[Comm]) -> None:
+    """Put the native methods on a class.
 
-    Once all classes are complete.
+    On each class anew: the interpreter calls a C method the short way for objects of just the class
+    that has it.
     """
-    unbound.let_through(CommType, MPI.Comm, *REPLACEMENTS, redirect=_redirected)
-
-
-def _redirected(comm: Any) -> Any:
-    """The object whose method is called, or ``None`` for the one that was given."""
-    return None if is_ours(comm) or not isinstance(comm, MPI.Comm) else refer(comm)
-
-
-def _install() -> None:
     offset = MPI.Comm.__basicsize__
-    if Comm.__basicsize__ != offset + 16:
+    if kind.__basicsize__ != offset + 16:
         raise ImportError("mpi4py lays out communicators in a way that this version does not know")
-    _native.install(Comm, offset)
+    _native.install(kind, offset)
 
 
-_install()
+install(Comm)

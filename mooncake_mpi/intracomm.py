@@ -16,8 +16,8 @@ from mooncake_mpi import _native, config, derived, library_requests, numpy_memor
 from mooncake_mpi.comm import (
     REPLACEMENTS,
     Comm,
+    install,
     is_ours,
-    let_library_objects_through,
     replaced,
     set_late_start,
 )
@@ -352,7 +352,8 @@ def _is_running() -> bool:
     return MPI.Is_initialized() and not MPI.Is_finalized()
 
 
+for _kind in REPLACEMENTS.values():
+    install(_kind)
 set_late_start(_start_late)
-let_library_objects_through()
 with suppress(config.ConfigError):  # told to every rank when the first communicator is made
     numpy_memory.install_if_set()

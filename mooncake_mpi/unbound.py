@@ -7,65 +7,37 @@ object never pass it, and stay as fast as they are.
 
 from __future__ import annotations
 
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def dispatching(*library: type) -> type[type]:
-    """A metaclass for the class that stands for ``library[0]``, and for its subclasses.
+def dispatching(
+    *library: type, redirect: Callable[[Any, str], Callable[..., Any] | None] | None = None
+) -> type[type]:
+    """A metaclass for the classes that stand for ``library``, and for their subclasses.
 
     Args:
-        library: mpi4py's classes; their instances reach their own methods.
+        library: mpi4py's classes, whose methods are meant.
+        redirect: gives what is called for an object and a name in place of the class's own method,
+            or ``None``; when left out, the library's method for the library's instances.
     """
-    namespace: dict[str, Any] = {
-        name: _property(name, kind)
-        for kind in library
-        for name in vars(kind)
-        if _is_method(kind, name)
-    }
-    return type("DispatchingType", (type,), namespace)
+    owners = {name: kind for kind in library for name in vars(kind) if _is_method(kind, name)}
 
+    def of_library(instance: Any, name: str) -> Callable[..., Any] | None:
+        kind = owners[name]
+        return partial(getattr(kind, name), instance) if isinstance(instance, kind) else None
 
-def let_through(
-    metaclass: type[type], *library: type, redirect: Callable[[Any], Any | None]
-) -> None:
-    """As :func:`dispatching`, for a metaclass whose classes are complete; none can be set any more.
+    chosen = of_library if redirect is None else redirect
 
-    Args:
-        metaclass: of the classes that stand for ``library``.
-        library: mpi4py's classes.
-        redirect: gives the object whose method is called, or ``None`` for that of the class.
-    """
-    for kind in library:
-        for name in vars(kind):
-            if _is_method(kind, name) and name not in vars(metaclass):
-                setattr(metaclass, name, _redirecting(name, redirect))
+    class Dispatching(type):
+        def __getattribute__(cls, name: str) -> Any:
+            value = super().__getattribute__(name)
+            return _function(value, name, chosen) if name in owners else value
 
-
-def _redirecting(name: str, redirect: Callable[[Any], Any | None]) -> property:
-    def get(cls: type) -> Callable[..., Any]:
-        method = _in_class(cls, name)
-
-        @wraps(method)
-        def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
-            other = redirect(instance)
-            if other is not None:
-                return getattr(other, name)(*args, **kwargs)
-            return method.__get__(instance, type(instance))(*args, **kwargs)
-
-        return call
-
-    return property(get)
-
-
-def _in_class(cls: type, name: str) -> Any:
-    for kind in cls.__mro__:
-        if name in vars(kind):
-            return vars(kind)[name]
-    raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+    return Dispatching
 
 
 def _is_method(kind: type, name: str) -> bool:
@@ -74,18 +46,12 @@ def _is_method(kind: type, name: str) -> bool:
     return not name.startswith("_") and callable(value) and not isinstance(value, kinds)
 
 
-def _property(name: str, library: type) -> property:
-    def get(cls: type) -> Callable[..., Any]:
-        return _function(_in_class(cls, name), name, library)
-
-    return property(get)
-
-
-def _function(method: Any, name: str, library: type) -> Callable[..., Any]:
+def _function(
+    method: Any, name: str, redirect: Callable[[Any, str], Callable[..., Any] | None]
+) -> Callable[..., Any]:
     @wraps(method)
     def call(instance: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(instance, library):
-            return getattr(library, name)(instance, *args, **kwargs)
-        return method.__get__(instance, type(instance))(*args, **kwargs)
+        other = redirect(instance, name)
+        return method(instance, *args, **kwargs) if other is None else other(*args, **kwargs)
 
     return call

