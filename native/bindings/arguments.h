@@ -67,16 +67,16 @@ inline bool to_int(PyObject* value, int fallback, int& out) {
     return true;
   }
   long result;
-  if (PyLong_Check(value)) {
-    result = PyLong_AsLong(value);
+  int overflow = 0;
+  if (PyLong_Check(value)) [[likely]] {
+    result = PyLong_AsLongAndOverflow(value, &overflow);
   } else {
     PyObject* index = PyNumber_Index(value);
     if (index == nullptr) return false;
-    result = PyLong_AsLong(index);
+    result = PyLong_AsLongAndOverflow(index, &overflow);
     Py_DECREF(index);
   }
-  if (result == -1 && PyErr_Occurred()) return false;
-  if (result < INT_MIN || result > INT_MAX) {
+  if (overflow != 0 || result < INT_MIN || result > INT_MAX) {
     PyErr_SetString(PyExc_OverflowError, "value too large to convert to int");
     return false;
   }

@@ -155,9 +155,7 @@ Communicator* communicator_of(PyObject* self) {
   return nullptr;
 }
 
-bool check_dest(const Communicator& communicator, int dest, const char* argument) {
-  if (dest >= 0 && dest < communicator.size()) [[likely]]
-    return true;
+bool check_unusual_dest(const Communicator& communicator, int dest, const char* argument) {
   if (dest == runtime().constants.proc_null) return true;
   return raise_value("ERR_RANK", "invalid rank", argument, dest, communicator.size() - 1);
 }
@@ -168,9 +166,7 @@ bool check_send_tag(const Communicator& communicator, int tag, const char* argum
   return raise_value("ERR_TAG", "invalid tag", argument, tag, communicator.tag_ub());
 }
 
-bool check_source(const Communicator& communicator, int& source, const char* argument) {
-  if (source >= 0 && source < communicator.size()) [[likely]]
-    return true;
+bool check_unusual_source(const Communicator& communicator, int& source, const char* argument) {
   if (source == runtime().constants.proc_null) return true;
   if (source == runtime().constants.any_source) {
     source = kAnySource;
@@ -179,9 +175,7 @@ bool check_source(const Communicator& communicator, int& source, const char* arg
   return raise_value("ERR_RANK", "invalid rank", argument, source, communicator.size() - 1);
 }
 
-bool check_receive_tag(const Communicator& communicator, int& tag, const char* argument) {
-  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]]
-    return true;
+bool check_unusual_receive_tag(const Communicator& communicator, int& tag, const char* argument) {
   if (tag == runtime().constants.any_tag) {
     tag = kAnyTag;
     return true;

@@ -77,11 +77,30 @@ Communicator* communicator_of(PyObject* self);
 // Raises ERR_COMM with the reason.
 void raise_unusable();
 
+// Those below for what is not an ordinary rank or tag.
+bool check_unusual_dest(const Communicator& communicator, int dest, const char* argument);
+bool check_unusual_source(const Communicator& communicator, int& source, const char* argument);
+bool check_unusual_receive_tag(const Communicator& communicator, int& tag, const char* argument);
+
 // Checks with MPI's error classes; false with the exception set. PROC_NULL passes.
-bool check_dest(const Communicator& communicator, int dest, const char* argument = "dest");
+inline bool check_dest(const Communicator& communicator, int dest, const char* argument = "dest") {
+  if (dest >= 0 && dest < communicator.size()) [[likely]]
+    return true;
+  return check_unusual_dest(communicator, dest, argument);
+}
 bool check_send_tag(const Communicator& communicator, int tag, const char* argument = "tag");
 // These map the library's wildcards onto the engine's.
-bool check_source(const Communicator& communicator, int& source, const char* argument = "source");
-bool check_receive_tag(const Communicator& communicator, int& tag, const char* argument = "tag");
+inline bool check_source(const Communicator& communicator, int& source,
+                         const char* argument = "source") {
+  if (source >= 0 && source < communicator.size()) [[likely]]
+    return true;
+  return check_unusual_source(communicator, source, argument);
+}
+inline bool check_receive_tag(const Communicator& communicator, int& tag,
+                              const char* argument = "tag") {
+  if (tag >= 0 && tag <= communicator.tag_ub()) [[likely]]
+    return true;
+  return check_unusual_receive_tag(communicator, tag, argument);
+}
 
 }  // namespace mooncake_mpi::bindings

@@ -4,12 +4,6 @@
 
 namespace mooncake_mpi::bindings {
 
-Runtime& runtime() noexcept {
-  static auto* instance =
-      new Runtime;  // outlives the interpreter: nothing may be released after it
-  return *instance;
-}
-
 PyObject* raise_error(const char* name, const char* message) {
   PyObject* hook = runtime().hooks.raise_error;
   if (hook == nullptr) {
@@ -87,8 +81,7 @@ void report_error(PyObject* source) {
   Py_XDECREF(result);
 }
 
-bool check_status(PyObject* status) {
-  if (status == nullptr || status == Py_None) return true;
+bool check_given_status(PyObject* status) {
   auto* expected = reinterpret_cast<PyTypeObject*>(runtime().hooks.status_type);
   if (PyObject_TypeCheck(status, expected)) return true;
   PyErr_Format(PyExc_TypeError, "Argument 'status' has incorrect type (expected %R, got %R)",
@@ -96,8 +89,7 @@ bool check_status(PyObject* status) {
   return false;
 }
 
-bool fill_status(PyObject* status, const Completion& completion) {
-  if (status == nullptr || status == Py_None) return true;
+bool fill_given_status(PyObject* status, const Completion& completion) {
   const int error_class =
       runtime().constants.error_classes[static_cast<std::size_t>(completion.error)];
   const StatusLayout& layout = runtime().status_layout;

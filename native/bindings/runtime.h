@@ -41,7 +41,11 @@ struct Runtime {
   StatusLayout status_layout;
 };
 
-Runtime& runtime() noexcept;
+// Outlives the interpreter: nothing may be released after it.
+inline Runtime* const the_runtime = new Runtime;
+inline Runtime& runtime() noexcept {
+  return *the_runtime;
+}
 
 // The engine will not touch the operation any more.
 inline bool is_finished(const Operation& operation) noexcept {
@@ -58,8 +62,14 @@ void set_error_context(std::uint32_t context, Error cause = Error::kNone);
 void report_error(PyObject* source);
 
 // Whether an argument is an mpi4py Status, None or not given; false with TypeError raised.
-bool check_status(PyObject* status);
+bool check_given_status(PyObject* status);
+inline bool check_status(PyObject* status) {
+  return status == nullptr || status == Py_None || check_given_status(status);
+}
 // Fills an mpi4py Status; false with a Python error set. `status` may be nullptr or None.
-bool fill_status(PyObject* status, const Completion& completion);
+bool fill_given_status(PyObject* status, const Completion& completion);
+inline bool fill_status(PyObject* status, const Completion& completion) {
+  return status == nullptr || status == Py_None || fill_given_status(status, completion);
+}
 
 }  // namespace mooncake_mpi::bindings
