@@ -8,6 +8,7 @@ who may be deciding, go on hearing from this process, and the next agreement sta
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
@@ -98,7 +99,8 @@ class Agreements:
 
             def arrived(watched: int = id(request), _alive: Request = request) -> None:
                 self._watched.discard(watched)
-                self.attend()
+                with suppress(Error):  # the communicator may have been freed since
+                    self.attend()
 
             if not _native.call_when_done(request, arrived):
                 self._watched.discard(id(request))

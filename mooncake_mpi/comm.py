@@ -6,6 +6,7 @@ matching space; other communicators are objects of the MPI library, and instance
 
 from __future__ import annotations
 
+import copyreg
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
@@ -212,9 +213,10 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         return messages.take(self, source, tag, status, blocking=False)
 
     def free(self) -> None:
-        """Free the communicator unless it is null or one that MPI made."""
-        if self not in (MPI.COMM_WORLD, MPI.COMM_SELF):
-            super().free()
+        """Free the communicator; of one that MPI made, the object alone becomes null."""
+        super().free()
+        if self == MPI.COMM_NULL:
+            self._communicator = None
 
     @classmethod
     def fromhandle(cls, handle: int) -> Any:
@@ -302,4 +304,16 @@ def install(kind: type[Comm]) -> None:
     _native.install(kind, offset)
 
 
+def null_comm() -> MPI.Comm:
+    """A null communicator of the library's base class, for pickle."""
+    return MPI.Comm()
+
+
+def _reduce_null(comm: MPI.Comm) -> str | tuple[Any, ...]:
+    """How pickle takes one, whose class it may not find under its name."""
+    known = comm.__reduce__()
+    return (null_comm, ()) if comm == MPI.COMM_NULL and not isinstance(known, str) else known
+
+
 install(Comm)
+copyreg.pickle(MPI.Comm, _reduce_null)

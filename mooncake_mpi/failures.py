@@ -6,7 +6,9 @@ has noticed, and agreements travel through the engine on a channel of their own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
+from struct import Struct
 from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from mooncake_mpi import _native
     from mooncake_mpi.requests import Request
+
+
+_FLAG = Struct("i")
 
 
 @reporting
@@ -40,6 +45,12 @@ class FailureMethods:
         ``Agree``, ``Shrink``, ``Get_failed`` and ``Ack_failed`` go on working.
         """
         self._checked_communicator().revoke()
+        # What of the library's own is under way ends, too, where the library can do that.
+        with suppress(NotImplementedError, MPI.Exception):
+            self._revoke_in_library()
+
+    def _revoke_in_library(self) -> None:
+        MPI.Comm.Revoke(cast("Any", self))
 
     def Is_revoked(self) -> bool:
         """Whether the communicator was revoked, here or (as far as is known here) elsewhere."""
@@ -83,8 +94,11 @@ class FailureMethods:
 
     def Iagree(self, flag: Any) -> Request:
         """Start agreeing on ``flag``, a writable buffer of one C int, which holds the result."""
-        memory = MPI.buffer.frombuffer(flag).cast("i")
-        return CompositeRequest(RunIntoBuffer(self._checked_communicator(), memory))
+        memory = MPI.buffer.frombuffer(flag)
+        if memory.nbytes != _FLAG.size:
+            raise ValueError(f"expecting a buffer of {_FLAG.size} bytes, got {memory.nbytes}")
+        number = memory.cast("i")
+        return CompositeRequest(RunIntoBuffer(self._checked_communicator(), number))
 
     def Shrink(self) -> Any:
         """A communicator of the survivors, in the order of their ranks; collective over them.

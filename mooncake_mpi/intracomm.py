@@ -176,6 +176,11 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
             made._communicator, made._giver = communicator, self._giver
         return made
 
+    def free(self) -> None:
+        """Free the communicator; of one that MPI made, the object alone unless it is the name."""
+        if not any(self is name for name in PREDEFINED.values()):
+            super().free()
+
     # --- intercommunicators ---
 
     @_collective

@@ -69,6 +69,9 @@ class SurvivorComm(Intracomm):
         """The group of the processes, a copy that the caller frees."""
         return MPI.Group.Union(self._group, MPI.GROUP_EMPTY)
 
+    def _revoke_in_library(self) -> None:
+        """Nothing: the library has no such communicator."""
+
     rank = property(Get_rank)
     size = property(Get_size)
     group = property(Get_group)

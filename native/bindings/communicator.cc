@@ -155,6 +155,12 @@ Communicator* communicator_of(PyObject* self) {
   return nullptr;
 }
 
+bool check_not_revoked(const Communicator& communicator) {
+  if (!communicator.context().revoked) return true;
+  raise_error(Error::kRevoked, "the communicator was revoked");
+  return false;
+}
+
 bool check_unusual_dest(const Communicator& communicator, int dest, const char* argument) {
   if (dest == runtime().constants.proc_null) return true;
   return raise_value("ERR_RANK", "invalid rank", argument, dest, communicator.size() - 1);

@@ -77,6 +77,9 @@ Communicator* communicator_of(PyObject* self);
 // Raises ERR_COMM with the reason.
 void raise_unusable();
 
+// Of a call that names PROC_NULL, and so asks nobody; false with ERR_REVOKED raised.
+bool check_not_revoked(const Communicator& communicator);
+
 // Those below for what is not an ordinary rank or tag.
 bool check_unusual_dest(const Communicator& communicator, int dest, const char* argument);
 bool check_unusual_source(const Communicator& communicator, int& source, const char* argument);

@@ -63,6 +63,7 @@ nb::object send_view(Communicator& communicator, BufferView&& view, int dest, in
   require(check_dest(communicator, dest));
   if (match_channel == MatchChannel::kMessages) require(check_send_tag(communicator, tag));
   if (dest == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
     return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
   }
   Operation* operation = nullptr;
@@ -117,7 +118,7 @@ void send_bytes(Communicator& communicator, nb::object buf, int dest, int tag, i
   require(view.acquire(buf.ptr(), false, dest));
   require_usable(communicator);
   require(check_dest(communicator, dest) && check_send_tag(communicator, tag));
-  if (dest == runtime().constants.proc_null) return;
+  if (dest == runtime().constants.proc_null) return require(check_not_revoked(communicator));
   Operation* operation = nullptr;
   require(post_send(communicator, view.buffer(), dest, tag, to_mode(mode), MatchChannel::kMessages,
                     operation));
@@ -158,6 +159,7 @@ nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std:
   BufferView view;
   view.borrow(memory_at(address, nbytes), keepalive.ptr());
   if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
     return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
   }
   Operation* operation =
@@ -169,6 +171,7 @@ nb::object post_recv_any_size(Communicator& communicator, int source, int tag, i
   const MatchChannel match_channel = to_channel(channel);
   check_receive(communicator, source, tag, match_channel);
   if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
     return steal_or_throw(
         new_request(nullptr, proc_null_completion(), BufferView(), match_channel, true));
   }
@@ -181,6 +184,7 @@ nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::ob
   require(check_status(status.ptr()));
   check_receive(communicator, source, tag, MatchChannel::kMessages);
   if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
     require(fill_status(status.ptr(), proc_null_completion()));
     return nb::none();
   }

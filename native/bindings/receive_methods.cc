@@ -37,7 +37,7 @@ bool prepare(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag, Rec
   if (!check_source(*call.communicator, call.source)) return false;
   if (!check_receive_tag(*call.communicator, call.tag)) return false;
   call.proc_null = call.source == constants.proc_null;
-  return true;
+  return !call.proc_null || check_not_revoked(*call.communicator);
 }
 
 Operation& post(const ReceiveCall& call) {
@@ -58,7 +58,7 @@ bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* cons
   if (!check_source(*call.communicator, call.source)) return false;
   if (!check_receive_tag(*call.communicator, call.tag)) return false;
   call.proc_null = call.source == constants.proc_null;
-  return true;
+  return !call.proc_null || check_not_revoked(*call.communicator);
 }
 
 }  // namespace

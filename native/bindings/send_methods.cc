@@ -31,7 +31,7 @@ bool prepare(const char* method, PyObject* self, PyObject* const* args, Py_ssize
     return false;
   }
   call.proc_null = call.dest == runtime().constants.proc_null;
-  return true;
+  return !call.proc_null || check_not_revoked(*call.communicator);
 }
 
 PyObject* blocking(const char* method, SendMode mode, PyObject* self, PyObject* const* args,
