@@ -276,7 +276,7 @@ mpi4py_tests() {
   printf '%s' "$folder/test"
 }
 
-mpi4py_modules='test_(p2p_.*|request|msgspec|msgzero|status|comm|threads|subclass|objmodel|exceptions|errorcode|pickle|buffer|pack|util_pkl5|util_sync|attributes|ctypes|cffi|mpimem|environ|toplevel|package|handle|errhandler)\.py'
+mpi4py_modules='test_(p2p_.*|request|grequest|msgspec|msgzero|status|comm|comm_inter|comm_topo|session|ulfm|win|group|doc|util_pool|threads|subclass|objmodel|exceptions|errorcode|pickle|buffer|pack|util_pkl5|util_sync|attributes|ctypes|cffi|mpimem|environ|toplevel|package|handle|errhandler)\.py'
 
 stage_mpi4py() {
   local tests status=0
