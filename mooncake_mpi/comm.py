@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request", bound="Request")
 
 
+def _referring(function: Any) -> Any:
+    """A function of an attribute, with what a program has for its communicator."""
+    if not callable(function):
+        return function
+
+    def call(comm: Any, keyval: int, value: Any) -> Any:
+        return function(refer(comm), keyval, value)
+
+    return call
+
+
 def _redirected(comm: Any, name: str) -> Any:
     """What is called through a class for an object of the MPI library."""
     if is_ours(comm) or not isinstance(comm, MPI.Comm):
@@ -233,10 +244,28 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         """The communicator of a Fortran handle."""
         return refer(cls._library.f2py(arg))
 
+    @classmethod
+    def Create_errhandler(cls, errhandler_fn: Callable[[MPI.Comm, int], None]) -> MPI.Errhandler:
+        """An error handler of the program's; it is given what a program has for a communicator."""
+        return MPI.Comm.Create_errhandler(lambda comm, code: errhandler_fn(refer(comm), code))
+
+    @classmethod
+    def Create_keyval(
+        cls, copy_fn: Any = None, delete_fn: Any = None, nopython: bool = False
+    ) -> int:
+        """A key for attributes of communicators; its functions are given the same."""
+        return MPI.Comm.Create_keyval(_referring(copy_fn), _referring(delete_fn), nopython)
+
     def _checked_communicator(self) -> _native.Communicator:
         known = self._communicator
         if known is None:
             known = self._communicator = runtime.known(self) or start_late(self)
+        if known is None and self != MPI.COMM_NULL:
+            raise make_error(
+                "ERR_COMM",
+                "the engine does not carry this communicator: every process of it has to wrap it, "
+                "mooncake_mpi.Intracomm(comm)",
+            )
         if known is None:
             raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
         return known

@@ -22,6 +22,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native, objects_of_mpi4py
 from mooncake_mpi.completer import COMPLETER
+from mooncake_mpi.errhandlers import report
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.generalized_requests import GeneralizedRequest, extended
 from mooncake_mpi.requests import Prequest, Request, null_request
@@ -225,7 +226,8 @@ class Operation:
             return
         status = MPI.Status()
         try:
-            result = self._request.wait(status)
+            self._request._wait(status)
+            result = self._request._take_result()
         except Exception as error:
             if self._request._state == "active":
                 raise
@@ -405,6 +407,8 @@ class LibraryRequest(MPI.Grequest):
         result = method(self)
         if status is not None:
             operation.copy_status(status)
+        if isinstance(operation.error, Error):
+            report(operation.error)
         if operation.error is not None:
             raise operation.error
         return result

@@ -109,6 +109,33 @@ def test_a_reference_is_the_same_communicator(comm, name):
     assert (reference.rank, reference.size, reference.handle) == (comm.rank, comm.size, comm.handle)
 
 
+def test_callbacks_are_given_the_same_communicator(comm):
+    seen = []
+
+    def handle(whose, code):
+        del code
+        whose.send("from the handler", MPI.PROC_NULL)
+        seen.append(type(whose))
+
+    def delete(whose, keyval, value):
+        del keyval
+        seen.append((type(whose), whose.rank, value))
+
+    handler = MPI.Comm.Create_errhandler(handle)
+    keyval = MPI.Comm.Create_keyval(delete_fn=delete)
+    duplicate = comm.Dup()
+    duplicate.Set_errhandler(handler)
+    duplicate.Set_attr(keyval, "value")
+    with pytest.raises(MPI.Exception):
+        duplicate.send(1, 1_000)
+    duplicate.Delete_attr(keyval)
+    assert seen == [MPI.Intracomm, (MPI.Intracomm, comm.rank, "value")]
+    duplicate.Set_errhandler(MPI.ERRORS_RETURN)
+    handler.Free()
+    MPI.Comm.Free_keyval(keyval)
+    duplicate.Free()
+
+
 def test_methods_of_a_program_s_own_class_can_be_replaced(comm):
     class Own(MPI.Intracomm):
         pass
