@@ -43,9 +43,11 @@ def _redirected(comm: Any, name: str) -> Any:
     """What is called through a class for an object of the MPI library."""
     if is_ours(comm) or not isinstance(comm, MPI.Comm):
         return None
-    return getattr(refer(comm), name, None)
+    # What frees a communicator makes the very object null.
+    return getattr(comm if name in _FREEING else refer(comm), name, None)
 
 
+_FREEING = {"Disconnect", "Free", "free"}
 _KINDS = (MPI.Comm, MPI.Intracomm, MPI.Cartcomm, MPI.Graphcomm, MPI.Distgraphcomm)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mooncake_mpi import _native, request_sets
@@ -172,15 +173,27 @@ def complete_unwatched(driver: Driver) -> None:
 class _Unwatched:
     """A driver whose next steps are taken when a part that it waits for is done."""
 
-    __slots__ = ("_driver", "_known")
+    __slots__ = ("_again", "_driver", "_known", "_lock")
 
     def __init__(self, driver: Driver) -> None:
         self._driver: Driver | None = driver
         # Parts that were seen complete, or will call: whatever completes unseen is looked at again.
         self._known: dict[int, _native.Request] = {}
+        # A step makes progress, and with it other parts complete and call.
+        self._lock = Lock()
+        self._again = False
 
     def go_on(self) -> None:
-        """Take the steps that are due."""
+        """Take the steps that are due; who is called meanwhile leaves them to the caller before."""
+        self._again = True
+        while self._again and self._lock.acquire(blocking=False):
+            try:
+                self._again = False
+                self._take_steps()
+            finally:
+                self._lock.release()
+
+    def _take_steps(self) -> None:
         driver = self._driver
         if driver is None:
             return

@@ -349,7 +349,7 @@ def start_predefined() -> None:
 
 def _start_late(comm: Comm) -> _native.Communicator | None:
     if any(comm is known for known in PREDEFINED.values()) and _is_running():
-        start_predefined()
+        comm._communicator = runtime.communicator_of(cast("Any", comm))
     return comm._communicator
 
 

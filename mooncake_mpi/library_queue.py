@@ -27,7 +27,10 @@ def look(number: int, source: int, tag: int) -> tuple[int, int, int] | None:
     if comm is None or not _may_call() or source >= comm.Get_size():
         return None
     status = MPI.Status()
-    if not comm.Iprobe(source, tag, status):
+    try:
+        if not comm.Iprobe(source, tag, status):
+            return None
+    except MPI.Exception:  # the library has its own reasons not to look
         return None
     return status.Get_source(), status.Get_tag(), status.Get_count(MPI.BYTE)
 

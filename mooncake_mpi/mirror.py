@@ -34,10 +34,11 @@ def fill(names: dict[str, Any]) -> None:
     for name in errors.FAILURE_CLASSES:
         names.pop(name, None)  # see attribute()
     for name in _WORLDS:
-        names[name] = PREDEFINED[name] = predefined(getattr(library, name))
+        names.pop(name)
+        PREDEFINED[name] = predefined(getattr(library, name))
     if _is_running():
-        start_predefined()
         names.update({name: attribute(names, name) for name in errors.FAILURE_CLASSES})
+        names.update({name: attribute(names, name) for name in _WORLDS})
 
 
 def _is_running() -> bool:
@@ -47,8 +48,14 @@ def _is_running() -> bool:
 def attribute(names: dict[str, Any], name: str) -> Any:
     """What needs an initialised MPI, or was added by a later mpi4py.
 
-    The former are the error classes that the library may lack.
+    The former are the error classes that the library may lack, and the world communicators, which
+    whoever asks for them when MPI is running has all processes ask for: the engine is started then.
     """
+    if name in _WORLDS:
+        if not _is_running():
+            return PREDEFINED[name]
+        start_predefined()
+        return names.setdefault(name, PREDEFINED[name])
     if name in errors.FAILURE_CLASSES and _is_running():
         return names.setdefault(name, errors.error_class(name))
     return getattr(library, name)

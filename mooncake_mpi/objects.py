@@ -256,7 +256,7 @@ def _post_into(communicator: _native.Communicator, buf: Any, source: int, tag: i
         memory = MPI.buffer.frombuffer(buf)
     request = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
     # A copy: the object must not change with the caller's buffer.
-    request._finish = lambda nbytes: load(memory[: min(nbytes, memory.nbytes)].tobytes())
+    request._finish = lambda nbytes: load(bytearray(memory[: min(nbytes, memory.nbytes)].tobytes()))
     return request
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pickle import PickleBuffer
 from typing import Any
 
 from mpi4py import MPI
@@ -96,5 +97,7 @@ def load(message: Any) -> Any:
         stream, places = apart
         view = memoryview(message)
         with suppress(TypeError):  # a loads of the user's that takes no buffers
-            return _pickle.loads_oob(_as_buffer(stream), [view[i:j] for i, j in places])
+            # Buffers of their own: who asks one for its exporter must not get the whole message.
+            buffers = [PickleBuffer(view[i:j]) for i, j in places]
+            return _pickle.loads_oob(_as_buffer(stream), buffers)
     return loads(memory)

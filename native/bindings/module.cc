@@ -121,6 +121,15 @@ void install(nb::type_object type, Py_ssize_t slot_offset) {
   }
 }
 
+// The context of a communicator that a method of the program's asks about.
+Context& context_in_use(const Communicator& communicator) {
+  if (!communicator.usable()) {
+    raise_unusable();
+    throw nb::python_error();
+  }
+  return communicator.context();
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -156,22 +165,28 @@ NB_MODULE(_native, m) {
       .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
            "Before activate(): this process is `rank` of fewer members than it was made for.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
-      .def("failures", &Communicator::failures,
-           "The ranks that have failed, in the order of notice, and how many are acknowledged.")
+      .def(
+          "failures",
+          [](const Communicator& self) {
+            context_in_use(self);
+            return self.failures();
+          },
+          "The ranks that have failed, in the order of notice, and how many are acknowledged.")
       .def(
           "acknowledge",
           [](const Communicator& self, std::size_t count) {
-            return runtime().engine->acknowledge(self.context(), count);
+            return runtime().engine->acknowledge(context_in_use(self), count);
           },
           "count"_a,
           "Receives from any source go on without the first `count` of them; how many are "
           "acknowledged now.")
       .def(
-          "revoke", [](const Communicator& self) { runtime().engine->revoke(self.context()); },
+          "revoke",
+          [](const Communicator& self) { runtime().engine->revoke(context_in_use(self)); },
           "Revoke the communicator at every rank.")
       .def_prop_ro(
           "revoked",
-          [](const Communicator& self) { return runtime().engine->revoked(self.context()); },
+          [](const Communicator& self) { return runtime().engine->revoked(context_in_use(self)); },
           "Whether a rank has revoked the communicator.")
       .def_prop_ro("rank", &Communicator::rank)
       .def_prop_ro("size", &Communicator::size)

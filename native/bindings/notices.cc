@@ -74,10 +74,14 @@ void Notices::tell(Notice& notice) noexcept {
 }
 
 // Only the scheduled call itself says that none is scheduled any more, also when another call has
-// settled everything before it: who told in between relies on what he saw.
+// settled everything before it: who told in between relies on what he saw. It says so at its end:
+// a traced function that the interpreter (3.11) calls here does not get past its first instruction
+// while another call is queued.
 void Notices::settle_scheduled() noexcept {
-  scheduled_.exchange(false);
-  settle();
+  do {
+    settle();
+    scheduled_.store(false);
+  } while (told_.load() != nullptr && !scheduled_.exchange(true));
 }
 
 void Notices::settle_told() noexcept {
@@ -87,11 +91,18 @@ void Notices::settle_told() noexcept {
     Notice* next = std::exchange(newest->next, oldest);
     oldest = std::exchange(newest, next);
   }
+  if (oldest == nullptr) return;
+  // A request may be dropped while an exception is on its way.
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
   while (oldest != nullptr) {
     Notice* notice = std::exchange(oldest, oldest->next);
     notice->settle();
     delete notice;
   }
+  PyErr_Restore(type, value, traceback);
 }
 
 void end_unwatched(Operation& operation, BufferView& view) noexcept {

@@ -27,17 +27,18 @@ bool LongWait::in_time() {
   const bool over = limit != 0 && now - since_ns_ >= limit;
   if (over || now >= look_.next_ns) {
     look_.next_ns = now + kNextLookNs;
-    look_in_library();
+    if (!look_in_library()) return false;
   }
   return !over || raise_timeout(now - since_ns_);
 }
 
-// Code that calls the library sends what nobody finds here: the report of a hang says so.
-void LongWait::look_in_library() {
+// Code that calls the library sends what nobody finds here: the report of a hang says so. False
+// with an exception set: that of a signal's handler, which came meanwhile.
+bool LongWait::look_in_library() {
   Engine& engine = *runtime().engine;
   const Constants& constants = runtime().constants;
   PyObject* hook = runtime().hooks.look_in_library;
-  if (hook == nullptr) return;
+  if (hook == nullptr) return true;
   for (const Engine::Awaited& awaited : engine.awaited(id_)) {
     PyObject* found = with_interpreter([&] {
       return PyObject_CallFunction(
@@ -45,17 +46,18 @@ void LongWait::look_in_library() {
           awaited.source == kAnySource ? constants.any_source : awaited.source,
           awaited.tag == kAnyTag ? constants.any_tag : awaited.tag);
     });
+    if (found == nullptr) return false;
     LibraryMessage message;
     unsigned long long bytes = 0;
-    message.found = found != nullptr && found != Py_None &&
+    message.found = found != Py_None &&
                     PyArg_ParseTuple(found, "iiK", &message.source, &message.tag, &bytes) != 0;
     message.bytes = bytes;
-    PyErr_Clear();  // of a look nothing is raised
-    Py_XDECREF(found);
+    Py_DECREF(found);
     look_.found = message;
     engine.found_in_library(id_, message);
-    if (message.found) return;
+    if (message.found) return true;
   }
+  return true;
 }
 
 bool raise_timeout(std::uint64_t waited_ns) {

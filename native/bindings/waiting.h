@@ -41,7 +41,7 @@ class LongWait {
  private:
   void begin(const WaitRecord& record);
   bool in_time();
-  void look_in_library();
+  bool look_in_library();
 
   std::uint64_t id_ = 0;  // 0: the engine has not been told
   std::uint64_t since_ns_ = 0;

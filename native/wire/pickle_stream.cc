@@ -336,6 +336,8 @@ std::vector<PickledBuffer> find_buffers(std::string_view message) {
     if (holds_bytes(step.opcode) && last.opcode == kPop && is_mark(message, before_last)) {
       found.push_back(
           {before_last.begin, step.argument, step.end - step.argument, step.opcode != kByteArray8});
+      step = {};  // what was taken marks nothing
+      last = {};
     }
     before_last = last;
     last = step;

@@ -14,9 +14,13 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-#if defined(__SANITIZE_ADDRESS__)
 // A message may claim any length: that there is no such memory is an answer.
+#if defined(__SANITIZE_ADDRESS__)
 extern "C" __attribute__((visibility("default"), used)) const char* __asan_default_options() {
+  return "allocator_may_return_null=1";
+}
+#elif defined(__SANITIZE_THREAD__)
+extern "C" __attribute__((visibility("default"), used)) const char* __tsan_default_options() {
   return "allocator_may_return_null=1";
 }
 #endif

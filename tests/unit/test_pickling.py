@@ -230,3 +230,24 @@ def test_a_pickler_that_makes_no_bytes_is_a_type_error(user_pickle):
         dump(1)
     with pytest.raises(TypeError, match="expected bytes"):
         dump([1])
+
+
+class Exporting(bytearray):
+    """Asks a buffer for its exporter, as the documentation of pickle does."""
+
+    def __reduce_ex__(self, protocol):
+        return Exporting.rebuilt, (pickle.PickleBuffer(self),)
+
+    @classmethod
+    def rebuilt(cls, obj):
+        with memoryview(obj) as view:
+            return cls(view.obj)
+
+
+def test_a_buffer_is_no_view_of_the_whole_message():
+    again = load(arrives(dump(Exporting(b"q" * 400_000))))
+    assert bytes(again) == b"q" * 400_000
+
+
+def test_bytes_that_mark_each_other_are_left_to_the_unpickler():
+    assert load(bytearray(b"\x80\x05N0" + b"C\x000" * 90_000 + b"N.")) is None
