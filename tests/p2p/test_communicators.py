@@ -303,3 +303,13 @@ def test_an_intercommunicator_is_refused(comm):
         MPI.Intracomm(inter)
     inter.Free()
     half.Free()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("name", ["Is_revoked", "Revoke", "Get_failed", "Ack_failed"])
+def test_what_asks_a_freed_communicator_for_failures_is_an_err_comm(comm, name):
+    duplicate = comm.Dup()
+    duplicate.Free()
+    with pytest.raises(MPI.Exception) as raised:
+        getattr(duplicate, name)()
+    assert raised.value.Get_error_class() == MPI.ERR_COMM

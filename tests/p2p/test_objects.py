@@ -334,3 +334,13 @@ def test_the_bytes_of_an_object_are_its_pickle_at_every_size(comm, name, count):
     request = comm.Isend(pickle.dumps(obj, 5), dest, 3)
     same(comm.recv(source=source, tag=3))
     request.Wait()
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_an_array_that_was_received_into_a_buffer_can_be_written(comm, count):
+    dest, source = ring_of(comm)
+    request = comm.irecv(2_000_000, source, 3)
+    comm.send(np.zeros(count), dest, 3)
+    array = request.wait()
+    array[0] = 1
+    assert array[0] == 1

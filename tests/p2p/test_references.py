@@ -238,3 +238,10 @@ def test_a_communicator_made_of_a_session_s_group_is_one_space():
         request.wait()
     comm.Free()
     session.Finalize()
+
+
+def test_freeing_through_a_class_makes_the_very_object_null(comm):
+    child = library.Intracomm(comm).Dup()
+    MPI.Intracomm(child)  # the engine carries it
+    MPI.Comm.Free(child)
+    assert child == library.COMM_NULL
