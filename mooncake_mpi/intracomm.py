@@ -201,7 +201,7 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     ) -> Any:
         """A communicator of ``group``, such as one of a session, by its members."""
         made = MPI.Intracomm.Create_from_group(group, stringtag, info, errhandler)
-        return _accelerate(made, library_requests.giver()) if _is_running() else made
+        return _accelerate(made, library_requests.giver()) if is_running() else made
 
 
 @reporting
@@ -348,12 +348,13 @@ def start_predefined() -> None:
 
 
 def _start_late(comm: Comm) -> _native.Communicator | None:
-    if any(comm is known for known in PREDEFINED.values()) and _is_running():
+    if any(comm is known for known in PREDEFINED.values()) and is_running():
         comm._communicator = runtime.communicator_of(cast("Any", comm))
     return comm._communicator
 
 
-def _is_running() -> bool:
+def is_running() -> bool:
+    """Whether MPI may be called: it is initialised, and not finalised."""
     return MPI.Is_initialized() and not MPI.Is_finalized()
 
 

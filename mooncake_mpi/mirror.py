@@ -7,7 +7,7 @@ from typing import Any
 from mpi4py import MPI as library  # noqa: N811
 
 from mooncake_mpi import c_interface, errors, module_functions
-from mooncake_mpi.intracomm import PREDEFINED, predefined, start_predefined
+from mooncake_mpi.intracomm import PREDEFINED, is_running, predefined, start_predefined
 
 # In this order: where a process cannot take part, those of COMM_WORLD are told.
 _WORLDS = ("COMM_WORLD", "COMM_SELF")
@@ -36,13 +36,9 @@ def fill(names: dict[str, Any]) -> None:
     for name in _WORLDS:
         names.pop(name)
         PREDEFINED[name] = predefined(getattr(library, name))
-    if _is_running():
+    if is_running():
         names.update({name: attribute(names, name) for name in errors.FAILURE_CLASSES})
         names.update({name: attribute(names, name) for name in _WORLDS})
-
-
-def _is_running() -> bool:
-    return library.Is_initialized() and not library.Is_finalized()
 
 
 def attribute(names: dict[str, Any], name: str) -> Any:
@@ -52,11 +48,11 @@ def attribute(names: dict[str, Any], name: str) -> Any:
     whoever asks for them when MPI is running has all processes ask for: the engine is started then.
     """
     if name in _WORLDS:
-        if not _is_running():
+        if not is_running():
             return PREDEFINED[name]
         start_predefined()
         return names.setdefault(name, PREDEFINED[name])
-    if name in errors.FAILURE_CLASSES and _is_running():
+    if name in errors.FAILURE_CLASSES and is_running():
         return names.setdefault(name, errors.error_class(name))
     return getattr(library, name)
 
