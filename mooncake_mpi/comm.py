@@ -293,7 +293,7 @@ def set_late_start(late: Callable[[Comm], _native.Communicator | None]) -> None:
 
 def is_ours(comm: Any) -> bool:
     """Whether the object's class is one of this package's."""
-    return Comm in type(comm).__mro__
+    return type.__subclasscheck__(Comm, type(comm))  # past the metaclass, which answers otherwise
 
 
 def replaced(comm: Any) -> Any:

@@ -41,7 +41,10 @@ def derived(
     if comm != MPI.COMM_NULL:
         try:  # everything that can fail
             ranks = [] if same_group else _ranks_in(parent, comm)
-            communicator = _native.Communicator(comm.Get_rank(), comm.Get_size(), known.tag_ub)
+            rank, size = known.rank, known.size
+            if not same_group:
+                rank, size = comm.Get_rank(), comm.Get_size()
+            communicator = _native.Communicator(rank, size, known.tag_ub)
             communicator.inherit(known, ranks, comm.Get_name())
             tie(comm, communicator)
             entry = _PART.pack(_MEMBER, communicator.number)

@@ -30,7 +30,7 @@ _communicators: dict[int, MPI.Comm] = {}
 
 def know(number: int, comm: MPI.Comm) -> None:
     """Errors of context ``number`` are ``comm``'s."""
-    _communicators[number] = MPI.Comm(comm)
+    _communicators[number] = MPI.Comm.__new__(MPI.Comm, comm)
 
 
 def forget(number: int) -> None:

@@ -74,9 +74,13 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         A program that wraps a communicator by hand has mpi4py's own names beside it, whose requests
         are the MPI library's: so are those of this communicator, as well as the engine's.
         """
-        if comm is not None and comm != MPI.COMM_NULL and comm.Is_inter():
+        if comm is None:
+            null = MPI.Comm.__new__(cls)
+            null._communicator = null._giver = None
+            return null
+        if comm != MPI.COMM_NULL and comm.Is_inter():
             raise TypeError("expecting an intracommunicator")
-        if comm is not None and cls._topology is not None and comm != MPI.COMM_NULL:
+        if cls._topology is not None and comm != MPI.COMM_NULL:
             topology = comm.Get_topology()
             if topology != cls._topology:
                 raise TypeError(f"expecting a communicator of the topology of {cls.__name__}")
