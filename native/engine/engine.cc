@@ -274,23 +274,25 @@ bool Engine::refuses(const ProcessId& process) {
 Result<bool> Engine::connect(Peer& peer) {
   bool short_of_resources = false;  // which may be there the next time
   if (peer.unreachable.empty()) {
+    std::string reasons;
     for (const auto& lane : lanes_) {
       std::string reason = lane->unreachable_reason(peer.address);
       if (reason.empty()) {
         auto channel = lane->connect(peer.address, peer);
         if (channel) {
-          peer.channel = std::move(channel).value();
           peer.lane = lane->name();
+          peer.channel = std::move(channel).value();
           choose_patience();
           return true;
         }
         reason = channel.failure().message;
         short_of_resources |= channel.failure().error == Error::kNoMemory;
       }
-      if (!peer.unreachable.empty()) peer.unreachable += "; ";
-      peer.unreachable.append(lane->name()).append(": ").append(reason);
+      if (!reasons.empty()) reasons += "; ";
+      reasons.append(lane->name()).append(": ").append(reason);
     }
-    if (!verbs_trouble_.empty()) peer.unreachable += "; verbs: " + verbs_trouble_;
+    if (!verbs_trouble_.empty()) reasons += "; verbs: " + verbs_trouble_;
+    peer.unreachable = std::move(reasons);
   }
   if (peer.address.host == own_address_.host && has_ended(peer.address)) {
     peer.channel = std::make_unique<GoneChannel>();

@@ -30,7 +30,6 @@ void Engine::after_fork_in_child() noexcept {
   for (auto& [key, peers] : peers_) {
     for (auto& peer : peers) {
       static_cast<void>(peer->channel.release());
-      peer->outbox.clear();
       peer->channel = std::make_unique<GoneChannel>();
       peer->lane = kGoneLane;
       peer->failure = Error::kProcessFailed;

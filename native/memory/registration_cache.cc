@@ -50,7 +50,12 @@ RegistrationCache::Region RegistrationCache::add(std::span<std::byte> bytes) {
   }
   if (!registered) return nullptr;
   entries_.push_front({begin, end, std::move(registered).value()});
-  by_address_.emplace(begin, entries_.begin());
+  try {
+    by_address_.emplace(begin, entries_.begin());
+  } catch (...) {
+    entries_.pop_front();
+    throw;
+  }
   bytes_ += bytes.size();
   return entries_.front().region;
 }

@@ -51,6 +51,13 @@ struct Context {
     return count;
   }
 
+  std::size_t unexpected_count() const {
+    std::size_t count = 0;
+    for (const auto& matcher : matchers)
+      count += matcher != nullptr ? matcher->unexpected_count() : 0;
+    return count;
+  }
+
   Matcher& matcher(MatchChannel channel) {
     auto& matcher = matchers[static_cast<std::size_t>(channel)];
     if (matcher == nullptr) [[unlikely]]

@@ -85,7 +85,7 @@ void Protocol::fail_peer(Peer& peer, Error error) {
   if (peer.failure != Error::kNone) return;
   peer.failure = error;
   if (peer.channel != nullptr) peer.channel->abandon();
-  peer.outbox.clear();
+  peer.outbox.clear(outbox_memory_);
   contexts_.for_each([&](Context& context) {
     for (std::size_t rank = 0; rank < context.members.size(); ++rank) {
       if (context.members[rank].peer != &peer) continue;
@@ -105,6 +105,7 @@ void Protocol::fail_peer(Peer& peer, Error error) {
 }
 
 void Protocol::leave_behind() {
+  peers_with_outbox_.for_each([&](Peer& peer) { peer.outbox.clear(outbox_memory_); });
   operations_.for_each_live([&](Operation& operation) {
     if (operation.stage == Stage::kDone) return;
     if (operation.posted()) operation.context->matcher(operation.channel).cancel(operation);
@@ -140,6 +141,7 @@ std::size_t Protocol::acknowledge(Context& context, std::size_t count) {
 // it once it knows of the revocation.
 void Protocol::revoke(Context& context) {
   if (context.revoked) return;
+  outbox_memory_.reserve(context.unexpected_count() + OutboxMemory::kReserve);
   context.revoked = context.troubled = true;
   operations_.for_each_live([&](Operation& operation) {
     const bool posted = operation.kind == Operation::Kind::kReceive &&
@@ -162,6 +164,9 @@ void Protocol::revoke(Context& context) {
 }
 
 void Protocol::refuse_messages() {
+  std::size_t messages = 0;
+  contexts_.for_each([&](Context& context) { messages += context.unexpected_count(); });
+  outbox_memory_.reserve(messages + OutboxMemory::kReserve);
   refusing_ = true;
   contexts_.for_each([this](Context& context) {
     for (auto& matcher : context.matchers) {

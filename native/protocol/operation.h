@@ -41,12 +41,11 @@ struct CompletionWatch {
 };
 
 struct WorkTag {};
-struct OutboxTag {};
 
 // One send or receive under way. Pooled and used again; `generation` tells its lives apart, so that
 // an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's
 // lock.
-struct Operation : Posted, ListLink<WorkTag>, ListLink<OutboxTag> {
+struct Operation : Posted, ListLink<WorkTag> {
   enum class Kind : std::uint8_t { kSend, kReceive };
   enum class Stage : std::uint8_t {
     kIdle,       // in the pool

@@ -12,6 +12,7 @@
 #include "protocol/peer.h"
 #include "protocol/unexpected_message.h"
 #include "transport/doorbell.h"
+#include "wire/payload.h"
 
 namespace mooncake_mpi {
 
@@ -131,7 +132,7 @@ class Protocol {
   // Why a receive or probe of that source can match nothing new; kNone if it can.
   static Error trouble(const Context& context, MatchChannel channel, std::int32_t source) noexcept;
   // The communicator was freed: its unmatched messages are dropped.
-  void close_context(Context& context);
+  void close_context(Context& context) noexcept;
   void let_go(Context& context);
 
   OperationPool& operations() noexcept { return operations_; }
@@ -152,7 +153,8 @@ class Protocol {
   template <class Payload>
   void send_control(Peer& peer, const Payload& payload, std::uint8_t flags = 0);
   unsigned flush(Peer& peer);
-  void queue(Peer& peer, OutboxEntry entry);
+  unsigned advance_outboxes();
+  OutboxEntry& queue(Peer& peer);
   void drop_from_outbox(Operation& send);
 
   // send.cc
@@ -232,7 +234,8 @@ class Protocol {
   ContextTable contexts_;
   UnexpectedPool unexpected_;
   IntrusiveList<Operation, WorkTag> work_;  // transfers with something to copy
-  std::vector<Peer*> peers_with_outbox_;
+  OutboxMemory outbox_memory_;
+  IntrusiveList<Peer, OutboxTag> peers_with_outbox_;
   std::uint32_t next_job_generation_ = 1;
   bool refusing_ = false;
   bool writable_ = true;

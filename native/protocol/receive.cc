@@ -15,6 +15,7 @@ void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) 
     ++counters_.packets_rejected;
     return;
   }
+  outbox_memory_.reserve();
   switch (header.kind) {
     case wire::Kind::kEager:
     case wire::Kind::kEagerSync:
@@ -128,6 +129,7 @@ void Protocol::start_receive(Operation& receive, MatchChannel channel) {
 // As if it had never been posted, where there is no memory for that.
 Unexpected* Protocol::post(Operation& receive, MatchChannel channel) {
   try {
+    outbox_memory_.reserve();
     return receive.context->matcher(channel).post(receive);
   } catch (...) {
     add(active_, -1);
@@ -137,6 +139,12 @@ Unexpected* Protocol::post(Operation& receive, MatchChannel channel) {
 }
 
 void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& message) {
+  try {
+    outbox_memory_.reserve();
+  } catch (...) {  // the message stays the caller's
+    operations_.release(receive);
+    throw;
+  }
   receive.channel = MatchChannel::kMessages;
   add(active_, 1);
   accept_message(receive, message);
@@ -190,16 +198,20 @@ void Protocol::accept_eager(Operation& receive, Peer& from, const wire::Header& 
 }
 
 // As MPI_Comm_free: what is under way completes normally.
-void Protocol::close_context(Context& closed) {
+void Protocol::close_context(Context& closed) noexcept {
   closed.closing = true;
-  for (auto& matcher : closed.matchers) {
-    if (matcher != nullptr) drop_unexpected(*matcher);
+  try {
+    outbox_memory_.reserve(closed.unexpected_count() + OutboxMemory::kReserve);
+    for (auto& matcher : closed.matchers) {
+      if (matcher != nullptr) drop_unexpected(*matcher);
+    }
+    destroy_closed_contexts();
+  } catch (const std::bad_alloc&) {  // when the next communicator is closed
   }
-  destroy_closed_contexts();
 }
 
 void Protocol::let_go(Context& context) {
-  if (--context.holders == 0 && context.closing) destroy_closed_contexts();
+  if (--context.holders == 0 && context.closing) close_context(context);
 }
 
 // A context goes with the last operation that refers to it, at the next communicator that is
@@ -217,6 +229,7 @@ void Protocol::destroy_closed_contexts() {
     if (context.closing && context.holders == 0 && !used) finished.push_back(&context);
   });
   for (Context* context : finished) {
+    outbox_memory_.reserve(context->unexpected_count() + OutboxMemory::kReserve);
     for (auto& matcher : context->matchers) {
       if (matcher != nullptr) drop_unexpected(*matcher);
     }

@@ -109,6 +109,7 @@ void Protocol::stream(Operation& receive) {
 }
 
 void Protocol::on_read(std::uint64_t id, Error error) {
+  outbox_memory_.reserve();
   Operation* receive = operations_.find(id);
   if (receive == nullptr || receive->stage != Stage::kReading) return;
   if (error != Error::kNone || receive->moved) {

@@ -62,7 +62,7 @@ void Protocol::start_send(Operation& send, bool synchronous) {
   }
   if (peer.outbox.empty() && announce(send)) return;
   try {
-    queue(peer, OutboxEntry{.operation = &send});
+    queue(peer).operation = &send;
   } catch (...) {  // no memory: as if it had never been started
     add(active_, -1);
     operations_.release(send);

@@ -1,4 +1,4 @@
-// Replaces the program's operator new by one that counts; for one source of an executable. Not
+// Replaces the program's operator new by one that counts, and fails when it is told to; for one source of an executable. Not
 // inlined: the compiler would see free() called on what new gave.
 #pragma once
 
@@ -10,16 +10,18 @@ namespace mooncake_mpi::testing {
 
 // Of this thread.
 inline thread_local std::uint64_t allocations = 0;
+// There is no memory for this thread.
+inline thread_local bool refuse_allocations = false;
 
 }  // namespace mooncake_mpi::testing
 
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   ++mooncake_mpi::testing::allocations;
-  return std::malloc(bytes);
+  return mooncake_mpi::testing::refuse_allocations ? nullptr : std::malloc(bytes);
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (void* memory = operator new(bytes, std::nothrow); memory != nullptr) return memory;
-  std::abort();
+  throw std::bad_alloc();
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);

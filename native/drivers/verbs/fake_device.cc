@@ -170,7 +170,7 @@ FakeCompletionQueue::FakeCompletionQueue(FakeDevice& device, FakeFabric& fabric,
 
 FakeCompletionQueue::~FakeCompletionQueue() {
   const std::lock_guard lock(fabric_.mutex_);
-  std::erase(device_.completion_events, static_cast<CompletionQueue*>(this));
+  device_.completion_events.erase(this);
 }
 
 int FakeCompletionQueue::poll(std::span<WorkCompletion> completions) noexcept {

@@ -1,6 +1,7 @@
 // The objects of the fake provider; see fake_fabric.h.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -28,6 +29,11 @@ class FakeQueue {
       first_ = 0;
     }
     items_.push_back(std::move(item));
+  }
+  void erase(const T& item) {
+    items_.erase(
+        std::remove(items_.begin() + static_cast<std::ptrdiff_t>(first_), items_.end(), item),
+        items_.end());
   }
   void pop_front() noexcept {
     if (++first_ != items_.size()) return;
@@ -173,7 +179,7 @@ class FakeDevice final : public Device, private FakeObject {
   void raise(PortEvent event);
 
   std::map<std::uint32_t, FakeMemoryRegion*> regions;  // by local key
-  std::deque<CompletionQueue*> completion_events;
+  FakeQueue<CompletionQueue*> completion_events{1024};
 
  private:
   FakeFabric::Port& port_;

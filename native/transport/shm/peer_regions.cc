@@ -26,7 +26,7 @@ Result<Mapping> SystemRegionMapper::map(pid_t pid, RegionId region) {
   return mapping;
 }
 
-std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) {
+std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) noexcept {
   if (memory.region == 0) return nullptr;
   std::erase_if(mapped_, [](const Mapped& mapped) { return mapped.retired(); });
   const Mapped* found = nullptr;
@@ -41,17 +41,19 @@ std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) {
   return found->mapping.data() + offset;
 }
 
-const PeerRegions::Mapped* PeerRegions::map(RegionId region) {
+const PeerRegions::Mapped* PeerRegions::map(RegionId region) noexcept {
   if (region == refused_ && now_ns() < retry_at_ns_) return nullptr;
-  Result<Mapping> mapping = mapper_.map(pid_, region);
-  if (!mapping) {
-    refused_ = region;
-    retry_at_ns_ = now_ns() + kRetryNs;
-    return nullptr;
+  try {
+    if (Result<Mapping> mapping = mapper_.map(pid_, region)) {
+      const auto& header = *reinterpret_cast<const RegionHeader*>(mapping.value().data());
+      mapped_.push_back({region, header.base, std::move(mapping).value()});
+      return &mapped_.back();
+    }
+  } catch (const std::bad_alloc&) {  // not mapped, for now
   }
-  const auto& header = *reinterpret_cast<const RegionHeader*>(mapping.value().data());
-  mapped_.push_back({region, header.base, std::move(mapping).value()});
-  return &mapped_.back();
+  refused_ = region;
+  retry_at_ns_ = now_ns() + kRetryNs;
+  return nullptr;
 }
 
 }  // namespace mooncake_mpi::shm

@@ -80,6 +80,7 @@ Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& addr
 void ShmTransport::accept(PacketSink& sink) {
   const std::uint32_t claimed =
       std::min(segment_.header().slots_claimed.load(std::memory_order_acquire), kMaxSlots);
+  unaccepted_.reserve(claimed);
   while (slots_seen_ < claimed)
     unaccepted_.push_back(slots_seen_++);
   std::erase_if(unaccepted_, [&](std::uint32_t index) {
@@ -92,6 +93,7 @@ void ShmTransport::accept(PacketSink& sink) {
       slot.header().refused.store(1, std::memory_order_release);
       return true;
     }
+    incoming_.reserve(incoming_.size() + 1);  // all that can fail comes first
     auto incoming = std::make_unique<Incoming>(slot, *peer);
     if (auto known = channels_.find(peer); known != channels_.end()) {
       incoming->channel = known->second;

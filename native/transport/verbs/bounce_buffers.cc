@@ -26,8 +26,8 @@ bool BounceBuffers::add_slab() {
     return false;
   }
   const auto first = static_cast<std::uint32_t>(slabs_.size()) * kPerSlab;
+  free_.reserve((slabs_.size() + 1) * kPerSlab);  // giving back does not allocate
   slabs_.push_back(std::move(slab));
-  free_.reserve(slabs_.size() * kPerSlab);  // giving back does not allocate
   for (std::uint32_t number = first + kPerSlab; number-- != first;)
     free_.push_back(number);
   return true;

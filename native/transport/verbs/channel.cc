@@ -63,7 +63,9 @@ Result<bool> VerbsChannel::open() {
     path.remote = address_.rails[path.remote_index];
     any |= begin_epoch(path, 1);
   }
-  if (!any) return Failure{Error::kUnreachable, last_error_};
+  if (!any) {
+    return Failure{short_of_memory_ ? Error::kNoMemory : Error::kUnreachable, last_error_};
+  }
   deadline_ns_ = now_ns() + transport_.config_.timeout_ns;
   hello_interval_ns_ = 0;
   send_hello();
@@ -166,7 +168,7 @@ bool VerbsChannel::post(Connection& connection, SendRequest request,
   if (error != 0) {
     --connection.posted;
     if (error != ENOMEM) {  // a full queue has room again soon
-      note(*connection.path, std::string("post_send: ") + std::strerror(error));
+      note(*connection.path, "post_send: ", std::strerror(error));
       break_path(*connection.path, now_ns());
     }
     return false;
@@ -227,23 +229,34 @@ void VerbsChannel::on_packet(Bytes packet, PacketSink& sink) {
     return;
   }
   deliver(*head, packet, sink);
-  while (!early_.empty()) {
-    const auto next = early_.find(consumed_ + 1);
-    if (next == early_.end()) break;
-    const std::vector<std::byte> held = std::move(next->second);
-    early_.erase(next);
-    deliver(*wire::decode_head(held), held, sink);
-  }
+  if (!early_.empty()) [[unlikely]]
+    transport_.attend_later(*this);
   if (owes_credit()) transport_.attend_later(*this);
 }
 
+// What arrived before its turn.
+void VerbsChannel::deliver_early(PacketSink& sink) {
+  for (auto next = early_.find(consumed_ + 1); next != early_.end();
+       next = early_.find(consumed_ + 1)) {
+    deliver(*wire::decode_head(next->second), next->second, sink);
+    early_.erase(next);
+  }
+}
+
+// Without memory for what becomes of it the packet has not been consumed: it is delivered again.
 void VerbsChannel::deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink) {
-  consumed_ = head.frame.sequence;  // before an answer leaves, which tells it
+  const std::uint32_t before =
+      std::exchange(consumed_, head.frame.sequence);  // before an answer leaves, which tells it
   const Bytes payload = packet.subspan(kHeadBytes);
-  if (assembling_ || (head.header.flags & wire::kContinued) != 0) [[unlikely]] {
-    assemble(head.header, payload, sink);
-  } else {
-    sink.on_packet(peer_, head.header, payload);
+  try {
+    if (assembling_ || (head.header.flags & wire::kContinued) != 0) [[unlikely]] {
+      assemble(head.header, payload, sink);
+    } else {
+      sink.on_packet(peer_, head.header, payload);
+    }
+  } catch (...) {
+    consumed_ = before;
+    throw;
   }
 }
 
@@ -251,6 +264,7 @@ void VerbsChannel::deliver(const wire::PacketHead& head, Bytes packet, PacketSin
 void VerbsChannel::assemble(const wire::Header& header, Bytes bytes, PacketSink& sink) {
   const bool more = (header.flags & wire::kContinued) != 0;
   if (header.kind != wire::kContinuation) {
+    assembled_.reserve(kPacketsPerPayload * kBytesPerPacket);
     assembled_.clear();
     assembled_header_ = header;
     assembled_header_.flags &= static_cast<std::uint8_t>(~wire::kContinued);
@@ -268,7 +282,13 @@ void VerbsChannel::assemble(const wire::Header& header, Bytes bytes, PacketSink&
   if (more) return;
   assembling_ = false;
   assembled_header_.payload_bytes = static_cast<std::uint32_t>(assembled_.size());
-  sink.on_packet(peer_, assembled_header_, assembled_);
+  try {
+    sink.on_packet(peer_, assembled_header_, assembled_);
+  } catch (...) {
+    assembling_ = true;
+    assembled_.resize(assembled_.size() - bytes.size());
+    throw;
+  }
 }
 
 void VerbsChannel::complete_requests(Connection& connection, std::uint32_t end) {
@@ -299,7 +319,7 @@ void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t requ
     }
     ++connection.completed;
     if (!connection.failed) {
-      note(*connection.path, std::string(verbs_driver::status_name(status)));
+      note(*connection.path, verbs_driver::status_name(status));
       break_path(*connection.path, now_ns());
     }
   }
@@ -315,6 +335,8 @@ void VerbsChannel::on_closed(Connection& connection) {
 
 void VerbsChannel::attend(PacketSink& sink) {
   if (failed_) return;
+  if (!early_.empty()) [[unlikely]]
+    deliver_early(sink);
   replay();
   if (primary_ != nullptr && owes_credit()) send_credit();
   if (!reads_.empty()) {

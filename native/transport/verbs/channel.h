@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "transport/transport.h"
@@ -90,6 +91,7 @@ class VerbsChannel final : public Channel {
   Peer& peer() const noexcept { return peer_; }
   const ProcessId& process() const noexcept { return address_.uid; }
   bool failed() const noexcept { return failed_; }
+  bool abandoned() const noexcept { return abandoned_; }
   // wireup.cc
   void on_hello(const wire::Hello& hello);
   void on_port_event(Rail& rail, bool active);
@@ -134,12 +136,16 @@ class VerbsChannel final : public Channel {
   void replay() noexcept;
   void complete_requests(Connection& connection, std::uint32_t end);
   void deliver(const wire::PacketHead& head, Bytes packet, PacketSink& sink);
+  void deliver_early(PacketSink& sink);
   void assemble(const wire::Header& header, Bytes bytes, PacketSink& sink);
   void send_credit() noexcept;
   wire::Frame frame(std::uint32_t sequence) noexcept;
   bool owes_credit() const noexcept;
 
   // reads.cc
+  void open_to_reads(const std::byte* address, std::uint64_t bytes, Exposure& exposure);
+  bool begin_read(std::uint64_t id, std::byte* local, std::uint64_t remote, std::uint64_t bytes,
+                  const wire::RemoteKeys& keys);
   BounceBuffers::Buffer take_bounce(const std::byte* address, std::uint64_t bytes) noexcept;
   void pump_reads() noexcept;
   bool post_fragment(const Fragment& fragment) noexcept;
@@ -154,11 +160,12 @@ class VerbsChannel final : public Channel {
   // sends on as the same packets are consumed that had arrived over the other path.
   std::uint32_t receive_slabs() const noexcept { return paths_.size() > 1 ? 2 : 1; }
   bool begin_epoch(Path& path, std::uint32_t epoch) noexcept;
+  bool try_begin_epoch(Path& path);
   bool connect_path(Path& path, const wire::PathOffer& offer);
   void break_path(Path& path, std::uint64_t now) noexcept;
   void make_ready(Path& path);
   void choose_primary() noexcept;
-  void note(Path& path, const std::string& trouble);
+  void note(Path& path, std::string_view trouble, std::string_view more = {}) noexcept;
   void send_hello();
 
   VerbsTransport& transport_;
@@ -167,6 +174,8 @@ class VerbsChannel final : public Channel {
   std::vector<Path> paths_;
   Connection* primary_ = nullptr;
   bool failed_ = false;
+  bool abandoned_ = false;  // and nothing of it is under way
+  bool short_of_memory_ = false;  // the last path that could not be begun may be later
   std::string last_error_;
 
   // Packets out.
@@ -193,6 +202,7 @@ class VerbsChannel final : public Channel {
 
   // Large messages.
   std::vector<std::unique_ptr<Read>> reads_;
+  std::vector<std::pair<std::uint64_t, Error>> over_;  // reads, to be reported
   std::vector<Exposed> exposed_;
   std::vector<std::uint32_t> free_exposed_;
 

@@ -5,8 +5,13 @@
 namespace mooncake_mpi::verbs {
 
 Connection& ConnectionTable::add(std::unique_ptr<Connection> connection) {
-  if (free_.empty()) {
-    free_.push_back(static_cast<std::uint32_t>(connections_.size()));
+  connection->rail->connections.reserve(connections_.size() + 1);
+  if (free_.empty()) {  // all that can fail comes before any of it counts
+    const std::size_t count = connections_.size() + 1;
+    free_.reserve(count);
+    connections_.reserve(count);
+    generations_.reserve(count);
+    free_.push_back(static_cast<std::uint32_t>(count - 1));
     connections_.emplace_back();
     generations_.push_back(0);
   }

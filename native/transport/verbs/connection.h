@@ -59,6 +59,7 @@ class ConnectionTable {
  public:
   Connection& add(std::unique_ptr<Connection> connection);
   void remove(Connection& connection);
+  std::size_t count() const noexcept { return connections_.size() - free_.size(); }
   void remove_all(const VerbsChannel& channel);
 
   static std::uint64_t id_of(const Connection& connection, std::uint32_t request) noexcept {

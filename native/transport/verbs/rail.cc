@@ -158,6 +158,7 @@ Result<bool> Rail::reserve_receives() {
   if (!region) return region.failure();
   slab.region = std::move(region).value();
   const std::uint64_t first = slabs_.size() * kReceivesPerPath;
+  unposted_.reserve(first + kReceivesPerPath);
   slabs_.push_back(std::move(slab));
   for (std::uint64_t id = first; id < first + kReceivesPerPath; ++id) {
     if (post_receive(id)) continue;

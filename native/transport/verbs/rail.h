@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -72,6 +74,20 @@ class Rail {
   template <class Visit>
   unsigned poll_datagrams(Visit&& visit);
 
+  // What the adapter has done: takes some if none is left, and says how many are left.
+  static constexpr unsigned kCompletions = 16;
+  unsigned take_completions() noexcept {
+    if (next_done_ == done_count_) {
+      next_done_ = 0;
+      done_count_ = static_cast<unsigned>(std::max(completions_->poll(done_), 0));
+    }
+    return done_count_ - next_done_;
+  }
+  const verbs_driver::WorkCompletion* next_completion() const noexcept {
+    return next_done_ != done_count_ ? &done_[next_done_] : nullptr;
+  }
+  void pass_completion() noexcept { ++next_done_; }
+
   // The connected queue pairs by their number.
   std::unordered_map<std::uint32_t, Connection*> connections;
 
@@ -107,6 +123,9 @@ class Rail {
   std::unique_ptr<verbs_driver::SharedReceiveQueue> receives_;
   std::vector<Slab> slabs_;
   std::uint32_t spare_slabs_ = 0;
+  std::array<verbs_driver::WorkCompletion, kCompletions> done_{};
+  unsigned next_done_ = 0;
+  unsigned done_count_ = 0;
   std::array<std::uint64_t, kSpentReceives> spent_{};
   std::uint32_t spent_count_ = 0;
   std::vector<std::uint64_t> unposted_;  // buffers that the adapter refused; tried again
@@ -135,7 +154,10 @@ unsigned Rail::poll_datagrams(Visit&& visit) {
       }
       if (done[i].status == verbs_driver::Status::kSuccess && done[i].bytes >= kGrhBytes) {
         const std::byte* slot = datagrams_.pages.data() + done[i].id * kDatagramBytes;
-        visit(std::span<const std::byte>(slot + kGrhBytes, done[i].bytes - kGrhBytes));
+        try {
+          visit(std::span<const std::byte>(slot + kGrhBytes, done[i].bytes - kGrhBytes));
+        } catch (const std::bad_alloc&) {  // as if it were lost: what it says is said again
+        }
         ++received;
       }
       post_datagram_receive(done[i].id);

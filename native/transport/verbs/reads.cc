@@ -16,6 +16,20 @@ bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
                           Exposure& exposure) noexcept {
   if (!has_room()) return false;
   if (bytes == 0) return true;
+  try {
+    open_to_reads(address, bytes, exposure);
+  } catch (const std::bad_alloc&) {  // then it is streamed
+  }
+  return true;
+}
+
+void VerbsChannel::open_to_reads(const std::byte* address, std::uint64_t bytes,
+                                 Exposure& exposure) {
+  if (free_exposed_.empty()) {
+    exposed_.emplace_back();
+    free_exposed_.reserve(exposed_.capacity());  // conceal() does not allocate
+    free_exposed_.push_back(static_cast<std::uint32_t>(exposed_.size() - 1));
+  }
   Exposed opened;
   wire::RemoteKeys keys;
   opened.bounce = take_bounce(address, bytes);
@@ -33,7 +47,7 @@ bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
       // All rails or none: a reader must be able to go on over any of them.
       if (!region) {
         last_error_ = region.failure().message;
-        return true;
+        return;
       }
       opened.regions[i] = std::move(region).value();
     }
@@ -41,17 +55,11 @@ bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
     keys.keys[i] = opened.regions[i]->remote_key();
   }
   opened.used = true;
-  if (free_exposed_.empty()) {
-    free_exposed_.push_back(static_cast<std::uint32_t>(exposed_.size()));
-    exposed_.emplace_back();
-    free_exposed_.reserve(exposed_.capacity());  // conceal() does not allocate
-  }
   exposure.handle = free_exposed_.back();
   free_exposed_.pop_back();
   exposed_[exposure.handle] = std::move(opened);
   exposure.key_bytes = sizeof keys;
   std::memcpy(exposure.key.data(), &keys, sizeof keys);
-  return true;
 }
 
 void VerbsChannel::conceal(std::uint32_t handle) noexcept {
@@ -64,22 +72,37 @@ void VerbsChannel::conceal(std::uint32_t handle) noexcept {
 BounceBuffers::Buffer VerbsChannel::take_bounce(const std::byte* address,
                                                 std::uint64_t bytes) noexcept {
   if (bytes > BounceBuffers::kBytes) return {};
-  if (transport_.rails_.front()->registrations().cached(address, bytes) != nullptr) return {};
-  return transport_.bounce_buffers_->take();
+  try {
+    if (transport_.rails_.front()->registrations().cached(address, bytes) != nullptr) return {};
+    return transport_.bounce_buffers_->take();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
 }
 
 bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
                               std::uint64_t bytes, Bytes key) noexcept {
   const auto keys = wire::decode_keys(key);
   if (failed_ || !keys) return false;
+  try {
+    return begin_read(id, local, remote, bytes, *keys);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+bool VerbsChannel::begin_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
+                              std::uint64_t bytes, const wire::RemoteKeys& keys) {
   auto read = std::make_unique<Read>();
+  read->again.reserve(paths_.size() * kReadsPerPath);
+  over_.reserve(reads_.size() + 1);
   read->id = id;
   read->target = local;
   read->bounce = take_bounce(local, bytes);
   read->local = read->bounce ? read->bounce.data() : local;
   read->remote = remote;
   read->bytes = bytes;
-  read->keys = *keys;
+  read->keys = keys;
   if (transport_.places_->several()) [[unlikely]] {
     const int node = transport_.places_->node_of(local);
     for (std::size_t rail = 0; rail < transport_.rails_.size(); ++rail) {
@@ -108,15 +131,19 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
     region = read.bounce.region(path.rail_index);
     return true;
   }
-  auto registered =
-      path.rail->registrations().acquire(read.local, read.bytes, verbs_driver::kLocalWrite);
-  if (!registered) {
+  try {
+    auto registered =
+        path.rail->registrations().acquire(read.local, read.bytes, verbs_driver::kLocalWrite);
+    if (registered) {
+      region = std::move(registered).value();
+      return true;
+    }
     read.refused[path.rail_index] = true;
     last_error_ = registered.failure().message;
-    return false;
+  } catch (const std::bad_alloc&) {
+    read.refused[path.rail_index] = true;
   }
-  region = std::move(registered).value();
-  return true;
+  return false;
 }
 
 // Of the ready paths with room those whose adapters are nearest to the buffer, and of these the one
@@ -202,7 +229,7 @@ void VerbsChannel::finish_fragment(Connection& connection, Connection::Request& 
   if (outcome == Outcome::kDone) {
     read.done += fragment.bytes;
   } else if (outcome == Outcome::kAgain) {
-    read.again.push_back(fragment);
+    read.again.push_back(fragment);  // there is room
   } else {
     read.failed = true;
   }
@@ -210,15 +237,15 @@ void VerbsChannel::finish_fragment(Connection& connection, Connection::Request& 
 
 // Only when nothing of a read is under way does its buffer belong to the program again.
 void VerbsChannel::report_reads(PacketSink& sink) {
-  std::vector<std::pair<std::uint64_t, Error>> over;
+  over_.clear();
   std::erase_if(reads_, [&](const std::unique_ptr<Read>& read) {
     const bool done = read->done == read->bytes;
     if (read->under_way != 0 || (!done && !read->failed)) return false;
     if (done && read->bounce) std::memcpy(read->target, read->local, read->bytes);
-    over.emplace_back(read->id, done ? Error::kNone : Error::kOther);
+    over_.emplace_back(read->id, done ? Error::kNone : Error::kOther);  // there is room
     return true;
   });
-  for (const auto& [id, error] : over)
+  for (const auto& [id, error] : over_)
     sink.on_read(id, error);
 }
 

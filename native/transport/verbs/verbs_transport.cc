@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::uint64_t kMostBounceBytes = 8u << 20;
 constexpr std::uint64_t kTickNs = 10'000'000;
-constexpr unsigned kBatch = 16;
 constexpr std::uint32_t kDatagramsEvery = 4;
 constexpr std::uint64_t kSlowTickNs = 100'000'000;
 constexpr std::uint64_t kHeartbeatNs = 1'000'000'000;
@@ -129,7 +128,7 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
   // not consumed, and needs the receive buffers for that.
   if (polls_ % kDatagramsEvery == 0 || watcher_.take_datagrams()) [[unlikely]] {
     for (const auto& rail : rails_) {
-      for (unsigned taken = kBatch; taken == kBatch; count += taken)
+      for (unsigned taken = Rail::kCompletions; taken == Rail::kCompletions; count += taken)
         taken = poll_rail(*rail, sink);
     }
     for (const auto& rail : rails_)
@@ -142,26 +141,44 @@ unsigned VerbsTransport::poll(PacketSink& sink) {
     tick(sink);
   if (!attention_.empty()) {
     attending_.swap(attention_);
-    for (std::size_t i = 0; i < attending_.size(); ++i) {
-      if (attending_[i] == nullptr) continue;  // destroyed meanwhile
-      attending_[i]->attention_ = false;
-      attending_[i]->attend(sink);
-    }
+    attend_to_all(sink);
     attending_.clear();
   }
   return count;
 }
 
+void VerbsTransport::attend_to_all(PacketSink& sink) {
+  std::size_t i = 0;
+  try {
+    for (; i < attending_.size(); ++i) {
+      if (attending_[i] == nullptr) continue;  // destroyed meanwhile
+      attending_[i]->attention_ = false;
+      attending_[i]->attend(sink);
+    }
+  } catch (...) {  // no memory: at the next poll
+    for (; i < attending_.size(); ++i) {
+      if (attending_[i] == nullptr) continue;
+      attending_[i]->attention_ = false;
+      attend_later(*attending_[i]);
+    }
+    attending_.clear();
+    throw;
+  }
+}
+
+// A completion is taken off once everything that it brings has been done: where there is no memory
+// for that, the next poll begins with it.
 unsigned VerbsTransport::poll_rail(Rail& rail, PacketSink& sink) {
-  WorkCompletion done[kBatch];
-  const int count = rail.completions().poll(done);
-  if (count <= 0) {
+  const unsigned count = rail.take_completions();
+  if (count == 0) {
     if (rail.has_spent()) rail.repost();
     return 0;
   }
-  for (int i = 0; i < count; ++i)
-    on_completion(rail, done[i], sink);
-  return static_cast<unsigned>(count);
+  while (const WorkCompletion* done = rail.next_completion()) {
+    on_completion(rail, *done, sink);
+    rail.pass_completion();
+  }
+  return count;
 }
 
 void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, PacketSink& sink) {
@@ -213,12 +230,10 @@ void VerbsTransport::tick(PacketSink& sink) {
   const bool beat = now >= next_heartbeat_ns_;
   if (beat) next_heartbeat_ns_ = now + kHeartbeatNs;
   std::uint64_t next = VerbsChannel::kNever;
-  std::vector<VerbsChannel*> lost;
   for (const auto& [process, channel] : channels_) {
     if (channel->failed()) continue;
     if (beat) channel->heartbeat();
     next = std::min(next, channel->tick(now));
-    if (channel->failed()) lost.push_back(channel);
   }
   std::erase_if(retired_, [&](Connection* connection) {
     if (now - connection->retired_ns < kRetireNs) return false;
@@ -234,12 +249,19 @@ void VerbsTransport::tick(PacketSink& sink) {
     interval_ns = kSlowTickNs;
   }
   watcher_.set_interval(interval_ns);
-  for (VerbsChannel* channel : lost) {
-    channel->abandon();
-    Peer& peer = channel->peer();
+  while (VerbsChannel* channel = find_lost()) {
     const std::string reason = channel->last_error_;
-    sink.on_failure(peer, reason);  // which may destroy the channel
+    channel->abandon();
+    sink.on_failure(channel->peer(), reason);  // which may destroy the channel
   }
+}
+
+// A channel that has failed, and whose peer's operations have yet to hear of it.
+VerbsChannel* VerbsTransport::find_lost() const noexcept {
+  for (const auto& [process, channel] : channels_) {
+    if (channel->failed() && !channel->abandoned()) return channel;
+  }
+  return nullptr;
 }
 
 void VerbsTransport::tick_soon() {
@@ -248,7 +270,7 @@ void VerbsTransport::tick_soon() {
 
 void VerbsTransport::retire(Connection& connection, std::uint64_t now) {
   connection.retired_ns = now;
-  retired_.push_back(&connection);
+  retired_.push_back(&connection);  // there is room
 }
 
 // Once its queue pair is destroyed the adapter touches nothing of it any more.

@@ -59,10 +59,14 @@ class VerbsTransport final : public Transport {
   void on_datagram(Bytes datagram, PacketSink& sink);
   void take_port_events();
   void tick(PacketSink& sink);
+  VerbsChannel* find_lost() const noexcept;
+  // For one more connection, so that none needs memory when it fails.
+  void reserve_retired() { retired_.reserve(connections_.count() + 1); }
   void retire(Connection& connection, std::uint64_t now);
   void close(Connection& connection);
   void close_all(VerbsChannel& channel);
   void attend_later(VerbsChannel& channel);
+  void attend_to_all(PacketSink& sink);
   void tick_soon();
 
   ProcessId process_;

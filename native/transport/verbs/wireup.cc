@@ -30,9 +30,12 @@ std::uint32_t random_psn() {
 
 }  // namespace
 
-void VerbsChannel::note(Path& path, const std::string& trouble) {
-  path.trouble = trouble;
-  last_error_ = path.rail->name() + ": " + trouble;
+void VerbsChannel::note(Path& path, std::string_view trouble, std::string_view more) noexcept {
+  try {
+    path.trouble.assign(trouble).append(more);
+    last_error_ = path.rail->name() + ": " + path.trouble;
+  } catch (const std::bad_alloc&) {  // then there are no words for it
+  }
 }
 
 std::vector<std::string> VerbsChannel::troubles() const {
@@ -50,6 +53,16 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
   path.epoch = epoch;
   path.state = State::kDown;
   path.retry_ns = now_ns() + kRefusedRetryNs;
+  try {
+    return try_begin_epoch(path);
+  } catch (const std::bad_alloc&) {
+    note(path, "no memory");
+    short_of_memory_ = true;
+    return false;
+  }
+}
+
+bool VerbsChannel::try_begin_epoch(Path& path) {
   if (!path.rail->active()) {
     note(path, "port down");
     return false;
@@ -81,6 +94,7 @@ bool VerbsChannel::begin_epoch(Path& path, std::uint32_t epoch) noexcept {
   connection->rail = path.rail;
   connection->pair = std::move(pair).value();
   connection->psn = random_psn();
+  transport_.reserve_retired();
   path.connection = &transport_.connections_.add(std::move(connection));
   path.state = State::kOffered;
   return true;
@@ -252,7 +266,7 @@ std::uint64_t VerbsChannel::tick(std::uint64_t now) {
 }
 
 void VerbsChannel::abandon() noexcept {
-  failed_ = true;
+  failed_ = abandoned_ = true;
   primary_ = nullptr;
   for (Path& path : paths_) {
     path.connection = nullptr;
