@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from mpi4py.MPI import *  # noqa: F403
 
-from mooncake_mpi.comm import Comm
-from mooncake_mpi.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm  # noqa: TC001
-from mooncake_mpi.messages import Message  # type: ignore[assignment]
-from mooncake_mpi.mirror import attribute as _attribute
-from mooncake_mpi.mirror import fill as _fill
-from mooncake_mpi.mirror import listing as _listing
-from mooncake_mpi.module_functions import (
+from mooncake_mpi.communicators.comm import Comm
+from mooncake_mpi.communicators.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm  # noqa: TC001
+from mooncake_mpi.mirror.module_functions import (
     Alloc_mem,
     Detach_buffer,
     Flush_buffer,
@@ -25,8 +21,12 @@ from mooncake_mpi.module_functions import (
     Init,
     Init_thread,
 )
-from mooncake_mpi.requests import Prequest, Request  # type: ignore[assignment]
-from mooncake_mpi.statuses import Status
+from mooncake_mpi.mirror.names import attribute as _attribute
+from mooncake_mpi.mirror.names import fill as _fill
+from mooncake_mpi.mirror.names import listing as _listing
+from mooncake_mpi.objects.messages import Message  # type: ignore[assignment]
+from mooncake_mpi.requests.request import Prequest, Request  # type: ignore[assignment]
+from mooncake_mpi.requests.statuses import Status
 
 if _TYPE_CHECKING:
     from typing import Any

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mooncake_mpi import MPI, config
+    from mooncake_mpi.communicators.intracomm import Intracomm
     from mooncake_mpi.errors import Error
-    from mooncake_mpi.intracomm import Intracomm
-    from mooncake_mpi.numpy_memory import numpy_allocator
-    from mooncake_mpi.shared_arrays import empty, empty_like, zeros
+    from mooncake_mpi.memory import shared_arrays
+    from mooncake_mpi.memory.numpy_memory import numpy_allocator
+    from mooncake_mpi.memory.shared_arrays import empty, empty_like, zeros
 
 __all__ = [
     "MPI",
@@ -30,18 +31,21 @@ __all__ = [
     "empty",
     "empty_like",
     "numpy_allocator",
+    "shared_arrays",
     "zeros",
 ]
 
+# Name -> its module, and whether it is in it: otherwise it is the module.
 _MODULES = {
-    "MPI": None,
-    "config": None,
-    "Intracomm": "intracomm",
-    "Error": "errors",
-    "empty": "shared_arrays",
-    "empty_like": "shared_arrays",
-    "zeros": "shared_arrays",
-    "numpy_allocator": "numpy_memory",
+    "MPI": ("MPI", False),
+    "config": ("config", False),
+    "shared_arrays": ("memory.shared_arrays", False),
+    "Intracomm": ("communicators.intracomm", True),
+    "Error": ("errors", True),
+    "empty": ("memory.shared_arrays", True),
+    "empty_like": ("memory.shared_arrays", True),
+    "zeros": ("memory.shared_arrays", True),
+    "numpy_allocator": ("memory.numpy_memory", True),
 }
 
 
@@ -55,12 +59,11 @@ def __getattr__(name: str) -> Any:
             return "unknown"
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES[name]
-    if module is None:
-        return import_module(f"{__name__}.{name}")
-    if module in {"intracomm", "errors"}:
+    if name in {"Intracomm", "Error"}:
         import_module("mpi4py.MPI")  # which under `run` is the mirror, that imports them
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    path, is_inside = _MODULES[name]
+    module = import_module(f"{__name__}.{path}")
+    return getattr(module, name) if is_inside else module
 
 
 def __dir__() -> list[str]:

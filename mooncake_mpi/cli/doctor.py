@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.communicators.intracomm import Intracomm
 
 _SIZES = (0, 8, 4_000, 3_000_000)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lives
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from mpi4py import MPI
 
-    from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.communicators.intracomm import Intracomm
 
     world = Intracomm(MPI.COMM_WORLD)
     problems = [*_messages(world), *_pending()]

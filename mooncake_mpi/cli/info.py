@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.communicators.intracomm import Intracomm
 
 _WIDTH = 36
 # What the engine does not carry.
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from mpi4py import MPI
 
-    from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.communicators.intracomm import Intracomm
 
     world = Intracomm(MPI.COMM_WORLD)
     lines = list(_lines(world)) if world.Get_rank() == 0 else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mooncake_mpi.intracomm import Intracomm
+    from mooncake_mpi.communicators.intracomm import Intracomm
 
 ADAPTERS = Path("/sys/class/infiniband")
 DEVICES = Path("/dev/infiniband")

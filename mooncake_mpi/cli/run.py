@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import mpi4py
 
-from mooncake_mpi import numpy_memory
 from mooncake_mpi.cli import replace
+from mooncake_mpi.memory import numpy_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from payload import is_pattern, pattern
 from subject import AGAINST_MPI, MPI, quiet_barrier, ring_of
 
 import mooncake_mpi
-from mooncake_mpi import _native, shared_arrays
+from mooncake_mpi import _native
+from mooncake_mpi.memory import shared_arrays
 
 GUARD = 4096
 CHUNKS = [16 << 10, 64 << 10, 128 << 10, 1 << 20]

@@ -155,7 +155,7 @@ def test_a_look_at_a_composite_tells_the_status_that_its_end_tells(comm):
 @pytest.mark.parametrize("nbytes", [2**31 - 1, 2**31, 3 * 2**30 + 8, 5 * 2**40])
 def test_counts_beyond_an_int_are_right(nbytes):
     status = MPI.Status()
-    from mooncake_mpi import statuses
+    from mooncake_mpi.requests import statuses
 
     statuses.fill_status(status, 0, 1, 0, nbytes, cancelled=False)
     assert status.Get_count(MPI.BYTE) == nbytes

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from mooncake_mpi.agreement import Agreement, Value
+from mooncake_mpi.failures.agreement import Agreement, Value
 
 
 class World:

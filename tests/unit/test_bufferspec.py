@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mooncake_mpi.bufferspec import parse, resolve
+from mooncake_mpi.buffers.bufferspec import parse, resolve
 
 DATA = np.arange(12.0)
 

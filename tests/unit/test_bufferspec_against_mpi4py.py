@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mpi4py import MPI
 
-from mooncake_mpi.bufferspec import parse, place
+from mooncake_mpi.buffers.bufferspec import parse, place
 
 SELF = MPI.COMM_SELF
 LARGEST = 1 << 16

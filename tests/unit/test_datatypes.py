@@ -10,7 +10,7 @@ from datatype_strategies import datatypes
 from hypothesis import given, settings
 from mpi4py import MPI
 
-from mooncake_mpi.datatypes import dense_size, from_code, from_format, layout_of
+from mooncake_mpi.buffers.datatypes import dense_size, from_code, from_format, layout_of
 
 
 @pytest.fixture

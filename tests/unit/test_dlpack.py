@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from mooncake_mpi import dlpack
+from mooncake_mpi.buffers import dlpack
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)

@@ -11,8 +11,8 @@ import weakref
 import numpy as np
 import pytest
 
-from mooncake_mpi.exporters import export
-from mooncake_mpi.memory import is_host_readable, owner_bounds
+from mooncake_mpi.buffers.exporters import export
+from mooncake_mpi.buffers.memory import is_host_readable, owner_bounds
 
 UNREADABLE = 4096  # never mapped
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mooncake_mpi import MPI, _native, numpy_arrays
+from mooncake_mpi import MPI, _native
+from mooncake_mpi.buffers import numpy_arrays
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from mooncake_mpi import packing
-from mooncake_mpi.bufferspec import resolve
+from mooncake_mpi.buffers import packing
+from mooncake_mpi.buffers.bufferspec import resolve
 
 
 def receive(spec, data):

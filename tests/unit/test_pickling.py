@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.pickling import dump, dump_parts, load
+from mooncake_mpi.objects.pickling import dump, dump_parts, load
 
 LARGE_ARRAY = np.arange(100_000.0)
 

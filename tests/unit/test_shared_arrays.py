@@ -15,7 +15,8 @@ import pytest
 from mpi4py import MPI as library  # noqa: N811
 
 import mooncake_mpi
-from mooncake_mpi import MPI, shared_arrays
+from mooncake_mpi import MPI
+from mooncake_mpi.memory import shared_arrays
 
 MIB = 1 << 20
 
@@ -246,7 +247,8 @@ def run(program, **environment):
 def test_a_variable_makes_it_numpy_s_allocator():
     program = """
 import numpy as np
-from mooncake_mpi import MPI, shared_arrays
+from mooncake_mpi import MPI
+from mooncake_mpi.memory import shared_arrays
 large, small = np.zeros(1 << 20), np.zeros(1000)
 print(shared_arrays.usage()["live_bytes"])
 """
@@ -258,7 +260,7 @@ print(shared_arrays.usage()["live_bytes"])
 def test_a_variable_limits_what_is_kept():
     program = """
 import mooncake_mpi
-from mooncake_mpi import shared_arrays
+from mooncake_mpi.memory import shared_arrays
 mooncake_mpi.zeros(8 << 20, "u1")
 print(shared_arrays.usage()["kept_bytes"])
 """
@@ -269,7 +271,8 @@ print(shared_arrays.usage()["kept_bytes"])
 def test_without_descriptors_arrays_and_memory_are_ordinary():
     program = """
 import resource, numpy as np, mooncake_mpi
-from mooncake_mpi import MPI, shared_arrays
+from mooncake_mpi import MPI
+from mooncake_mpi.memory import shared_arrays
 import os
 first = os.dup(0); os.close(first)
 resource.setrlimit(resource.RLIMIT_NOFILE, (first, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -290,7 +293,7 @@ def test_a_limit_of_address_space_makes_regions_smaller():
     limit = resource.getrlimit(resource.RLIMIT_AS)
     program = f"""
 import resource, mooncake_mpi
-from mooncake_mpi import shared_arrays
+from mooncake_mpi.memory import shared_arrays
 shared_arrays.set_limits()
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), {limit[1]}))
@@ -302,7 +305,7 @@ assert shared_arrays.usage()["live_bytes"] == 8 << 20, shared_arrays.usage()
 
 FORK = """
 import os, sys, numpy as np, mooncake_mpi
-from mooncake_mpi import shared_arrays
+from mooncake_mpi.memory import shared_arrays
 with mooncake_mpi.numpy_allocator():
     array = np.ones(1 << 20, np.uint8)
     doomed = np.ones(1 << 20, np.uint8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mooncake_mpi import MPI, _native, status_layout
+from mooncake_mpi import MPI, _native
+from mooncake_mpi.requests import status_layout
 
 
 @pytest.fixture(autouse=True)

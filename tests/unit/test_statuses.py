@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mpi4py import MPI
 
-from mooncake_mpi.statuses import fill_empty, fill_status
+from mooncake_mpi.requests.statuses import fill_empty, fill_status
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 12, 2**31 - 1, 2**31, 5 * 2**30 + 3])

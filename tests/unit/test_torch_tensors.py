@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from mooncake_mpi.bufferspec import resolve
+from mooncake_mpi.buffers.bufferspec import resolve
 
 torch = pytest.importorskip("torch")
 

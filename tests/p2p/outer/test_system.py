@@ -140,12 +140,12 @@ except mpi4py.MPI.Exception as error:
     sys.stdout.write(f"told {error}\\n")
 """
 REFUSE = (
-    "import mooncake_mpi.runtime as r; kept = r.new_communicator\n"
+    "import mooncake_mpi.engine.runtime as r; kept = r.new_communicator\n"
     "    def fail(comm):\n        raise ERROR\n"
     "    r.new_communicator = fail"
 )
 ACTIVATE = (
-    "import mooncake_mpi.runtime as r\n"
+    "import mooncake_mpi.engine.runtime as r\n"
     "    def fail(*_):\n        raise MemoryError('late')\n"
     "    r.activate = fail"
 )

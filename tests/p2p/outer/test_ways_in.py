@@ -20,7 +20,7 @@ status = MPI.Status()
 MPI.Request.Waitall([request], [status])
 assert status.source == (rank - 1) % size
 assert (into == status.source).all()
-everyone = comm.gather("mooncake_mpi.intracomm" if hasattr(comm, "_communicator") else "mpi4py.MPI")
+everyone = comm.gather("mooncake_mpi.communicators.intracomm" if hasattr(comm, "_communicator") else "mpi4py.MPI")
 if rank == 0:
     print(*sorted(set(everyone)), *sys.argv[1:], __name__)
 """
@@ -29,7 +29,12 @@ if rank == 0:
 def test_an_unmodified_script_runs_on_the_engine_with_its_arguments(program):
     outcome = run(3, "-m", "mooncake_mpi", "run", program(UNMODIFIED), "--option", "value")
     assert outcome.returncode == 0, outcome.output
-    assert outcome.output.split() == ["mooncake_mpi.intracomm", "--option", "value", "__main__"]
+    assert outcome.output.split() == [
+        "mooncake_mpi.communicators.intracomm",
+        "--option",
+        "value",
+        "__main__",
+    ]
 
 
 def test_an_unmodified_module_runs_on_the_engine(program, tmp_path):
@@ -45,7 +50,7 @@ def test_an_unmodified_module_runs_on_the_engine(program, tmp_path):
         environment={"PYTHONPATH": str(tmp_path)},
     )
     assert outcome.returncode == 0, outcome.output
-    assert outcome.output.split() == ["mooncake_mpi.intracomm", "x", "__main__"]
+    assert outcome.output.split() == ["mooncake_mpi.communicators.intracomm", "x", "__main__"]
 
 
 @pytest.mark.parametrize("ranks", [1, 4])
@@ -102,7 +107,7 @@ def test_our_module_replaces_mpi4pys_in_one_import(program):
     )
     outcome = run(2, path)
     assert outcome.returncode == 0, outcome.output
-    assert outcome.output.split() == ["mooncake_mpi.intracomm", "__main__"]
+    assert outcome.output.split() == ["mooncake_mpi.communicators.intracomm", "__main__"]
 
 
 def test_a_bad_setting_ends_the_program_with_one_line_that_names_it(program):
@@ -135,7 +140,8 @@ def test_numpy_is_imported_by_programs_alone_and_learned_with_their_first_array(
     path = program("""
 import sys
 from array import array
-from mooncake_mpi import MPI, exporters
+from mooncake_mpi import MPI
+from mooncake_mpi.buffers import exporters
 comm = MPI.COMM_WORLD
 other = 1 - comm.rank
 assert comm.sendrecv({"a": [1, 2]}, other, source=other) == {"a": [1, 2]}

@@ -1,0 +1,1 @@
+"""What a program's buffer is: its memory, its datatype, and the bytes that a message has of it."""

@@ -1,0 +1,353 @@
+"""Communicators as objects: which class stands for one, and its point-to-point methods.
+
+Whatever refers to a communicator that the engine carries is one of these classes, and shares its
+matching space; other communicators are objects of the MPI library, and instances all the same.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native, unbound
+from mooncake_mpi.engine import runtime
+from mooncake_mpi.errhandlers import reporting
+from mooncake_mpi.errors import make_error
+from mooncake_mpi.failures.methods import FailureMethods
+from mooncake_mpi.library_requests.handles import giver
+from mooncake_mpi.objects import messages
+from mooncake_mpi.objects.messages import Message
+from mooncake_mpi.objects.methods import SEND, ObjectMethods
+from mooncake_mpi.requests.composites import CompositeRequest, SendAndReceive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mooncake_mpi.library_requests.handles import Giver
+    from mooncake_mpi.requests.request import Prequest, Request
+
+_Request = TypeVar("_Request", bound="Request")
+
+
+def _referring(function: Any) -> Any:
+    """A function of an attribute, with what a program has for its communicator."""
+    if not callable(function):
+        return function
+
+    def call(comm: Any, keyval: int, value: Any) -> Any:
+        return function(refer(comm), keyval, value)
+
+    return call
+
+
+def _redirected(comm: Any, name: str) -> Any:
+    """What is called through a class for an object of the MPI library."""
+    if is_ours(comm) or not isinstance(comm, MPI.Comm):
+        return None
+    # What frees a communicator makes the very object null.
+    return getattr(comm if name in _FREEING else refer(comm), name, None)
+
+
+_FREEING = {"Disconnect", "Free", "free"}
+_KINDS = (MPI.Comm, MPI.Intracomm, MPI.Cartcomm, MPI.Graphcomm, MPI.Distgraphcomm)
+
+
+class CommType(unbound.dispatching(*_KINDS, redirect=_redirected), type):  # type: ignore[misc]
+    """Makes communicators of the MPI library instances of the classes that stand for theirs."""
+
+    _library: Any
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return type.__instancecheck__(cls, instance) or (
+            "_library" in cls.__dict__ and isinstance(instance, cls._library)
+        )
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return type.__subclasscheck__(cls, kind) or (
+            "_library" in cls.__dict__ and issubclass(kind, cls._library)
+        )
+
+
+@reporting
+class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type: ignore[misc]
+    """An ``mpi4py.MPI.Comm`` with point-to-point messages through the engine.
+
+    Args:
+        comm: the communicator to refer to; where the engine does not carry it, the object is one of
+            the MPI library. ``None`` gives a null communicator.
+    """
+
+    # Two slots, at a place that the native methods know, in this order.
+    __slots__ = ("_communicator", "_giver")
+    __module__ = "mpi4py.MPI"  # programs look for it there
+    _library = MPI.Comm
+    if TYPE_CHECKING:
+        _communicator: _native.Communicator | None
+        _giver: Giver | None
+
+    def __new__(cls, comm: MPI.Comm | None = None) -> Comm:
+        """Refer to ``comm``."""
+        if "_library" in cls.__dict__:
+            return cast("Comm", refer(cls._library(cast("Any", comm))))
+        return cast("Comm", attach_known(MPI.Comm.__new__(cls, cast("Any", comm))))
+
+    if TYPE_CHECKING:
+        # Put on the class by the native module: no Python frame between the caller and the engine.
+        def Isend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking send."""
+
+        def Issend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking synchronous send."""
+
+        def Irsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking ready send."""
+
+        def Ibsend(self, buf: Any, dest: int, tag: int = 0) -> Request:  # type: ignore[override]
+            """Non-blocking buffered send."""
+
+        def Irecv(  # type: ignore[override]
+            self, buf: Any, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
+        ) -> Request:
+            """Non-blocking receive."""
+
+    def Sendrecv_replace(
+        self,
+        buf: Any,
+        dest: int,
+        sendtag: int = 0,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> None:
+        """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
+        plain = self._plain()
+        send = plain.Ibsend(buf, dest, sendtag)  # keeps a copy
+        receive = plain.Irecv(buf, source, recvtag)
+        try:
+            CompositeRequest(SendAndReceive(send, receive)).Wait(status)
+        except BaseException:
+            _native.give_up(receive)
+            raise
+
+    def Isendrecv(  # type: ignore[override]
+        self,
+        sendbuf: Any,
+        dest: int,
+        sendtag: int = 0,
+        recvbuf: Any = None,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+    ) -> Request:
+        """Start a send and a receive that complete as one request."""
+        plain = self._plain()
+        receive = plain.Irecv(recvbuf, source, recvtag)
+        return self._given(self._with_send(plain.Isend, sendbuf, dest, sendtag, receive))
+
+    def Isendrecv_replace(  # type: ignore[override]
+        self,
+        buf: Any,
+        dest: int,
+        sendtag: int = 0,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+    ) -> Request:
+        """Start sending a copy of ``buf`` and receiving into ``buf``."""
+        # The copy is made before the receive may overwrite it; a buffered send keeps it.
+        plain = self._plain()
+        send = plain.Ibsend(buf, dest, sendtag)
+        receive = plain.Irecv(buf, source, recvtag)
+        return self._given(CompositeRequest(SendAndReceive(send, receive)))
+
+    def _plain(self) -> Comm:
+        """The communicator, with the engine's own requests."""
+        if self._giver is None:
+            return self
+        plain = MPI.Comm.__new__(Comm, cast("Any", self))
+        plain._communicator, plain._giver = self._communicator, None
+        return plain
+
+    def _given(self, request: _Request) -> _Request:
+        """What the program gets for ``request``, which receives too."""
+        return request if self._giver is None else cast("Any", self._giver(request, not SEND))
+
+    def _with_send(
+        self, start: Any, buf: Any, dest: int, tag: int, receive: Request
+    ) -> CompositeRequest:
+        try:
+            send = start(buf, dest, tag)
+        except BaseException:
+            receive.Cancel()
+            receive.Free()
+            raise
+        return CompositeRequest(SendAndReceive(send, receive))
+
+    def Psend_init(  # type: ignore[override]
+        self,
+        buf: Any,
+        partitions: int,
+        dest: int,
+        tag: int = 0,
+        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
+    ) -> Prequest:
+        """A persistent send in ``partitions`` parts (MPI 4.1, section 4.2)."""
+        from mooncake_mpi.partitioned.request import psend_init
+
+        return self._given(psend_init(self._checked_communicator(), buf, partitions, dest, tag))
+
+    def Precv_init(  # type: ignore[override]
+        self,
+        buf: Any,
+        partitions: int,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        info: MPI.Info = MPI.INFO_NULL,  # noqa: ARG002 - the signature is mpi4py's
+    ) -> Prequest:
+        """A persistent receive in ``partitions`` parts (MPI 4.1, section 4.2)."""
+        from mooncake_mpi.partitioned.request import precv_init
+
+        request = precv_init(self._checked_communicator(), buf, partitions, source, tag)
+        return self._given(request)
+
+    def Mprobe(  # type: ignore[override]
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message:
+        """Wait for a message and take it (MPI 4.1, section 3.8.2)."""
+        return Message.Probe(self, source, tag, status)
+
+    def Improbe(  # type: ignore[override]
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message | None:
+        """Take a message if one waits (MPI 4.1, section 3.8.2)."""
+        return messages.take(self, source, tag, status, blocking=False)
+
+    def free(self) -> None:
+        """Free the communicator; of one that MPI made, the object alone becomes null."""
+        super().free()
+        if self == MPI.COMM_NULL:
+            self._communicator = None
+
+    @classmethod
+    def fromhandle(cls, handle: int) -> Any:
+        """The communicator of a handle of the MPI library."""
+        return refer(cls._library.fromhandle(handle))
+
+    @classmethod
+    def fromint(cls, arg: int, /) -> Any:
+        """The communicator of a number of the MPI library."""
+        return refer(cls._library.fromint(arg))
+
+    @classmethod
+    def f2py(cls, arg: int) -> Any:
+        """The communicator of a Fortran handle."""
+        return refer(cls._library.f2py(arg))
+
+    @classmethod
+    def Create_errhandler(cls, errhandler_fn: Callable[[MPI.Comm, int], None]) -> MPI.Errhandler:
+        """An error handler of the program's; it is given what a program has for a communicator."""
+        return MPI.Comm.Create_errhandler(lambda comm, code: errhandler_fn(refer(comm), code))
+
+    @classmethod
+    def Create_keyval(
+        cls, copy_fn: Any = None, delete_fn: Any = None, nopython: bool = False
+    ) -> int:
+        """A key for attributes of communicators; its functions are given the same."""
+        return MPI.Comm.Create_keyval(_referring(copy_fn), _referring(delete_fn), nopython)
+
+    def _checked_communicator(self) -> _native.Communicator:
+        known = self._communicator
+        if known is None:
+            known = self._communicator = runtime.known(self) or start_late(self)
+        if known is None and self != MPI.COMM_NULL:
+            raise make_error(
+                "ERR_COMM",
+                "the engine does not carry this communicator: every process of it has to wrap it, "
+                "mooncake_mpi.Intracomm(comm)",
+            )
+        if known is None:
+            raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
+        return known
+
+
+#: Which class stands for which of mpi4py's.
+REPLACEMENTS: dict[type, type[Comm]] = {MPI.Comm: Comm}
+
+
+def start_late(comm: Comm) -> _native.Communicator | None:
+    """The engine's side of a communicator whose object is older than MPI's initialisation."""
+    return None if _late is None else _late(comm)
+
+
+_late: Callable[[Comm], _native.Communicator | None] | None = None
+
+
+def set_late_start(late: Callable[[Comm], _native.Communicator | None]) -> None:
+    """Whom to ask about objects that were made before MPI was initialised."""
+    global _late  # noqa: PLW0603 - set once
+    _late = late
+
+
+def is_ours(comm: Any) -> bool:
+    """Whether the object's class is one of this package's."""
+    return type.__subclasscheck__(Comm, type(comm))  # past the metaclass, which answers otherwise
+
+
+def replaced(comm: Any) -> Any:
+    """``comm`` as an object of the class that stands for its own, which knows no engine yet."""
+    if not is_ours(comm):
+        ours = REPLACEMENTS.get(type(comm))
+        if ours is not None:
+            return MPI.Comm.__new__(ours, cast("Any", comm))
+    return comm
+
+
+def attach_known(comm: Any) -> Any:
+    """``comm``, one of this package's, with the engine's side of what it refers to, if any."""
+    comm._communicator, comm._giver = runtime.known(comm), giver()
+    return comm
+
+
+def refer(comm: Any) -> Any:
+    """The object for a communicator that may be known to the engine; local.
+
+    Args:
+        comm: an object of the MPI library.
+
+    Returns:
+        One that shares the engine's matching space, or ``comm`` itself where there is none.
+    """
+    return comm if runtime.known(comm) is None else attach_known(replaced(comm))
+
+
+def install(kind: type[Comm]) -> None:
+    """Put the native methods on a class.
+
+    On each class anew: the interpreter calls a C method the short way for objects of just the class
+    that has it.
+    """
+    offset = MPI.Comm.__basicsize__
+    if kind.__basicsize__ != offset + 16:
+        raise ImportError("mpi4py lays out communicators in a way that this version does not know")
+    _native.install(kind, offset)
+
+
+def null_comm() -> MPI.Comm:
+    """A null communicator of the library's base class, for pickle."""
+    return MPI.Comm()
+
+
+def _reduce_null(comm: MPI.Comm) -> str | tuple[Any, ...]:
+    """How pickle takes one, whose class it may not find under its name."""
+    known = comm.__reduce__()
+    return (null_comm, ()) if comm == MPI.COMM_NULL and not isinstance(known, str) else known
+
+
+install(Comm)
+copyreg.pickle(MPI.Comm, _reduce_null)

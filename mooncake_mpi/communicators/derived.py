@@ -1,0 +1,112 @@
+"""Communicators that the MPI library made of members of another one, made known to the engine.
+
+The members know each other: only the numbers of their contexts are exchanged. They are over the
+parent, since the first messages of a new communicator take some libraries longer than making it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.engine import refusals
+from mooncake_mpi.engine.runtime import tie
+
+# What a process of a communicator says of its part in one that is made of members of it.
+_PART = struct.Struct("=II")  # one of the following, and the number of its context
+_NO_MEMBER, _MEMBER, _CANNOT = range(3)
+
+
+def derived(
+    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm, *, same_group: bool
+) -> _native.Communicator | None:
+    """The engine's side of ``comm``, which the library made of members of ``parent``.
+
+    Collective over ``parent``.
+
+    Args:
+        parent: the communicator whose members made ``comm``.
+        known: its engine's side.
+        comm: may be null at some members.
+        same_group: ``comm`` has the members of ``parent`` in the same order.
+
+    Raises:
+        Error: ``ERR_OTHER``, a process cannot take part; at every process of ``parent``.
+    """
+    communicator: _native.Communicator | None = None
+    failure: Exception | None = None
+    ranks: list[int] = []  # in the parent, empty for all of them
+    entry = _PART.pack(_NO_MEMBER, 0)
+    if comm != MPI.COMM_NULL:
+        try:  # everything that can fail
+            ranks = [] if same_group else _ranks_in(parent, comm)
+            rank, size = known.rank, known.size
+            if not same_group:
+                rank, size = comm.Get_rank(), comm.Get_size()
+            communicator = _native.Communicator(rank, size, known.tag_ub)
+            communicator.inherit(known, ranks, comm.Get_name())
+            tie(comm, communicator)
+            entry = _PART.pack(_MEMBER, communicator.number)
+        except Exception as error:  # noqa: BLE001 - raised below, at every process
+            failure, entry = error, _PART.pack(_CANNOT, 0)
+    words = memoryview(refusals.exchange(parent, entry)).cast("I").tolist()
+    if _CANNOT in words[::2]:
+        refused = refusals.told(parent, failure)
+        if comm != MPI.COMM_NULL:
+            MPI.Comm.Free(comm)
+        raise refusals.not_made(refused, failure)
+    if communicator is not None:
+        numbers = words[1::2]
+        communicator.join([numbers[rank] for rank in ranks] if ranks else numbers)
+    return communicator
+
+
+class Duplicate:
+    """The engine's side of a duplicate that the library is still making.
+
+    Args:
+        known: the engine's side of the communicator that is duplicated.
+
+    Attributes:
+        entry: what every process must have of this one, ``ENTRY_BYTES`` long.
+    """
+
+    def __init__(self, known: _native.Communicator) -> None:
+        self._communicator: _native.Communicator | None = None
+        self._failure: Exception | None = None
+        try:
+            self._communicator = _native.Communicator(known.rank, known.size, known.tag_ub)
+            self._communicator.inherit(known, [])
+            entry = _PART.pack(_MEMBER, self._communicator.number)
+            self.entry = entry.ljust(_native.ENTRY_BYTES, b"\0")
+        except Exception as error:  # noqa: BLE001 - raised at every process, by join()
+            self._failure, self.entry = error, refusals.refusal(error)
+
+    def join(self, comm: MPI.Comm, entries: bytearray) -> _native.Communicator:
+        """Tie it to ``comm``, which is complete, with the entries of all processes.
+
+        Raises:
+            Error: ``ERR_OTHER``, as :func:`derived`.
+        """
+        refused = refusals.among(entries)
+        if self._communicator is None or refused:
+            if self._communicator is not None:
+                self._communicator.close()
+            MPI.Comm.Free(comm)
+            raise refusals.not_made(refused, self._failure)
+        tie(comm, self._communicator)
+        words = memoryview(entries).cast("I")[1 :: _native.ENTRY_BYTES // 4]
+        self._communicator.join(words.tolist())
+        return self._communicator
+
+
+def _ranks_in(parent: MPI.Intracomm, comm: MPI.Comm) -> list[int]:
+    """The ranks in ``parent`` of the members of ``comm``."""
+    mine, theirs = comm.Get_group(), MPI.Intracomm.Get_group(parent)
+    try:
+        return mine.Translate_ranks(None, theirs)
+    finally:
+        mine.Free()
+        theirs.Free()

@@ -1,0 +1,1 @@
+"""Memory made for messages: every process of the node can map it."""

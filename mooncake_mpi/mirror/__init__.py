@@ -1,0 +1,1 @@
+"""What makes ``mooncake_mpi.MPI`` stand for ``mpi4py.MPI``."""

@@ -1,0 +1,1 @@
+"""Python objects as messages, and messages that a matched probe took."""

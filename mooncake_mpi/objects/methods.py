@@ -1,0 +1,264 @@
+"""Python objects as messages: the lower-case methods of a communicator.
+
+Objects and buffers share one matching space, as in MPI: a pickle stream may be received with
+``Recv``, and a stream that was sent with ``Send`` by ``recv``. Pickling follows ``MPI.pickle``;
+large buffers that the pickler hands out (protocol 5) are put into the stream as it is sent, and
+left where they arrive.
+"""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal
+from warnings import warn
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.errhandlers import report, reported
+from mooncake_mpi.errors import Error
+from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dump, dump_parts, dumps, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mooncake_mpi.objects.messages import Message
+    from mooncake_mpi.requests.request import Request
+
+STANDARD, SYNCHRONOUS, READY, BUFFERED = range(4)
+SEND = True
+
+
+class ObjectMethods:
+    """The point-to-point methods for Python objects, with mpi4py's signatures.
+
+    Mixed into the communicators; their native side and the upper-case probes are theirs.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _communicator: _native.Communicator | None
+        _giver: Callable[[Any, bool], Any] | None
+        _checked_communicator: Callable[[], _native.Communicator]
+        Probe: Callable[[int, int, MPI.Status | None], Literal[True]]
+        Iprobe: Callable[[int, int, MPI.Status | None], bool]
+        Mprobe: Callable[[int, int, MPI.Status | None], Message]
+        Improbe: Callable[[int, int, MPI.Status | None], Message | None]
+
+    def send(self, obj: Any, dest: int, tag: int = 0) -> None:
+        """Send an object; returns when it may be changed again."""
+        try:
+            communicator = self._communicator
+            if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
+                # The way of most small objects, without further calls of Python functions.
+                message: Any = dumps(obj)
+                if type(message) is not bytes:
+                    checked(message)
+                _native.send_bytes(communicator, message, dest, tag, STANDARD)
+            else:
+                _send(self._checked_communicator(), obj, dest, tag, STANDARD)
+        except Error as error:
+            report(error, self)
+            raise
+
+    @reported
+    def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
+        """Send an object; returns when its receive has started."""
+        _send(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+
+    @reported
+    def bsend(self, obj: Any, dest: int, tag: int = 0) -> None:
+        """Send a copy of an object; returns at once."""
+        _send(self._checked_communicator(), obj, dest, tag, BUFFERED)
+
+    def isend(self, obj: Any, dest: int, tag: int = 0) -> Request:
+        """Start sending an object, which may be changed at once."""
+        try:
+            request = _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
+            return request if self._giver is None else self._giver(request, SEND)
+        except Error as error:
+            report(error, self)
+            raise
+
+    @reported
+    def issend(self, obj: Any, dest: int, tag: int = 0) -> Request:
+        """Start sending an object; the request is complete when its receive has started."""
+        request = _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+        return request if self._giver is None else self._giver(request, SEND)
+
+    @reported
+    def ibsend(self, obj: Any, dest: int, tag: int = 0) -> Request:
+        """Start sending an object; the request is complete at once."""
+        request = _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
+        return request if self._giver is None else self._giver(request, SEND)
+
+    def recv(
+        self,
+        buf: Any = None,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Any:
+        """Receive an object; ``buf`` is deprecated, as with mpi4py."""
+        try:
+            communicator = self._communicator
+            if buf is None and communicator:
+                message = _native.recv_any_size(communicator, source, tag, status)
+                return None if message is None else load(message)
+            return _recv(self._checked_communicator(), buf, source, tag, status)
+        except Error as error:
+            report(error, self)
+            raise
+
+    def irecv(
+        self, buf: Any = None, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
+    ) -> Request:
+        """Start receiving an object of any size; ``wait()`` gives it.
+
+        With ``buf``, a writable buffer or a number of bytes, a longer message is an error.
+        """
+        try:
+            communicator = self._checked_communicator()
+            if buf is None or source == MPI.PROC_NULL:
+                request = _native.post_recv_any_size(communicator, source, tag)
+                request._finish = load
+            else:
+                request = _post_into(communicator, buf, source, tag)
+            return request if self._giver is None else self._giver(request, not SEND)
+        except Error as error:
+            report(error, self)
+            raise
+
+    def sendrecv(
+        self,
+        sendobj: Any,
+        dest: int,
+        sendtag: int = 0,
+        recvbuf: Any = None,
+        source: int = MPI.ANY_SOURCE,
+        recvtag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Any:
+        """Send an object and receive another, without the danger of a deadlock."""
+        try:
+            communicator = self._checked_communicator()
+            message = b"" if dest == MPI.PROC_NULL else dump_parts(sendobj)
+            if isinstance(message, bytes):
+                request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
+            else:
+                request = _isend_parts(communicator, message, dest, sendtag, STANDARD)
+            received = _recv(communicator, recvbuf, source, recvtag, status)
+            request.Wait()
+        except Error as error:
+            report(error, self)
+            raise
+        return received
+
+    def probe(
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Literal[True]:
+        """Wait for a message."""
+        return self.Probe(source, tag, status)
+
+    def iprobe(
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> bool:
+        """Whether there is a message."""
+        return self.Iprobe(source, tag, status)
+
+    def mprobe(
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message:
+        """Wait for a message and take it, to be received with ``Message.recv``."""
+        return self.Mprobe(source, tag, status)
+
+    def improbe(
+        self,
+        source: int = MPI.ANY_SOURCE,
+        tag: int = MPI.ANY_TAG,
+        status: MPI.Status | None = None,
+    ) -> Message | None:
+        """Take a message if there is one, to be received with ``Message.recv``."""
+        return self.Improbe(source, tag, status)
+
+
+def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
+    """Receive the object of a matched message."""
+    return load(_native.message_recv_any_size(message, status))
+
+
+def post_message(message: _native.MatchedMessage) -> Request:
+    """Start receiving the object of a matched message."""
+    request = _native.message_post_recv_any_size(message)
+    request._finish = load
+    return request
+
+
+def _send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> None:
+    if mode == BUFFERED or dest == MPI.PROC_NULL:
+        message: bytes | list[Any] = b"" if dest == MPI.PROC_NULL else dump(obj)
+    else:
+        message = dump_parts(obj)
+    if isinstance(message, bytes):
+        _native.send_bytes(communicator, message, dest, tag, mode)
+    else:
+        _isend_parts(communicator, message, dest, tag, mode).Wait()
+
+
+def _isend_parts(
+    communicator: _native.Communicator, parts: list[Any], dest: int, tag: int, mode: int
+) -> Request:
+    """Start sending a message in parts; their memory must not change until it is complete."""
+    memory = [MPI.buffer.frombuffer(part, readonly=True) for part in parts]
+    pieces = [(piece.address, piece.nbytes) for piece in memory]
+    return _native.isend_pieces(communicator, pieces, memory, dest, tag, mode)
+
+
+def _isend(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> Request:
+    message = b"" if dest == MPI.PROC_NULL else dump(obj)
+    return _native.isend_bytes(communicator, message, dest, tag, mode)
+
+
+def _recv(
+    communicator: _native.Communicator,
+    buf: Any,
+    source: int,
+    tag: int,
+    status: MPI.Status | None,
+) -> Any:
+    if buf is None:
+        message = _native.recv_any_size(communicator, source, tag, status)
+        return None if message is None else load(message)
+    warn("the 'buf' argument is deprecated", UserWarning, stacklevel=3)
+    if source == MPI.PROC_NULL:
+        _native.recv_any_size(communicator, source, tag, status)
+        return None
+    request = _post_into(communicator, buf, source, tag)
+    request.Wait(status)
+    return request._result
+
+
+def _post_into(communicator: _native.Communicator, buf: Any, source: int, tag: int) -> Request:
+    """Start receiving an object into what the caller gave: a buffer or a number of bytes."""
+    if _is_integral(buf):
+        memory = MPI.buffer.allocate(index(buf))
+    else:
+        memory = MPI.buffer.frombuffer(buf)
+    request = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
+    # A copy: the object must not change with the caller's buffer.
+    request._finish = lambda nbytes: load(bytearray(memory[: min(nbytes, memory.nbytes)].tobytes()))
+    return request
+
+
+def _is_integral(value: Any) -> bool:
+    return hasattr(value, "__index__") and not hasattr(value, "__len__")

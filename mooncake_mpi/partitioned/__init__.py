@@ -1,0 +1,1 @@
+"""Partitioned communication (MPI 4.1, chapter 4)."""

@@ -1,0 +1,128 @@
+"""How partitioned receives learn which sends they belong to.
+
+A partitioned send introduces itself by a message of its own, and each partitioned receive of that
+rank and tag takes one, in the order in which they were made (MPI 4.1, section 4.2). A receive that
+is freed before it was started passes what it took on to the next.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.partitioned.side_channels import SETUP_CHANNEL
+
+if TYPE_CHECKING:
+    from mooncake_mpi.requests.request import Request
+
+
+class Setup(NamedTuple):
+    """How the sender cuts the message: its first message to the receiver."""
+
+    partitions: int
+    first_number: int
+    nbytes: int
+
+
+SETUP = Struct("<QIQ")
+
+
+class Introduction:
+    """A receive that is posted for an introduction, or one that was passed on."""
+
+    __slots__ = ("_memory", "_message", "_setup")
+
+    def __init__(self, communicator: _native.Communicator, source: int, tag: int) -> None:
+        self._setup: Setup | None = Setup(0, 0, 0) if source == MPI.PROC_NULL else None
+        self._memory = memory = MPI.buffer.allocate(SETUP.size)
+        self._message: Request = _native.post_recv(
+            communicator, memory.address, memory.nbytes, memory, source, tag, SETUP_CHANNEL
+        )
+
+    def arrived(self) -> bool:
+        """Whether it has come.
+
+        Raises:
+            MPI.Exception: ``ERR_PROC_FAILED``, the sender's process has ended.
+        """
+        if self._setup is None and self._message._test():
+            self._setup = Setup(*SETUP.unpack(self._memory.tobytes()))
+        return self._setup is not None
+
+    def take(self) -> Setup:
+        """What has come."""
+        return cast("Setup", self._setup)
+
+    def pending(self) -> list[Request]:
+        """The receive, while it waits."""
+        return [self._message] if self._setup is None else []
+
+    def replace(self, setup: Setup) -> Setup | None:
+        """Have ``setup`` instead; gives what had come, so that another receive can have that."""
+        had = self.withdraw()
+        self._setup = setup
+        return had
+
+    def withdraw(self) -> Setup | None:
+        """Wait no longer; gives what has come."""
+        if not self._message:
+            return self._setup
+        self._message.Cancel()
+        status = MPI.Status()
+        if self._setup is None and self._message._test(status) and not status.Is_cancelled():
+            self._setup = Setup(*SETUP.unpack(self._memory.tobytes()))
+        return self._setup
+
+
+class Receiver(Protocol):
+    """What waits for an introduction."""
+
+    _introduction: Introduction | None
+
+
+class Introductions:
+    """Those of one rank and tag on one communicator: who waits, and what nobody took."""
+
+    def __init__(self, communicator: _native.Communicator, source: int, tag: int) -> None:
+        self._key = (communicator, source, tag)
+        self._waiting: list[Receiver] = []
+        self._spare: list[Setup] = []
+
+    @staticmethod
+    def of(communicator: _native.Communicator, source: int, tag: int) -> Introductions:
+        """The one object for that rank and tag."""
+        known: dict[Any, Introductions] = cast("Any", communicator).__dict__.setdefault(
+            "introductions", {}
+        )
+        key = (source, tag)
+        if key not in known:
+            known[key] = Introductions(communicator, source, tag)
+        return known[key]
+
+    def wait(self, receiver: Receiver) -> None:
+        """Let ``receiver`` have the next introduction."""
+        receiver._introduction = introduction = Introduction(*self._key)
+        if self._spare:
+            had = introduction.replace(self._spare.pop(0))
+            if had is not None:
+                self._spare.append(had)
+        self._waiting.append(receiver)
+
+    def forget(self, receiver: Receiver) -> None:
+        """``receiver`` knows its sender."""
+        self._waiting = [other for other in self._waiting if other is not receiver]
+
+    def leave(self, receiver: Receiver) -> None:
+        """``receiver`` is freed: what it took goes to the next that waits, and so on."""
+        introduction, receiver._introduction = receiver._introduction, None
+        had = None if introduction is None else introduction.withdraw()
+        self.forget(receiver)
+        for other in self._waiting:
+            if had is None:
+                return
+            had = cast("Introduction", other._introduction).replace(had)
+        if had is not None:
+            self._spare.append(had)
