@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from mpi4py.MPI import *  # noqa: F403
 
 from mooncake_mpi.communicators.comm import Comm
-from mooncake_mpi.communicators.intracomm import Cartcomm, Distgraphcomm, Graphcomm, Intracomm  # noqa: TC001
+from mooncake_mpi.communicators.intracomm import Intracomm  # noqa: TC001
+from mooncake_mpi.communicators.topologies import Cartcomm, Distgraphcomm, Graphcomm
 from mooncake_mpi.mirror.module_functions import (
     Alloc_mem,
     Detach_buffer,

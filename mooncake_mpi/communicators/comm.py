@@ -1,7 +1,6 @@
-"""Communicators as objects: which class stands for one, and its point-to-point methods.
+"""Communicators as objects: their point-to-point methods, those of the package's own included.
 
-Whatever refers to a communicator that the engine carries is one of these classes, and shares its
-matching space; other communicators are objects of the MPI library, and instances all the same.
+Called in the program's threads, no lock of its own; what messages need is locked by the engine.
 """
 
 from __future__ import annotations
@@ -11,12 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, unbound
+from mooncake_mpi import _native
+from mooncake_mpi.communicators.predefined import start_late
+from mooncake_mpi.communicators.references import (
+    CommType,
+    attach_known,
+    refer,
+    referring,
+    stands_for_library,
+)
 from mooncake_mpi.engine import runtime
 from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures.methods import FailureMethods
-from mooncake_mpi.library_requests.handles import giver
 from mooncake_mpi.objects import messages
 from mooncake_mpi.objects.messages import Message
 from mooncake_mpi.objects.methods import SEND, ObjectMethods
@@ -25,52 +31,14 @@ from mooncake_mpi.requests.composites import CompositeRequest, SendAndReceive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mooncake_mpi.library_requests.handles import Giver
+    from mooncake_mpi.library_requests.giving import Giver
     from mooncake_mpi.requests.request import Prequest, Request
 
 _Request = TypeVar("_Request", bound="Request")
 
 
-def _referring(function: Any) -> Any:
-    """A function of an attribute, with what a program has for its communicator."""
-    if not callable(function):
-        return function
-
-    def call(comm: Any, keyval: int, value: Any) -> Any:
-        return function(refer(comm), keyval, value)
-
-    return call
-
-
-def _redirected(comm: Any, name: str) -> Any:
-    """What is called through a class for an object of the MPI library."""
-    if is_ours(comm) or not isinstance(comm, MPI.Comm):
-        return None
-    # What frees a communicator makes the very object null.
-    return getattr(comm if name in _FREEING else refer(comm), name, None)
-
-
-_FREEING = {"Disconnect", "Free", "free"}
-_KINDS = (MPI.Comm, MPI.Intracomm, MPI.Cartcomm, MPI.Graphcomm, MPI.Distgraphcomm)
-
-
-class CommType(unbound.dispatching(*_KINDS, redirect=_redirected), type):  # type: ignore[misc]
-    """Makes communicators of the MPI library instances of the classes that stand for theirs."""
-
-    _library: Any
-
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return type.__instancecheck__(cls, instance) or (
-            "_library" in cls.__dict__ and isinstance(instance, cls._library)
-        )
-
-    def __subclasscheck__(cls, kind: type) -> bool:
-        return type.__subclasscheck__(cls, kind) or (
-            "_library" in cls.__dict__ and issubclass(kind, cls._library)
-        )
-
-
 @reporting
+@stands_for_library
 class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type: ignore[misc]
     """An ``mpi4py.MPI.Comm`` with point-to-point messages through the engine.
 
@@ -259,7 +227,7 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         cls, copy_fn: Any = None, delete_fn: Any = None, nopython: bool = False
     ) -> int:
         """A key for attributes of communicators; its functions are given the same."""
-        return MPI.Comm.Create_keyval(_referring(copy_fn), _referring(delete_fn), nopython)
+        return MPI.Comm.Create_keyval(referring(copy_fn), referring(delete_fn), nopython)
 
     def _checked_communicator(self) -> _native.Communicator:
         known = self._communicator
@@ -276,68 +244,6 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         return known
 
 
-#: Which class stands for which of mpi4py's.
-REPLACEMENTS: dict[type, type[Comm]] = {MPI.Comm: Comm}
-
-
-def start_late(comm: Comm) -> _native.Communicator | None:
-    """The engine's side of a communicator whose object is older than MPI's initialisation."""
-    return None if _late is None else _late(comm)
-
-
-_late: Callable[[Comm], _native.Communicator | None] | None = None
-
-
-def set_late_start(late: Callable[[Comm], _native.Communicator | None]) -> None:
-    """Whom to ask about objects that were made before MPI was initialised."""
-    global _late  # noqa: PLW0603 - set once
-    _late = late
-
-
-def is_ours(comm: Any) -> bool:
-    """Whether the object's class is one of this package's."""
-    return type.__subclasscheck__(Comm, type(comm))  # past the metaclass, which answers otherwise
-
-
-def replaced(comm: Any) -> Any:
-    """``comm`` as an object of the class that stands for its own, which knows no engine yet."""
-    if not is_ours(comm):
-        ours = REPLACEMENTS.get(type(comm))
-        if ours is not None:
-            return MPI.Comm.__new__(ours, cast("Any", comm))
-    return comm
-
-
-def attach_known(comm: Any) -> Any:
-    """``comm``, one of this package's, with the engine's side of what it refers to, if any."""
-    comm._communicator, comm._giver = runtime.known(comm), giver()
-    return comm
-
-
-def refer(comm: Any) -> Any:
-    """The object for a communicator that may be known to the engine; local.
-
-    Args:
-        comm: an object of the MPI library.
-
-    Returns:
-        One that shares the engine's matching space, or ``comm`` itself where there is none.
-    """
-    return comm if runtime.known(comm) is None else attach_known(replaced(comm))
-
-
-def install(kind: type[Comm]) -> None:
-    """Put the native methods on a class.
-
-    On each class anew: the interpreter calls a C method the short way for objects of just the class
-    that has it.
-    """
-    offset = MPI.Comm.__basicsize__
-    if kind.__basicsize__ != offset + 16:
-        raise ImportError("mpi4py lays out communicators in a way that this version does not know")
-    _native.install(kind, offset)
-
-
 def null_comm() -> MPI.Comm:
     """A null communicator of the library's base class, for pickle."""
     return MPI.Comm()
@@ -349,5 +255,4 @@ def _reduce_null(comm: MPI.Comm) -> str | tuple[Any, ...]:
     return (null_comm, ()) if comm == MPI.COMM_NULL and not isinstance(known, str) else known
 
 
-install(Comm)
 copyreg.pickle(MPI.Comm, _reduce_null)

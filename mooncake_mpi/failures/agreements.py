@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.constants import AGREEMENT_CHANNEL, BUFFERED
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.failures.agreement import Agreement, Value
 from mooncake_mpi.requests.composites import CompositeRequest
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.failures.agreement import Message, Outgoing
     from mooncake_mpi.requests.request import Request
 
-_CHANNEL = 3
 _TAG = 0
-_BUFFERED = 3
 
 
 class Agreements:
@@ -67,7 +66,9 @@ class Agreements:
             text = pickle.dumps((number, message))
             try:
                 # Buffered: on its way whatever becomes of this agreement.
-                _native.isend_bytes(self._communicator, text, dest, _TAG, _BUFFERED, _CHANNEL)
+                _native.isend_bytes(
+                    self._communicator, text, dest, _TAG, BUFFERED, AGREEMENT_CHANNEL
+                )
             except Error as error:
                 if error.name != "ERR_PROC_FAILED":
                     raise
@@ -108,7 +109,9 @@ class Agreements:
         return None
 
     def _post(self, rank: int) -> None:
-        self._receives[rank] = _native.post_recv_any_size(self._communicator, rank, _TAG, _CHANNEL)
+        self._receives[rank] = _native.post_recv_any_size(
+            self._communicator, rank, _TAG, AGREEMENT_CHANNEL
+        )
 
     def _take(self, rank: int, request: Request) -> None:
         """What a receive from ``rank`` brought: a message, or word of its death."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mpi4py import MPI
 
 if TYPE_CHECKING:
-    from mooncake_mpi.library_requests.handles import Operation
+    from mooncake_mpi.library_requests.operations import Operation
 
 _Query = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _Free = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)

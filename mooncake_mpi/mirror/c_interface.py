@@ -11,7 +11,7 @@ from typing import Any
 
 from mpi4py import MPI
 
-from mooncake_mpi.communicators.comm import refer
+from mooncake_mpi.communicators.references import refer
 
 _NAME = "PyMPIComm_New"
 _SIGNATURE = b"PyObject *(MPI_Comm)"

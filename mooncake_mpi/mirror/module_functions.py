@@ -8,8 +8,8 @@ from typing import Any
 from mpi4py import MPI as library  # noqa: N811
 
 from mooncake_mpi import _native
-from mooncake_mpi.communicators.intracomm import start_predefined
-from mooncake_mpi.library_requests.handles import address_of
+from mooncake_mpi.communicators.predefined import start_predefined
+from mooncake_mpi.library_requests.giving import address_of
 from mooncake_mpi.memory import shared_arrays
 from mooncake_mpi.objects.messages import Message
 from mooncake_mpi.requests.request import Request

@@ -7,7 +7,7 @@ from typing import Any
 from mpi4py import MPI as library  # noqa: N811
 
 from mooncake_mpi import errors
-from mooncake_mpi.communicators.intracomm import (
+from mooncake_mpi.communicators.predefined import (
     PREDEFINED,
     is_running,
     predefined,

@@ -10,14 +10,13 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import of_communicator, reported
-from mooncake_mpi.errors import make_error
-from mooncake_mpi.objects.methods import post_message, receive_message
+from mooncake_mpi.objects.taken import Taken
+from mooncake_mpi.objects.transfer import post_message, receive_message
 from mooncake_mpi.requests.statuses import fill_status
 from mooncake_mpi.unbound import dispatching
 
 if TYPE_CHECKING:
     from mooncake_mpi.communicators.comm import Comm
-    from mooncake_mpi.library_requests.handles import Giver
     from mooncake_mpi.requests.request import Request
 
 
@@ -41,19 +40,6 @@ class _MessageType(dispatching(MPI.Message), type):  # type: ignore[misc]
         )
 
 
-class _Taken:
-    """What every copy of a message's handle shares."""
-
-    __slots__ = ("context", "giver", "library", "matched", "no_proc")
-
-    def __init__(self) -> None:
-        self.matched: _native.MatchedMessage | None = None
-        self.no_proc = False  # from PROC_NULL: received without a message
-        self.library: MPI.Message | None = None  # a message that the library matched
-        self.giver: Giver | None = None  # the communicator's
-        self.context = 0  # the number of the communicator's
-
-
 class Message(metaclass=_MessageType):
     """A message that was matched and waits to be received, exactly once.
 
@@ -63,7 +49,7 @@ class Message(metaclass=_MessageType):
 
     __slots__ = ("__weakref__", "_taken")
     __module__ = "mpi4py.MPI"  # programs look for it there
-    _taken: _Taken
+    _taken: Taken
 
     def __new__(cls, message: Any = None) -> Message:
         """A handle for the same message, of the engine or of the library, or a null one.
@@ -86,10 +72,7 @@ class Message(metaclass=_MessageType):
         return new
 
     def __bool__(self) -> bool:
-        taken = self._taken
-        if taken.library is not None:
-            return bool(taken.library)
-        return taken.no_proc or (taken.matched is not None and not taken.matched.received)
+        return bool(self._taken)
 
     def __eq__(self, other: object) -> bool:
         library = self._taken.library
@@ -124,7 +107,7 @@ class Message(metaclass=_MessageType):
 
         :meth:`fromhandle` makes a message of it again. The library knows only its own.
         """
-        known = self._for_library()
+        known = self._taken.for_library()
         if known is not None:
             return known.handle
         _by_handle[id(self._taken)] = self
@@ -132,35 +115,17 @@ class Message(metaclass=_MessageType):
 
     def toint(self) -> int:
         """The library's number of its messages; -1 for others, which it does not know."""
-        known = self._for_library()
+        known = self._taken.for_library()
         return -1 if known is None else known.toint()
 
     def py2f(self) -> int:
         """As :meth:`toint`, the Fortran handle."""
-        known = self._for_library()
+        known = self._taken.for_library()
         return -1 if known is None else known.py2f()
 
-    def _for_library(self) -> MPI.Message | None:
-        """The library's message in the place of this one; ``None`` if it knows no such one."""
-        taken = self._taken
-        if taken.library is not None:
-            return taken.library
-        if taken.no_proc:
-            return MPI.MESSAGE_NO_PROC
-        return None if self else MPI.MESSAGE_NULL
-
     def _address(self) -> int:
-        """Where the library's handle lies, to be read or filled by C code.
-
-        Raises:
-            Error: ``ERR_REQUEST``, the engine matched the message.
-        """
-        known = self._for_library()
-        if known is None:
-            raise make_error("ERR_REQUEST", "the MPI library has no handle for this message")
-        if self._taken.library is None:
-            self._taken.library = MPI.Message(known)
-        return MPI._addressof(self._taken.library)
+        """Where the library's handle lies, see :meth:`Taken.address`."""
+        return self._taken.address()
 
     @classmethod
     def fromhandle(cls, handle: int) -> Message | MPI.Message:
@@ -219,7 +184,7 @@ class Message(metaclass=_MessageType):
         if library is not None:
             library.Recv(buf, status)
         else:
-            request = self._start(buf)
+            request = self._taken.receive_into(buf)
             try:
                 request.Wait(status)
             except BaseException:
@@ -231,12 +196,7 @@ class Message(metaclass=_MessageType):
         """Start receiving the message into ``buf``."""
         if self._taken.library is not None:
             return cast("Request", self._taken.library.Irecv(buf))
-        return cast("Request", self._given(self._start(buf)))
-
-    def _start(self, buf: Any) -> Request:
-        if self._taken.no_proc:
-            return self._nothing()
-        return _native.message_recv(self._take(), buf)
+        return cast("Request", self._taken.given(self._taken.receive_into(buf)))
 
     @reported
     def recv(self, status: MPI.Status | None = None) -> Any:
@@ -244,8 +204,8 @@ class Message(metaclass=_MessageType):
         if self._taken.library is not None:
             return self._taken.library.recv(status)
         if self._taken.no_proc:
-            return self._nothing().wait(status)
-        return receive_message(self._take(), status)
+            return self._taken.nothing().wait(status)
+        return receive_message(self._taken.take(), status)
 
     @reported
     def irecv(self) -> Request:
@@ -253,34 +213,19 @@ class Message(metaclass=_MessageType):
         if self._taken.library is not None:
             return cast("Request", self._taken.library.irecv())
         if self._taken.no_proc:
-            return cast("Request", self._given(self._nothing()))
-        return cast("Request", self._given(post_message(self._take())))
-
-    def _given(self, request: Request) -> Any:
-        """What the program gets for ``request``."""
-        giver = self._taken.giver
-        return request if giver is None else giver(request, False)  # noqa: FBT003
+            return cast("Request", self._taken.given(self._taken.nothing()))
+        return cast("Request", self._taken.given(post_message(self._taken.take())))
 
     @property
     def _context(self) -> int:
         """Whose error handler hears of errors."""
         return self._taken.context
 
-    def _take(self) -> _native.MatchedMessage:
-        matched, self._taken.matched = self._taken.matched, None
-        if matched is None:
-            raise make_error("ERR_REQUEST", "invalid message: it is null or was received already")
-        return matched
-
-    def _nothing(self) -> Request:
-        self._taken.no_proc = False
-        return _native.completed_request(MPI.PROC_NULL)
-
 
 def _new(kind: type[Message]) -> Message:
     """A null message of the engine."""
     new: Message = object.__new__(kind)
-    new._taken = _Taken()
+    new._taken = Taken()
     return new
 
 

@@ -8,16 +8,16 @@ left where they arrive.
 
 from __future__ import annotations
 
-from operator import index
 from typing import TYPE_CHECKING, Any, Literal
-from warnings import warn
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.constants import BUFFERED, STANDARD, SYNCHRONOUS
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
-from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dump, dump_parts, dumps, load
+from mooncake_mpi.objects import transfer
+from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dump_parts, dumps, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mooncake_mpi.objects.messages import Message
     from mooncake_mpi.requests.request import Request
 
-STANDARD, SYNCHRONOUS, READY, BUFFERED = range(4)
 SEND = True
 
 
@@ -57,7 +56,7 @@ class ObjectMethods:
                     checked(message)
                 _native.send_bytes(communicator, message, dest, tag, STANDARD)
             else:
-                _send(self._checked_communicator(), obj, dest, tag, STANDARD)
+                transfer.send(self._checked_communicator(), obj, dest, tag, STANDARD)
         except Error as error:
             report(error, self)
             raise
@@ -65,17 +64,17 @@ class ObjectMethods:
     @reported
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send an object; returns when its receive has started."""
-        _send(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+        transfer.send(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
 
     @reported
     def bsend(self, obj: Any, dest: int, tag: int = 0) -> None:
         """Send a copy of an object; returns at once."""
-        _send(self._checked_communicator(), obj, dest, tag, BUFFERED)
+        transfer.send(self._checked_communicator(), obj, dest, tag, BUFFERED)
 
     def isend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object, which may be changed at once."""
         try:
-            request = _isend(self._checked_communicator(), obj, dest, tag, STANDARD)
+            request = transfer.isend(self._checked_communicator(), obj, dest, tag, STANDARD)
             return request if self._giver is None else self._giver(request, SEND)
         except Error as error:
             report(error, self)
@@ -84,13 +83,13 @@ class ObjectMethods:
     @reported
     def issend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete when its receive has started."""
-        request = _isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
+        request = transfer.isend(self._checked_communicator(), obj, dest, tag, SYNCHRONOUS)
         return request if self._giver is None else self._giver(request, SEND)
 
     @reported
     def ibsend(self, obj: Any, dest: int, tag: int = 0) -> Request:
         """Start sending an object; the request is complete at once."""
-        request = _isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
+        request = transfer.isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
         return request if self._giver is None else self._giver(request, SEND)
 
     def recv(
@@ -106,7 +105,7 @@ class ObjectMethods:
             if buf is None and communicator:
                 message = _native.recv_any_size(communicator, source, tag, status)
                 return None if message is None else load(message)
-            return _recv(self._checked_communicator(), buf, source, tag, status)
+            return transfer.recv(self._checked_communicator(), buf, source, tag, status)
         except Error as error:
             report(error, self)
             raise
@@ -124,7 +123,7 @@ class ObjectMethods:
                 request = _native.post_recv_any_size(communicator, source, tag)
                 request._finish = load
             else:
-                request = _post_into(communicator, buf, source, tag)
+                request = transfer.post_into(communicator, buf, source, tag)
             return request if self._giver is None else self._giver(request, not SEND)
         except Error as error:
             report(error, self)
@@ -147,8 +146,8 @@ class ObjectMethods:
             if isinstance(message, bytes):
                 request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
             else:
-                request = _isend_parts(communicator, message, dest, sendtag, STANDARD)
-            received = _recv(communicator, recvbuf, source, recvtag, status)
+                request = transfer.isend_parts(communicator, message, dest, sendtag, STANDARD)
+            received = transfer.recv(communicator, recvbuf, source, recvtag, status)
             request.Wait()
         except Error as error:
             report(error, self)
@@ -190,75 +189,3 @@ class ObjectMethods:
     ) -> Message | None:
         """Take a message if there is one, to be received with ``Message.recv``."""
         return self.Improbe(source, tag, status)
-
-
-def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
-    """Receive the object of a matched message."""
-    return load(_native.message_recv_any_size(message, status))
-
-
-def post_message(message: _native.MatchedMessage) -> Request:
-    """Start receiving the object of a matched message."""
-    request = _native.message_post_recv_any_size(message)
-    request._finish = load
-    return request
-
-
-def _send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> None:
-    if mode == BUFFERED or dest == MPI.PROC_NULL:
-        message: bytes | list[Any] = b"" if dest == MPI.PROC_NULL else dump(obj)
-    else:
-        message = dump_parts(obj)
-    if isinstance(message, bytes):
-        _native.send_bytes(communicator, message, dest, tag, mode)
-    else:
-        _isend_parts(communicator, message, dest, tag, mode).Wait()
-
-
-def _isend_parts(
-    communicator: _native.Communicator, parts: list[Any], dest: int, tag: int, mode: int
-) -> Request:
-    """Start sending a message in parts; their memory must not change until it is complete."""
-    memory = [MPI.buffer.frombuffer(part, readonly=True) for part in parts]
-    pieces = [(piece.address, piece.nbytes) for piece in memory]
-    return _native.isend_pieces(communicator, pieces, memory, dest, tag, mode)
-
-
-def _isend(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> Request:
-    message = b"" if dest == MPI.PROC_NULL else dump(obj)
-    return _native.isend_bytes(communicator, message, dest, tag, mode)
-
-
-def _recv(
-    communicator: _native.Communicator,
-    buf: Any,
-    source: int,
-    tag: int,
-    status: MPI.Status | None,
-) -> Any:
-    if buf is None:
-        message = _native.recv_any_size(communicator, source, tag, status)
-        return None if message is None else load(message)
-    warn("the 'buf' argument is deprecated", UserWarning, stacklevel=3)
-    if source == MPI.PROC_NULL:
-        _native.recv_any_size(communicator, source, tag, status)
-        return None
-    request = _post_into(communicator, buf, source, tag)
-    request.Wait(status)
-    return request._result
-
-
-def _post_into(communicator: _native.Communicator, buf: Any, source: int, tag: int) -> Request:
-    """Start receiving an object into what the caller gave: a buffer or a number of bytes."""
-    if _is_integral(buf):
-        memory = MPI.buffer.allocate(index(buf))
-    else:
-        memory = MPI.buffer.frombuffer(buf)
-    request = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
-    # A copy: the object must not change with the caller's buffer.
-    request._finish = lambda nbytes: load(bytearray(memory[: min(nbytes, memory.nbytes)].tobytes()))
-    return request
-
-
-def _is_integral(value: Any) -> bool:
-    return hasattr(value, "__index__") and not hasattr(value, "__len__")

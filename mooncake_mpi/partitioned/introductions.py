@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.partitioned.side_channels import SETUP_CHANNEL
+from mooncake_mpi.constants import SETUP_CHANNEL
 
 if TYPE_CHECKING:
     from mooncake_mpi.requests.request import Request

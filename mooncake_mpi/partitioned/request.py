@@ -16,10 +16,11 @@ from mooncake_mpi import _native
 from mooncake_mpi.buffers.bufferspec import parse
 from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import raise_error
-from mooncake_mpi.partitioned.ends import PartitionedReceive, PartitionedSend
-from mooncake_mpi.requests import request_sets
+from mooncake_mpi.partitioned.receives import PartitionedReceive
+from mooncake_mpi.partitioned.sends import PartitionedSend
 from mooncake_mpi.requests.composites import CompositeMethods
 from mooncake_mpi.requests.request import Prequest
+from mooncake_mpi.requests.states import wait_for
 from mooncake_mpi.requests.statuses import fill_empty
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class PartitionedRequest(CompositeMethods, Prequest):
     def _wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait until the message is complete; other threads may go on making partitions ready."""
         while not self._poll():
-            request_sets.wait_for([self], _WAIT_SLICE_MS if self._pending() else _IDLE_SLICE_MS)
+            wait_for([self], _WAIT_SLICE_MS if self._pending() else _IDLE_SLICE_MS)
         self._end(status)
         return True
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import Error
-from mooncake_mpi.requests import request_sets
 from mooncake_mpi.requests.request import Request
+from mooncake_mpi.requests.states import wait_for
 from mooncake_mpi.requests.statuses import fill_empty
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mpi4py import MPI
 
-    from mooncake_mpi.requests.request_sets import AnyRequest
+    from mooncake_mpi.requests.states import AnyRequest
 
 _WAIT_SLICE_MS = 50
 
@@ -89,7 +89,7 @@ class CompositeMethods:
     def _wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """As :meth:`Wait`, for the package: no error handler is called."""
         while not self._poll():
-            request_sets.wait_for([self], _WAIT_SLICE_MS)  # type: ignore[list-item]
+            wait_for([self], _WAIT_SLICE_MS)  # type: ignore[list-item]
         self._end(status)
         return True
 

@@ -18,13 +18,14 @@ from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.requests import request_sets
-from mooncake_mpi.requests.request_sets import owner_of
+from mooncake_mpi.requests.set_methods import SetMethods
+from mooncake_mpi.requests.states import owner_of
 from mooncake_mpi.unbound import dispatching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mooncake_mpi.requests.request_sets import AnyRequest
+    from mooncake_mpi.requests.states import AnyRequest
 
 # Requests whose handle was asked for.
 _by_handle: WeakValueDictionary[int, Request] = WeakValueDictionary()
@@ -46,7 +47,7 @@ class _RequestType(dispatching(MPI.Prequest, MPI.Request), type):  # type: ignor
         )
 
 
-class Request(_native.Request, metaclass=_RequestType):
+class Request(SetMethods, _native.Request, metaclass=_RequestType):
     """A non-blocking operation. ``bool(request)`` is false once it was completed and freed."""
 
     __slots__ = ("__weakref__",)
@@ -171,106 +172,6 @@ class Request(_native.Request, metaclass=_RequestType):
     def _take_result(self) -> Any:
         result, self._result = self._result, None
         return result
-
-    @classmethod
-    def Waitany(cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None) -> int:
-        """Wait for one of ``requests``; gives its index, ``MPI.UNDEFINED`` if none is active."""
-        return request_sets.wait_any(requests, status)[0]
-
-    @classmethod
-    def Testany(
-        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
-    ) -> tuple[int, bool]:
-        """Whether one of ``requests`` is complete, and its index."""
-        return request_sets.test_any(requests, status)[:2]
-
-    @classmethod
-    def Get_status_any(
-        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
-    ) -> tuple[int, bool]:
-        """As :meth:`Testany`, but the request stays."""
-        return request_sets.get_status_any(requests, status)
-
-    @classmethod
-    def Testall(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> bool:
-        """Whether all ``requests`` are complete; ends them if so."""
-        return request_sets.test_all(requests, statuses)[0]
-
-    @classmethod
-    def Get_status_all(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> bool:
-        """As :meth:`Testall`, but the requests stay."""
-        return request_sets.get_status_all(requests, statuses)
-
-    @classmethod
-    def Waitsome(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> list[int] | None:
-        """Wait until some of ``requests`` are complete; gives their indices."""
-        return request_sets.wait_some(requests, statuses)[0]
-
-    @classmethod
-    def Testsome(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> list[int] | None:
-        """The indices of those ``requests`` that are complete."""
-        return request_sets.test_some(requests, statuses)[0]
-
-    @classmethod
-    def Get_status_some(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> list[int] | None:
-        """As :meth:`Testsome`, but the requests stay."""
-        return request_sets.get_status_some(requests, statuses)
-
-    @classmethod
-    def waitany(
-        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
-    ) -> tuple[int, Any]:
-        """As :meth:`Waitany`; gives the index and the object."""
-        return request_sets.wait_any(requests, status)
-
-    @classmethod
-    def testany(
-        cls, requests: Sequence[AnyRequest], status: MPI.Status | None = None
-    ) -> tuple[int, bool, Any | None]:
-        """As :meth:`Testany`, with the object."""
-        return request_sets.test_any(requests, status)
-
-    @classmethod
-    def waitall(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> list[Any]:
-        """Wait for all ``requests``; gives their objects."""
-        return request_sets.wait_all(requests, statuses)
-
-    @classmethod
-    def testall(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> tuple[bool, list[Any] | None]:
-        """As :meth:`Testall`, with the objects."""
-        return request_sets.test_all(requests, statuses)
-
-    @classmethod
-    def waitsome(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> tuple[list[int] | None, list[Any] | None]:
-        """As :meth:`Waitsome`, with the objects."""
-        return request_sets.wait_some(requests, statuses)
-
-    @classmethod
-    def testsome(
-        cls, requests: Sequence[AnyRequest], statuses: list[MPI.Status] | None = None
-    ) -> tuple[list[int] | None, list[Any] | None]:
-        """As :meth:`Testsome`, with the objects."""
-        return request_sets.test_some(requests, statuses)
-
-    get_status_any = Get_status_any
-    get_status_all = Get_status_all
-    get_status_some = Get_status_some
 
 
 class Prequest(Request):

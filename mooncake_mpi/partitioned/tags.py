@@ -1,18 +1,11 @@
-"""Messages of the package's own, which travel apart from every message of the user.
+"""Tags of the package's own messages between the two ends of a partitioned message.
 
-The two ends of a partitioned message agree on tags that one of them chose, so that nothing else on
-the channel can match them.
+The ends agree on tags that one of them chose, so that nothing else on the channel can match them.
 """
 
 from __future__ import annotations
 
 from threading import Lock
-
-#: Channel of the data of partitioned messages.
-DATA_CHANNEL = 1
-
-#: Channel of the messages that introduce partitioned sends to partitioned receives.
-SETUP_CHANNEL = 2
 
 _LAST = (1 << 30) - 1
 

@@ -1,0 +1,231 @@
+"""An operation of the engine, and the MPI library's generalized request that shows it.
+
+Called in the program's threads, by the library in whichever thread it is, and in the completer's;
+an operation has a lock, held by whoever completes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from _thread import interrupt_main
+from contextlib import suppress
+from threading import Lock
+from time import sleep
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.errors import Error
+from mooncake_mpi.library_requests import objects_of_mpi4py
+from mooncake_mpi.library_requests.completer import COMPLETER
+from mooncake_mpi.library_requests.generalized_requests import GeneralizedRequest, extended
+from mooncake_mpi.requests.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mooncake_mpi.library_requests.handles import LibraryRequest
+
+
+_HANDLE_BYTES = MPI._sizeof(MPI.Request)
+_STATUS_BYTES = MPI._sizeof(MPI.Status)
+_SLICE_MS = 50
+_PAUSE_S = 20e-6
+
+
+class Operation:
+    """An operation of the engine and the library's generalized request for it.
+
+    ``lock`` is held by whoever completes it in the engine: a method of ours, which waits with it,
+    or the completer, which passes over what is locked.
+    """
+
+    __slots__ = ("_grequest", "_handle", "_lock", "_place", "_request", "_status", "_told",
+                 "after", "awaited", "ended", "error", "freed", "released", "result")  # fmt: skip
+
+    def __init__(self, request: Request) -> None:
+        self._request: Any = request
+        self._status = MPI.Status()
+        self.result: Any = None
+        self._lock = Lock()
+        self._grequest: Any = None
+        self._handle: Callable[[], Any] = _nothing
+        self._told = False
+        self._place: objects_of_mpi4py.Place | None = None
+        self.error: BaseException | None = None
+        self.ended = False  # in the engine
+        self.freed = False  # in the library
+        self.released = False  # by the program, which waits for it no more
+        self.awaited = False  # by a method of ours, which raises the error itself
+        self.after: Callable[[], None] | None = None
+
+    def hand_to(self, handle: LibraryRequest) -> None:
+        """Start the library's request, which ``handle`` shows from now on."""
+        handle._operation = self
+        self._handle = ref(handle)
+        self._grequest = GeneralizedRequest(self)
+        show(handle, ctypes.addressof(self._grequest.handle))
+        if self._request is not None and self._request._finish is not None:
+            self._place = objects_of_mpi4py.place_of(handle)
+        if self.ended:
+            self._tell()
+        else:
+            COMPLETER.add(self)
+
+    def wait(self) -> None:
+        """Wait for the end in the engine.
+
+        Raises:
+            BaseException: what interrupts a wait, ``ERR_PROC_FAILED_PENDING`` too: it goes on.
+        """
+        if self.ended:
+            return
+        COMPLETER.often = False
+        with self._lock:
+            self._end()
+            self._tell()
+
+    def test(self) -> bool:
+        """Whether it has ended; looks once.
+
+        Raises:
+            Error: ``ERR_PROC_FAILED_PENDING``, see :meth:`wait`.
+        """
+        if self.ended:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not self._request._poll():
+                return False
+            self._end()
+            self._tell()
+        finally:
+            self._lock.release()
+        return True
+
+    def end_if_complete(self) -> bool:
+        """For the completer: end it if it is complete; whether it was."""
+        # Whoever waits in a library that asks may keep others out of it: it is told when it asks.
+        return self._end_now(tell=not extended() or self.released)
+
+    def end_in_library(self) -> bool:
+        """For a library that asks: as :meth:`end_if_complete`, and tell it."""
+        self._end_now(tell=True)
+        return self._told
+
+    def wait_in_library(self) -> None:
+        """For a library that asks; an interruption is raised when the library's call has ended."""
+        interrupted = False
+        while not self._told:
+            interrupted |= self._rest()
+        if interrupted:
+            interrupt_main()
+
+    def _rest(self) -> bool:
+        """A slice of a wait; whether it was interrupted."""
+        try:
+            if self.end_in_library():
+                return False
+            request = self._request
+            if type(request) is Request:
+                with suppress(Error):  # a timeout, which the library's waits do not have
+                    _native.wait_for_requests((request,), all=True, timeout_ms=_SLICE_MS)
+            else:
+                sleep(_PAUSE_S)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _end_now(self, *, tell: bool) -> bool:
+        if (self.ended and not tell) or not self._lock.acquire(blocking=False):
+            return self.ended
+        try:
+            if not self.ended and not self._request._poll():
+                return False
+            try:
+                self._end()
+            except Exception as error:  # noqa: BLE001 - told to whoever waits in the library
+                self._request.Cancel()
+                self._request.Free()
+                self._set(MPI.Status(), error)
+            if tell:
+                self._tell()
+        finally:
+            self._lock.release()
+        return True
+
+    def release(self) -> None:
+        """Nobody waits for it any more: it completes by itself."""
+        self.released = True
+        if self.ended:
+            self.end_in_library()
+
+    def copy_status(self, status: MPI.Status) -> None:
+        """Fill ``status``, as the library keeps it."""
+        ctypes.memmove(MPI._addressof(status), MPI._addressof(self._status), _STATUS_BYTES)
+
+    def _end(self) -> None:
+        """Complete the request in the engine, waiting if it must."""
+        if self.ended:
+            return
+        status = MPI.Status()
+        try:
+            self._request._wait(status)
+            result = self._request._take_result()
+        except Exception as error:
+            if self._request._state == "active":
+                raise
+            self._set(status, error)
+        else:
+            self._set(status, None, result)
+
+    def _set(self, status: MPI.Status, error: Exception | None, result: Any = None) -> None:
+        if error is not None:
+            code = error.Get_error_class() if isinstance(error, MPI.Exception) else MPI.ERR_OTHER
+            status.Set_error(code)
+        self._status, self.error, self.result = status, error, result
+        self._request = None  # and with it the buffer
+        self.ended = True
+        if self.after is not None:
+            self.after()
+
+    def _tell(self) -> None:
+        """Tell the library, once, and leave an object where mpi4py looks for it."""
+        if self._told or self._grequest is None:
+            return
+        handle = self._handle()
+        if self.result is not None:
+            if self._place is not None:
+                self._place.fill(self.result)
+            elif handle is not None:
+                objects_of_mpi4py.keep(handle, self.result)
+        self._told = True
+        self._grequest.Complete()
+
+    # --- what the library calls ---
+
+    def query_into(self, address: int) -> int:
+        """Fill the library's status at ``address``; gives an error code."""
+        if self.awaited:
+            return MPI.SUCCESS
+        COMPLETER.often = True
+        ctypes.memmove(address, MPI._addressof(self._status), _STATUS_BYTES)
+        return self._status.Get_error()
+
+    def cancel(self, completed: bool) -> None:
+        """Cancel what has not matched."""
+        request = self._request
+        if not completed and request is not None:
+            request.Cancel()
+
+
+def _nothing() -> None:
+    """Where no handle was given yet."""
+
+
+def show(request: MPI.Request, address: int) -> None:
+    """Let ``request`` show the library's request whose handle lies at ``address``."""
+    ctypes.memmove(MPI._addressof(request), address, _HANDLE_BYTES)
