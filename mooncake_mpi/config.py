@@ -1,6 +1,7 @@
 """Settings of the engine, read once from the environment.
 
-Every setting has one variable; a bad value stops the program with one line that names it.
+Called in the program's threads, no lock of its own. Every setting has one variable; a bad value
+stops the program with one line that names it.
 """
 
 from __future__ import annotations

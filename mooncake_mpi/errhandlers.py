@@ -1,5 +1,7 @@
 """Error handlers of communicators decide what an error of the engine does (MPI 4.1, section 9.3).
 
+Called in the program's threads, no lock of its own.
+
 An error that leaves a method of the program's goes to the handler of its communicator first, as one
 of the MPI library's own calls would: ``ERRORS_ARE_FATAL`` ends the job, a handler of the program is
 called, and where the handler returns (``ERRORS_RETURN`` does nothing else) the error is raised.

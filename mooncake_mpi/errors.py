@@ -1,4 +1,7 @@
-"""Errors of the engine as mpi4py's own exception (MPI 4.1, section 9.4: codes and classes)."""
+"""Errors of the engine as mpi4py's own exception (MPI 4.1, section 9.4: codes and classes).
+
+Called in any thread of the program and in the completer's, no lock of its own.
+"""
 
 from __future__ import annotations
 

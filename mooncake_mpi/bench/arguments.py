@@ -1,4 +1,7 @@
-"""The command line of the benchmarks."""
+"""The command line of the benchmarks.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The memory that messages lie in: NumPy arrays, ``MPI.Alloc_mem``, torch tensors, CuPy arrays."""
+"""The memory that messages lie in: NumPy arrays, ``MPI.Alloc_mem``, torch tensors, CuPy arrays.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The measured loops, after the OSU micro-benchmarks: each rank times N operations.
 
-Every loop takes the communicator under test, so that the accelerated one and the others run the
-very same bytecode. Methods are bound to locals, as in a user's program that cares.
+Called in the benchmark's one thread, without a lock. Every loop takes the communicator under test,
+so that the accelerated one and the others run the very same bytecode. Methods are bound to locals,
+as in a user's program that cares.
 """
 
 from __future__ import annotations

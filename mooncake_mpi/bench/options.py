@@ -1,4 +1,7 @@
-"""Parsing and checking of benchmark options: one short message says which option is wrong."""
+"""Parsing and checking of benchmark options: one short message says which option is wrong.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """How much of a large transfer hides behind computation, by OSU's formula.
 
+Called in the benchmark's one thread, without a lock.
+
 Rank 0 starts a transfer, computes for as long as the transfer alone would take, and waits for it:
 ``100 * (1 - (total - computation) / transfer alone)`` percent were hidden.
 """

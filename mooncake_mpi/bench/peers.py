@@ -1,4 +1,7 @@
-"""The implementations that a benchmark compares: ours, the MPI library's, and torch's backends."""
+"""The implementations that a benchmark compares: ours, the MPI library's, and torch's backends.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

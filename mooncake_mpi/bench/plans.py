@@ -1,4 +1,7 @@
-"""What each benchmark command measures: its cases, and the quantity that its table shows."""
+"""What each benchmark command measures: its cases, and the quantity that its table shows.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

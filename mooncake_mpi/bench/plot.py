@@ -1,4 +1,7 @@
-"""The result as a picture, the peers side by side: lines over the size, or bars."""
+"""The result as a picture, the peers side by side: lines over the size, or bars.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One benchmark run: who is compared, with which options, and how a row is measured."""
+"""One benchmark run: who is compared, with which options, and how a row is measured.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The result as a table: drawn by rich where it is installed, else the same in plain text."""
+"""The result as a table: drawn by rich where it is installed, else the same in plain text.
+
+Called in the benchmark's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """torch.distributed's own backends behind mpi4py's names, so that the same loops measure them.
 
+Called in the benchmark's one thread, without a lock.
+
 What is timed is what a user of torch calls: ``dist.send``, ``recv``, ``isend``, ``irecv``.
 """
 

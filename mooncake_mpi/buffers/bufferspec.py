@@ -1,5 +1,7 @@
 """Buffer specifications: what a point-to-point call sends from or receives into.
 
+Called in the program's threads, no lock of its own.
+
 The forms are mpi4py's: ``buf``, ``[buf, count]``, ``[buf, datatype]``, ``[buf, (count, displ)]``,
 ``[buf, count, datatype]``, ``[buf, (count, displ), datatype]`` and
 ``[buf, count, displ, datatype]``; a datatype is an ``MPI.Datatype`` or a type code. Counts and

@@ -1,8 +1,9 @@
 """What a buffer specification needs to know of an MPI datatype (MPI 4.1, chapter 5).
 
-A datatype whose bytes lie in memory in the order of its type map, without a gap, is sent from and
-received into where it lies; :func:`layout_of` finds such types by decoding their constructors. Size
-and extent alone cannot tell: a permuted type map has the size and the extent of a contiguous one.
+Called in the program's threads, no lock of its own. A datatype whose bytes lie in memory in the
+order of its type map, without a gap, is sent from and received into where it lies;
+:func:`layout_of` finds such types by decoding their constructors. Size and extent alone cannot
+tell: a permuted type map has the size and the extent of a contiguous one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Reading a DLPack capsule without taking it over (DLPack 1.0, ``dlpack.h``).
 
-The capsule stays the owner: while it is alive the memory is, and dropping it calls its deleter.
+Called in the program's threads, no lock of its own. The capsule stays the owner: while it is alive
+the memory is, and dropping it calls its deleter.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The memory behind an object: buffer protocol, DLPack, CUDA array interface, torch tensor.
 
-Tried in mpi4py's order, with its exceptions; what is refused says what to do instead.
+Called in the program's threads, no lock of its own. The ways are tried in mpi4py's order, with its
+exceptions; what is refused says what to do instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Buffers of scattered datatypes, packed and unpacked by the MPI library.
 
-A packed message is the data of its type map in order, so that it matches a receive with any
+Called in the program's threads, and in the completer's where that ends an operation; no lock of its
+own. A packed message is the data of its type map in order, so that it matches a receive with any
 datatype of the same type signature (MPI 4.1, section 3.3.1).
 """
 

@@ -1,7 +1,8 @@
 """Whether a datatype's type map walks through memory in order and without a gap.
 
-MPI's constructors are decoded (MPI 4.1, section 5.1.13); a type that is not understood, such as a
-distributed array, counts as scattered, which is always safe: it is then packed.
+Called in the program's threads, no lock of its own. MPI's constructors are decoded (MPI 4.1,
+section 5.1.13); a type that is not understood, such as a distributed array, counts as scattered,
+which is always safe: it is then packed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``python -m mooncake_mpi doctor``: whether messages travel here, and what is in their way."""
+"""``python -m mooncake_mpi doctor``: whether messages travel here, and what is in their way.
+
+Called in the command's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """``python -m mooncake_mpi doctor --hang``: what running processes wait for.
 
-Each process keeps what its calls wait for in a segment that others can map, so that even a stopped
-one can be looked at; those that run are asked for the heads of their queues, too.
+Called in the command's one thread, without a lock. Each process keeps what its calls wait for in a
+segment that others can map, so that even a stopped one can be looked at; those that run are asked
+for the heads of their queues, too.
 """
 
 from __future__ import annotations

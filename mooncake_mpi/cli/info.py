@@ -1,4 +1,7 @@
-"""``python -m mooncake_mpi info``: what runs here, and how messages travel."""
+"""``python -m mooncake_mpi info``: what runs here, and how messages travel.
+
+Called in the command's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is in the way of messages over RDMA, one line each; for ``doctor``."""
+"""What is in the way of messages over RDMA, one line each; for ``doctor``.
+
+Called in the command's one thread, without a lock.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """``python -m mooncake_mpi run``: an unmodified mpi4py program on this engine.
 
+Called in the command's one thread, without a lock.
+
 It behaves as ``python -m mpi4py`` does: an exception that nobody handles, and a non-zero
 ``sys.exit``, end the whole job.
 """

@@ -1,6 +1,6 @@
 """The driver of ``Idup``, a request of several parts.
 
-Called in the program's threads, no lock of its own.
+Called in the program's threads and in the completer's, no lock of its own.
 """
 
 from __future__ import annotations

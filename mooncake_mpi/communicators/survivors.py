@@ -1,7 +1,8 @@
 """Communicators of those who survived a failure, of which the MPI library knows nothing.
 
-Point-to-point messages are the engine's and need no library. What makes further communicators
-exchanges addresses in an agreement; everything collective that is left to the library raises.
+Called in the program's threads, no lock of its own. Point-to-point messages are the engine's and
+need no library. What makes further communicators exchanges addresses in an agreement; everything
+collective that is left to the library raises.
 """
 
 from __future__ import annotations

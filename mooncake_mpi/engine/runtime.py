@@ -1,4 +1,8 @@
-"""Starting the engine of this process, and making communicators known to it."""
+"""Starting the engine of this process, and making communicators known to it.
+
+Called in the program's threads, at the end in the one that finalises MPI; no lock of its own, as
+what makes communicators is collective.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Agreement among the processes of a communicator of which any may die at any step.
 
-One :class:`Agreement` is one agreement at one process. It sends nothing by itself: what it has to
-say, it gives back to its caller, who tells it what arrives and who died. That is all it knows of
-the world, so that a test can let any process die anywhere.
+It has no thread and no lock: :mod:`.agreements` calls it. One :class:`Agreement` is one agreement
+at one process. It sends nothing by itself: what it has to say, it gives back to its caller, who
+tells it what arrives and who died. That is all it knows of the world, so that a test can let any
+process die anywhere.
 
 The lowest living rank leads. It collects what everybody brings, proposes the sum of it, and decides
 when everybody living has accepted the proposal; whoever hears of the decision tells all others

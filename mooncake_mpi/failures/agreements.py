@@ -1,8 +1,10 @@
 """Agreements of a communicator's members that are under way at this process.
 
-They travel through the engine on a channel of their own, numbered alike at every member, as they
-are collective. One that its caller has left by an exception goes on without it: the other members,
-who may be deciding, go on hearing from this process, and the next agreement starts afresh.
+Called in the program's threads, by the engine too when something that nobody waits for is done; no
+lock of its own. Agreements travel through the engine on a channel of their own, numbered alike at
+every member, as they are collective. One that its caller has left by an exception goes on without
+it: the other members, who may be deciding, go on hearing from this process, and the next agreement
+starts afresh.
 """
 
 from __future__ import annotations

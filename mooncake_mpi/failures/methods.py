@@ -1,7 +1,8 @@
 """Living on after a process has failed (MPI 5.0 and ULFM's names, as mpi4py gives them).
 
-None of it needs the MPI library, which may not communicate any more: failures are what the engine
-has noticed, and agreements travel through the engine on a channel of their own.
+Called in the program's threads, no lock of its own. None of it needs the MPI library, which may not
+communicate any more: failures are what the engine has noticed, and agreements travel through the
+engine on a channel of their own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Making communicators of those members of another one who are alive.
 
-Addresses are exchanged in an agreement: the MPI library, which may not communicate any more, has no
-part in it. Called in the program's threads, and in whichever thread makes progress once the caller
-has left; no lock of its own.
+Called in the program's threads, by the engine too when an agreement that nobody waits for goes on;
+no lock of its own. Addresses are exchanged in an agreement: the MPI library, which may not
+communicate any more, has no part in it.
 """
 
 from __future__ import annotations

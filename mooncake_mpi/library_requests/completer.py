@@ -1,9 +1,10 @@
-"""A thread that ends operations while the program waits for them inside the MPI library.
+"""A thread of its own that ends operations while the program waits for them in the MPI library.
 
-The library's ``MPI_Waitall`` makes no progress of the engine's and calls none of its functions. So
-for a request that the library knows too, this thread looks whether the operation is complete, and
-tells the library. A program that waits through the request's own methods does without: the thread
-then looks once in a millisecond, and sleeps while nothing is pending.
+Operations are given to it in any thread; a lock guards its start alone. The library's
+``MPI_Waitall`` makes no progress of the engine's and calls none of its functions. So for a request
+that the library knows too, this thread looks whether the operation is complete, and tells the
+library. A program that waits through the request's own methods does without: the thread then looks
+once in a millisecond, and sleeps while nothing is pending.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Requests of the engine that the MPI library knows too, for communicators wrapped by hand.
 
-A library that wraps the communicator it is handed has mpi4py's own names beside it: it calls
-``mpi4py.MPI.Request.Waitall``, which reads the library's handle out of every request. So an
-operation that is not complete yet gets a generalized request (MPI 4.1, section 13.2), which ends
-with it, and a send that is complete one of the library's requests for a send to ``PROC_NULL``. The
-methods of these requests wait in the engine, as ever. Called in the program's threads, no lock of
-its own.
+Called in the program's threads, no lock of its own. A library that wraps the communicator it is
+handed has mpi4py's own names beside it: it calls ``mpi4py.MPI.Request.Waitall``, which reads the
+library's handle out of every request. So an operation that is not complete yet gets a generalized
+request (MPI 4.1, section 13.2), which ends with it, and a send that is complete one of the
+library's requests for a send to ``PROC_NULL``. The methods of these requests wait in the engine, as
+ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Requests of mpi4py whose operation is the engine's; their methods wait in the engine.
 
-Called in the program's threads; the operation has the lock (:mod:`.operations`).
+Called in the program's threads; their operations have the locks (:mod:`.operations`).
 """
 
 from __future__ import annotations

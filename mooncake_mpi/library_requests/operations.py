@@ -1,7 +1,7 @@
 """An operation of the engine, and the MPI library's generalized request that shows it.
 
-Called in the program's threads, by the library in whichever thread it is, and in the completer's;
-an operation has a lock, held by whoever completes it.
+Called in the program's threads, in the completer's, and by the library in whichever thread looks at
+its request; whoever completes an operation holds its lock.
 """
 
 from __future__ import annotations

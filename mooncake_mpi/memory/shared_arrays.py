@@ -1,8 +1,9 @@
 """Arrays in memory that every process of the node can map.
 
-A message between two such arrays is copied by loads and stores of both processes, without system
-calls; a message from or to one of them is copied that way by the other process alone. RDMA adapters
-know it from its first message on. Any other array can be sent as well.
+Called in the program's threads; the allocator in the engine has the lock. A message between two
+such arrays is copied by loads and stores of both processes, without system calls; a message from or
+to one of them is copied that way by the other process alone. RDMA adapters know it from its first
+message on. Any other array can be sent as well.
 
 The memory is shared with forked children in one direction: a child sees what its parent wrote, and
 what the child writes stays its own.

@@ -1,4 +1,7 @@
-"""The functions of ``mooncake_mpi.MPI`` that are not mpi4py's own."""
+"""The functions of ``mooncake_mpi.MPI`` that are not mpi4py's own.
+
+Called in the program's threads, no lock of its own.
+"""
 
 from __future__ import annotations
 

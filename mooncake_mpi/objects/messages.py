@@ -1,4 +1,7 @@
-"""Messages taken by a matched probe (MPI 4.1, section 3.8.2), with mpi4py's names."""
+"""Messages taken by a matched probe (MPI 4.1, section 3.8.2), with mpi4py's names.
+
+Called in the program's threads, no lock of its own.
+"""
 
 from __future__ import annotations
 

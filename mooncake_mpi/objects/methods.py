@@ -1,5 +1,7 @@
 """Python objects as messages: the lower-case methods of a communicator.
 
+Called in the program's threads, no lock of its own.
+
 Objects and buffers share one matching space, as in MPI: a pickle stream may be received with
 ``Recv``, and a stream that was sent with ``Send`` by ``recv``. Pickling follows ``MPI.pickle``;
 large buffers that the pickler hands out (protocol 5) are put into the stream as it is sent, and

@@ -1,4 +1,8 @@
-"""From objects to messages and back, following ``MPI.pickle``."""
+"""From objects to messages and back, following ``MPI.pickle``.
+
+Objects are pickled in the program's threads, and unpickled in the one that ends the operation,
+which may be the completer's; no lock of its own.
+"""
 
 from __future__ import annotations
 

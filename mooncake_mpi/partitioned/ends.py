@@ -1,6 +1,7 @@
 """What the two ends of a partitioned message have in common: a buffer, cut into equal partitions.
 
-Called in the program's threads; several of them may use one end at once, under its lock.
+Called in the program's threads and in the completer's; several may use one end at once, under its
+lock.
 """
 
 from __future__ import annotations

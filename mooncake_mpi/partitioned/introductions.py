@@ -1,8 +1,9 @@
 """How partitioned receives learn which sends they belong to.
 
-A partitioned send introduces itself by a message of its own, and each partitioned receive of that
-rank and tag takes one, in the order in which they were made (MPI 4.1, section 4.2). A receive that
-is freed before it was started passes what it took on to the next.
+Called in the program's threads and in the completer's, no lock of its own. A partitioned send
+introduces itself by a message of its own, and each partitioned receive of that rank and tag takes
+one, in the order in which they were made (MPI 4.1, section 4.2). A receive that is freed before it
+was started passes what it took on to the next.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The receiving end of a partitioned message, driven by :mod:`mooncake_mpi.partitioned.request`.
 
-Called in the program's threads; several of them may ask for partitions at once, under the end's
-lock. The receives of the partitions are posted as soon as it is known how the sender cuts the
-message, which the receiver learns only when it looks.
+Called in the program's threads and in the completer's; several may ask for partitions at once,
+under the end's lock. The receives of the partitions are posted as soon as it is known how the
+sender cuts the message, which the receiver learns only when it looks.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Partitioned communication (MPI 4.1, chapter 4): one message, contributed and received in parts.
 
+Called in the program's threads and in the completer's; the two ends have the locks.
+
 ``Psend_init`` tells the receiver how it cuts the message, on a channel of its own, where
 ``Precv_init`` matches it in the order of the calls by rank and tag. Every partition then travels as
 a message that only these two requests know the tag of.

@@ -1,10 +1,10 @@
 """The sending end of a partitioned message, driven by :mod:`mooncake_mpi.partitioned.request`.
 
-Called in the program's threads; several of them may contribute partitions at once, under the end's
-lock. A sender that waited for the receiver to learn how the message is cut, while the receiver
-waits in another call, would wait for ever. So until the receiver has replied that it knows, the
-engine keeps a copy of the partitions (buffered mode); from then on they are sent from where they
-lie.
+Called in the program's threads and in the completer's; several may contribute partitions at once,
+under the end's lock. A sender that waited for the receiver to learn how the message is cut, while
+the receiver waits in another call, would wait for ever. So until the receiver has replied that it
+knows, the engine keeps a copy of the partitions (buffered mode); from then on they are sent from
+where they lie.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Requests whose operation has several parts, each a message of its own."""
+"""Requests whose operation has several parts, each a message of its own.
+
+Called in the program's threads and in the completer's, by the engine too when a part that nobody
+waits for is done; such an operation has a lock, held by whoever takes its next steps.
+"""
 
 from __future__ import annotations
 

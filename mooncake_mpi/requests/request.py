@@ -1,5 +1,7 @@
 """Requests of the engine, with mpi4py's names (MPI 4.1, sections 3.7 to 3.9).
 
+Called in the program's threads and in the completer's, no lock of its own.
+
 A request made by the engine is no ``mpi4py.MPI.Request``: handed to code that knows only those, it
 raises a ``TypeError`` instead of looking complete. The methods for several requests take both kinds
 in one list, so a program may wait for a collective operation of the MPI library and for a message
@@ -47,7 +49,7 @@ class _RequestType(dispatching(MPI.Prequest, MPI.Request), type):  # type: ignor
         )
 
 
-class Request(SetMethods, _native.Request, metaclass=_RequestType):
+class Request(_native.Request, SetMethods, metaclass=_RequestType):
     """A non-blocking operation. ``bool(request)`` is false once it was completed and freed."""
 
     __slots__ = ("__weakref__",)

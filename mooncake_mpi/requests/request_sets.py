@@ -1,8 +1,9 @@
 """Completion of several requests at once (MPI 4.1, section 3.7.5), the library's ones included.
 
-Every function takes requests of the engine and of the MPI library side by side, in anything that
-can be walked; it is walked once, so an iterator will do. Null and inactive requests are passed
-over, as MPI asks. Functions that end requests also give the objects of ``irecv`` requests.
+Called in the program's threads, no lock of its own. Every function takes requests of the engine and
+of the MPI library side by side, in anything that can be walked; it is walked once, so an iterator
+will do. Null and inactive requests are passed over, as MPI asks. Functions that end requests also
+give the objects of ``irecv`` requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Finding out how the MPI library lays out ``MPI_Status``, so that the engine fills it by itself.
 
-MPI fixes the names of three fields and leaves the rest to the library (MPI 4.1, section 3.2.5). The
-offsets are found by setting fields through the library and looking where the bytes change; a layout
-that does not read back as it was written is not used.
+Called once, in the thread that starts the engine, without a lock. MPI fixes the names of three
+fields and leaves the rest to the library (MPI 4.1, section 3.2.5). The offsets are found by setting
+fields through the library and looking where the bytes change; a layout that does not read back as
+it was written is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Filling an ``MPI.Status`` from what the engine knows of a message (MPI 4.1, section 3.2.5)."""
+"""Filling an ``MPI.Status`` from what the engine knows of a message (MPI 4.1, section 3.2.5).
+
+Called in whichever thread ends an operation, no lock of its own.
+"""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ def test_the_package_gives_its_names_when_asked():
     assert mooncake_mpi.MPI is MPI
     assert issubclass(mooncake_mpi.Error, library.Exception)
     assert mooncake_mpi.config.load is not None
+    assert mooncake_mpi.shared_arrays.usage()
     assert mooncake_mpi.__version__
     assert set(mooncake_mpi.__all__) <= set(dir(mooncake_mpi))
 
