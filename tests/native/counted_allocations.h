@@ -1,5 +1,5 @@
-// Replaces the program's operator new by one that counts, and fails when it is told to; for one source of an executable. Not
-// inlined: the compiler would see free() called on what new gave.
+// Replaces the program's operator new by one that counts, and fails when it is told to; for one
+// source of an executable. Not inlined: the compiler would see free() called on what new gave.
 #pragma once
 
 #include <cstdint>

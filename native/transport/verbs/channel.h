@@ -174,7 +174,7 @@ class VerbsChannel final : public Channel {
   std::vector<Path> paths_;
   Connection* primary_ = nullptr;
   bool failed_ = false;
-  bool abandoned_ = false;  // and nothing of it is under way
+  bool abandoned_ = false;        // and nothing of it is under way
   bool short_of_memory_ = false;  // the last path that could not be begun may be later
   std::string last_error_;
 
