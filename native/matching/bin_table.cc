@@ -6,15 +6,15 @@ namespace mooncake_mpi {
 
 namespace {
 
-constexpr size_t kFirstSlots = 16;
-constexpr size_t kFirstChunk = 8;
-constexpr size_t kLargestChunk = 1024;
+constexpr std::size_t kFirstSlots = 16;
+constexpr std::size_t kFirstChunk = 8;
+constexpr std::size_t kLargestChunk = 1024;
 
 }  // namespace
 
-BinTable::BinTable(uint64_t seed) : slots_(kFirstSlots), mask_(kFirstSlots - 1), seed_(seed) {}
+BinTable::BinTable(std::uint64_t seed) : slots_(kFirstSlots), mask_(kFirstSlots - 1), seed_(seed) {}
 
-Bin& BinTable::insert(uint64_t key) {
+Bin& BinTable::insert(std::uint64_t key) {
   if (2 * (used_ + 1) > slots_.size()) make_room();
   Bin* bin = allocate();
   last_ = {key, bin};
@@ -27,16 +27,16 @@ Bin& BinTable::insert(uint64_t key) {
 // the next clean-up as this one has slots to visit, but for a constant factor.
 void BinTable::make_room() {
   const auto live =
-      static_cast<size_t>(std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) {
+      static_cast<std::size_t>(std::count_if(slots_.begin(), slots_.end(), [](const Slot& slot) {
         return slot.bin != nullptr && !slot.bin->empty();
       }));
-  size_t slot_count = slots_.size();
+  std::size_t slot_count = slots_.size();
   while (4 * live > slot_count)
     slot_count *= 2;
   rebuild(slot_count);
 }
 
-void BinTable::rebuild(size_t slot_count) {
+void BinTable::rebuild(std::size_t slot_count) {
   // What can fail comes first. live_ keeps its memory for the next clean-up.
   std::vector<Slot> grown(slot_count > slots_.size() ? slot_count : 0);
   live_.clear();
@@ -63,7 +63,7 @@ void BinTable::rebuild(size_t slot_count) {
 }
 
 void BinTable::place(const Slot& slot) {
-  size_t at = hash(slot.key);
+  std::size_t at = hash(slot.key);
   while (slots_[at & mask_].bin != nullptr)
     ++at;
   slots_[at & mask_] = slot;
@@ -77,11 +77,11 @@ Bin* BinTable::allocate() {
 }
 
 void BinTable::add_chunk() {
-  const size_t count = std::clamp(allocated_, kFirstChunk, kLargestChunk);
+  const std::size_t count = std::clamp(allocated_, kFirstChunk, kLargestChunk);
   chunks_.reserve(chunks_.size() + 1);
   free_.reserve(allocated_ + count);  // push_back in rebuild() must not fail
   auto chunk = std::make_unique<Bin[]>(count);
-  for (size_t i = count; i-- > 0;) {
+  for (std::size_t i = count; i-- > 0;) {
     chunk[i].posted.make_list();
     chunk[i].unexpected.make_list();
     free_.push_back(&chunk[i]);

@@ -9,12 +9,12 @@ namespace mooncake_mpi {
 // Wildcards of posted receives and probes. MPI libraries disagree on the values of MPI_ANY_SOURCE
 // and MPI_ANY_TAG, so the bindings map theirs onto these; ranks and tags of messages are never
 // negative.
-inline constexpr int32_t kAnySource = std::numeric_limits<int32_t>::min();
-inline constexpr int32_t kAnyTag = std::numeric_limits<int32_t>::min();
+inline constexpr std::int32_t kAnySource = std::numeric_limits<std::int32_t>::min();
+inline constexpr std::int32_t kAnyTag = std::numeric_limits<std::int32_t>::min();
 
 struct Envelope {
-  int32_t source;
-  int32_t tag;
+  std::int32_t source;
+  std::int32_t tag;
 
   friend constexpr bool operator==(const Envelope&, const Envelope&) = default;
 };

@@ -1,3 +1,5 @@
+// The two queues of a matching space: posting, arriving, probing and cancelling. Under the lock
+// that protects the context, which the caller holds.
 #include "matching/matcher.h"
 
 #include <algorithm>
@@ -6,10 +8,10 @@
 
 namespace mooncake_mpi {
 
-Matcher::Matcher(uint64_t seed) : bins_(seed) {}
+Matcher::Matcher(std::uint64_t seed) : bins_(seed) {}
 
 Matcher::~Matcher() {
-  bins_.for_each([this](int32_t source, int32_t tag, Bin& bin) {
+  bins_.for_each([this](std::int32_t source, std::int32_t tag, Bin& bin) {
     while (!bin.posted.empty())
       bin.posted.front().unlink();
     while (!bin.unexpected.empty()) {
@@ -19,11 +21,11 @@ Matcher::~Matcher() {
 }
 
 // Not secret, only hard to collide with by accident in every process of a job at once.
-uint64_t Matcher::random_seed() {
-  static std::atomic<uint64_t> count{0};
+std::uint64_t Matcher::random_seed() {
+  static std::atomic<std::uint64_t> count{0};
   const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
-  const uint64_t number = count.fetch_add(1, std::memory_order_relaxed) + 1;
-  return static_cast<uint64_t>(now) ^ reinterpret_cast<uintptr_t>(&count) ^
+  const std::uint64_t number = count.fetch_add(1, std::memory_order_relaxed) + 1;
+  return static_cast<std::uint64_t>(now) ^ reinterpret_cast<std::uintptr_t>(&count) ^
          (number * 0xd1342543de82ef95u);
 }
 
@@ -44,7 +46,7 @@ Unexpected* Matcher::post(Posted& receive) {
   return nullptr;
 }
 
-Posted* Matcher::arrive(int32_t source, int32_t tag) {
+Posted* Matcher::arrive(std::int32_t source, std::int32_t tag) {
   Posted* oldest = nullptr;
   if (posted_of_[kExact] != 0) {
     const Bin* bin = bins_.find(source, tag);
@@ -55,8 +57,8 @@ Posted* Matcher::arrive(int32_t source, int32_t tag) {
   return oldest;
 }
 
-Posted* Matcher::older_wildcard(Posted* best, int32_t source, int32_t tag) {
-  const auto consider = [&](Selection selected, int32_t bin_source, int32_t bin_tag) {
+Posted* Matcher::older_wildcard(Posted* best, std::int32_t source, std::int32_t tag) {
+  const auto consider = [&](Selection selected, std::int32_t bin_source, std::int32_t bin_tag) {
     if (posted_of_[selected] == 0) return;
     const Bin* bin = bins_.find(bin_source, bin_tag);
     if (bin == nullptr || bin->posted.empty()) return;
@@ -108,7 +110,7 @@ void Matcher::link_for_wildcards(Unexpected& message, bool first) {
   }
 }
 
-Unexpected* Matcher::find(int32_t source, int32_t tag) {
+Unexpected* Matcher::find(std::int32_t source, std::int32_t tag) {
   if (unexpected_count_ == 0) return nullptr;
   const Selection selected = selection(source, tag);
   if (!indexed_[selected]) [[unlikely]]
@@ -118,7 +120,7 @@ Unexpected* Matcher::find(int32_t source, int32_t tag) {
   return &message_of(bin->unexpected.front(), selected);
 }
 
-Unexpected* Matcher::take(int32_t source, int32_t tag) {
+Unexpected* Matcher::take(std::int32_t source, std::int32_t tag) {
   Unexpected* message = find(source, tag);
   if (message != nullptr) remove(*message);
   return message;
@@ -182,7 +184,7 @@ void Matcher::build_index(Selection selection) {
 std::vector<Posted*> Matcher::posted_in_order() const {
   std::vector<Posted*> all;
   all.reserve(posted_count_);
-  bins_.for_each([&all](int32_t, int32_t, const Bin& bin) {
+  bins_.for_each([&all](std::int32_t, std::int32_t, const Bin& bin) {
     for (QueueLink* link = bin.posted.next(); link != &bin.posted; link = link->next()) {
       all.push_back(&Posted::entry(*link));
     }
@@ -195,7 +197,7 @@ std::vector<Posted*> Matcher::posted_in_order() const {
 std::vector<Unexpected*> Matcher::unexpected_in_order() const {
   std::vector<Unexpected*> all;
   all.reserve(unexpected_count_);
-  bins_.for_each([&all](int32_t source, int32_t tag, const Bin& bin) {
+  bins_.for_each([&all](std::int32_t source, std::int32_t tag, const Bin& bin) {
     if (selection(source, tag) != kExact) return;
     const QueueLink& list = bin.unexpected;
     for (QueueLink* link = list.next(); link != &list; link = link->next()) {

@@ -29,10 +29,10 @@ class Matcher;
 class Posted : private QueueHook<Posted, 0> {
  public:
   Posted() = default;
-  Posted(int32_t from, int32_t with_tag) : source(from), tag(with_tag) {}
+  Posted(std::int32_t from, std::int32_t with_tag) : source(from), tag(with_tag) {}
 
-  int32_t source = kAnySource;
-  int32_t tag = kAnyTag;
+  std::int32_t source = kAnySource;
+  std::int32_t tag = kAnyTag;
 
   // In a matcher's queue: not matched, not cancelled yet.
   bool posted() const { return linked(); }
@@ -41,7 +41,7 @@ class Posted : private QueueHook<Posted, 0> {
   friend class Matcher;
   template <class Entry, int kNumber>
   friend class QueueHook;
-  uint64_t sequence_ = 0;
+  std::uint64_t sequence_ = 0;
 };
 
 // An arrived message that no posted receive accepted. The owner derives from it, allocates it, and
@@ -52,10 +52,10 @@ class Unexpected : private QueueHook<Unexpected, 0>,
                    private QueueHook<Unexpected, 3> {
  public:
   Unexpected() = default;
-  Unexpected(int32_t from, int32_t with_tag) : source(from), tag(with_tag) {}
+  Unexpected(std::int32_t from, std::int32_t with_tag) : source(from), tag(with_tag) {}
 
-  int32_t source = 0;
-  int32_t tag = 0;
+  std::int32_t source = 0;
+  std::int32_t tag = 0;
 
   // In a matcher's queue: not matched yet.
   bool queued() const { return QueueHook<Unexpected, 0>::linked(); }
@@ -69,14 +69,14 @@ class Unexpected : private QueueHook<Unexpected, 0>,
   friend class Matcher;
   template <class Entry, int kNumber>
   friend class QueueHook;
-  uint64_t sequence_ = 0;
+  std::uint64_t sequence_ = 0;
 };
 
 class Matcher {
  public:
   Matcher() : Matcher(random_seed()) {}
   // Bins are hashed with `seed`; tests pass one to be repeatable.
-  explicit Matcher(uint64_t seed);
+  explicit Matcher(std::uint64_t seed);
   // What is still queued becomes unqueued; the owners still own it.
   ~Matcher();
   Matcher(const Matcher&) = delete;
@@ -88,23 +88,23 @@ class Matcher {
 
   // The oldest posted receive that accepts a message from (source, tag), removed from the queue;
   // or nullptr, and the caller enqueues the message before the next call that could match it.
-  Posted* arrive(int32_t source, int32_t tag);
+  Posted* arrive(std::int32_t source, std::int32_t tag);
   void enqueue(Unexpected& message);
   // A message that was matched before and is not received: before all others.
   void requeue(Unexpected& message);
 
   // The oldest message that a receive with (source, tag), wildcards allowed, would take, or
   // nullptr. find (probe) leaves it in the queue, take (matched probe) removes it.
-  Unexpected* find(int32_t source, int32_t tag);
-  Unexpected* take(int32_t source, int32_t tag);
+  Unexpected* find(std::int32_t source, std::int32_t tag);
+  Unexpected* take(std::int32_t source, std::int32_t tag);
 
   // Whether `receive` was still posted here; it is not afterwards.
   bool cancel(Posted& receive);
   // Removes a queued message whose receive will never come (its sender died, the context closes).
   void remove(Unexpected& message);
 
-  size_t posted_count() const { return posted_count_; }
-  size_t unexpected_count() const { return unexpected_count_; }
+  std::size_t posted_count() const { return posted_count_; }
+  std::size_t unexpected_count() const { return unexpected_count_; }
 
   // Oldest first, over a snapshot: `visit` may remove the entry that it was given, but no other.
   // Not for the hot path: the snapshot is collected and sorted.
@@ -120,16 +120,16 @@ class Matcher {
   }
 
   // Bins allocated so far, in use or free: tests check that it stays bounded.
-  size_t bin_capacity() const { return bins_.capacity(); }
+  std::size_t bin_capacity() const { return bins_.capacity(); }
 
  private:
   // How a receive or probe selects; also the number of the Unexpected's hook for that selection.
   enum Selection : unsigned { kExact = 0, kSourceWild = 1, kTagWild = 2, kBothWild = 3 };
-  static constexpr size_t kSelections = 4;
-  static constexpr uint64_t kMiddle = uint64_t{1} << 63;
+  static constexpr std::size_t kSelections = 4;
+  static constexpr std::uint64_t kMiddle = std::uint64_t{1} << 63;
 
-  static uint64_t random_seed();
-  static Selection selection(int32_t source, int32_t tag) {
+  static std::uint64_t random_seed();
+  static Selection selection(std::int32_t source, std::int32_t tag) {
     return static_cast<Selection>((source == kAnySource ? kSourceWild : 0u) |
                                   (tag == kAnyTag ? kTagWild : 0u));
   }
@@ -137,7 +137,7 @@ class Matcher {
   // The Unexpected that `link` is the hook of, for a list of bins with `selection`.
   static Unexpected& message_of(QueueLink& link, Selection selection);
 
-  Posted* older_wildcard(Posted* best, int32_t source, int32_t tag);
+  Posted* older_wildcard(Posted* best, std::int32_t source, std::int32_t tag);
   void unlink(Posted& receive);
   void link(Unexpected& message, Selection selection, bool first = false);
   void link_for_wildcards(Unexpected& message, bool first = false);
@@ -147,14 +147,14 @@ class Matcher {
   std::vector<Unexpected*> unexpected_in_order() const;
 
   BinTable bins_;
-  size_t posted_count_ = 0;
-  size_t unexpected_count_ = 0;
+  std::size_t posted_count_ = 0;
+  std::size_t unexpected_count_ = 0;
   bool indexed_for_wildcards_ = false;
   // Of each selection: receives posted, and whether messages are listed for it.
-  std::array<size_t, kSelections> posted_of_{};
+  std::array<std::size_t, kSelections> posted_of_{};
   std::array<bool, kSelections> indexed_{true, false, false, false};
-  uint64_t next_sequence_ = kMiddle;
-  uint64_t first_sequence_ = kMiddle;  // counts down
+  std::uint64_t next_sequence_ = kMiddle;
+  std::uint64_t first_sequence_ = kMiddle;  // counts down
 };
 
 }  // namespace mooncake_mpi

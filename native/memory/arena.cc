@@ -1,3 +1,5 @@
+// One piece of shared memory, handed out by the page. Under the lock of the pool that it belongs
+// to.
 #include "memory/arena.h"
 
 #include <sys/mman.h>

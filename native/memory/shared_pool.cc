@@ -1,3 +1,5 @@
+// The memory that peers can map: which arena has room, what is kept, what goes back to the system.
+// Any thread, under the pool's lock, which is held across a fork.
 #include "memory/shared_pool.h"
 
 #include <fcntl.h>

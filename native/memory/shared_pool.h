@@ -1,5 +1,8 @@
 #pragma once
 
+// The memory that peers can map, out of arenas. Any thread; a lock of its own is held while it
+// looks or changes something.
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

@@ -1,3 +1,4 @@
+// A process's address as bytes, and back, with every field checked. Any thread; takes no lock.
 #include "wire/address.h"
 
 #include <cstring>
@@ -8,37 +9,37 @@ namespace mooncake_mpi::wire {
 
 namespace {
 
-constexpr uint32_t kMagic = 0x49504d4d;  // "MMPI" in memory
-constexpr uint16_t kVersion = 2;
-constexpr uint16_t kKnownFlags = kAddressCma;
+constexpr std::uint32_t kMagic = 0x49504d4d;  // "MMPI" in memory
+constexpr std::uint16_t kVersion = 2;
+constexpr std::uint16_t kKnownFlags = kAddressCma;
 
 struct Layout {
-  uint32_t magic;
-  uint16_t version;
-  uint16_t flags;
+  std::uint32_t magic;
+  std::uint16_t version;
+  std::uint16_t flags;
   std::array<std::byte, 16> uid;
   std::array<std::byte, 16> host;
-  int32_t pid;
-  int32_t memfd;
-  uint64_t start_time;
-  uint64_t segment_bytes;
-  uint64_t probe_address;
-  uint64_t probe_magic;
-  uint32_t context;
-  uint32_t reserved_word;
+  std::int32_t pid;
+  std::int32_t memfd;
+  std::uint64_t start_time;
+  std::uint64_t segment_bytes;
+  std::uint64_t probe_address;
+  std::uint64_t probe_magic;
+  std::uint32_t context;
+  std::uint32_t reserved_word;
   std::array<std::byte, 16> job_secret;
   std::array<RailAddress, kMaxRails> rails;
   std::array<std::byte, 16> reserved;
-  uint64_t checksum;
+  std::uint64_t checksum;
 };
 static_assert(sizeof(Layout) == kAddressBytes);
 static_assert(std::is_trivially_copyable_v<Layout>);
 
 // FNV-1a over everything before the checksum: against mix-ups, not against an attacker.
-uint64_t checksum_of(std::span<const std::byte> entry) {
-  uint64_t hash = 0xcbf29ce484222325u;
+std::uint64_t checksum_of(std::span<const std::byte> entry) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
   for (const std::byte byte : entry.first(offsetof(Layout, checksum))) {
-    hash = (hash ^ static_cast<uint64_t>(byte)) * 0x100000001b3u;
+    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3u;
   }
   return hash;
 }

@@ -1,3 +1,5 @@
+// What the header of each kind of packet may say, and what is wrong with one. Any thread; takes no
+// lock.
 #include "wire/header.h"
 
 #include "wire/payload.h"
@@ -8,11 +10,11 @@ namespace {
 
 // What the fields of a kind may be.
 struct Shape {
-  uint32_t fixed_bytes;    // of the payload, in front of message bytes
-  uint8_t flags;           // allowed
-  bool message;            // has tag and length
-  bool bytes_follow;       // message bytes may follow the fixed part
-  uint32_t key_bytes = 0;  // of a lane, that may follow instead
+  std::uint32_t fixed_bytes;    // of the payload, in front of message bytes
+  std::uint8_t flags;           // allowed
+  bool message;                 // has tag and length
+  bool bytes_follow;            // message bytes may follow the fixed part
+  std::uint32_t key_bytes = 0;  // of a lane, that may follow instead
 };
 
 constexpr Shape kNoKind{0, 0, false, false};
@@ -43,7 +45,7 @@ constexpr Shape shape_of(Kind kind) {
 
 Error check_lengths(const Header& header, const Shape& shape) {
   if (header.payload_bytes < shape.fixed_bytes) return Error::kPayload;
-  const uint64_t bytes = header.payload_bytes - shape.fixed_bytes;
+  const std::uint64_t bytes = header.payload_bytes - shape.fixed_bytes;
   if (!shape.bytes_follow) return bytes <= shape.key_bytes ? Error::kNone : Error::kPayload;
   // An eager packet is the whole message; a data packet does not repeat the length.
   if (shape.message && bytes != header.length()) return Error::kLength;
@@ -52,7 +54,7 @@ Error check_lengths(const Header& header, const Shape& shape) {
 
 }  // namespace
 
-Error validate(const Header& header, size_t packet_bytes) {
+Error validate(const Header& header, std::size_t packet_bytes) {
   if (packet_bytes < sizeof(Header)) return Error::kShort;
   if (header.payload_bytes > packet_bytes - sizeof(Header)) return Error::kShort;
   if (header.kind < Kind::kEager || header.kind > Kind::kCredit) return Error::kKind;

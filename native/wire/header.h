@@ -1,5 +1,5 @@
-// The header of every packet between two processes, little-endian, and its validation. A transport
-// puts its own 4-byte sequence word in front, which makes 32 bytes.
+// The header of every packet between two processes, little-endian, and its validation. Any thread;
+// takes no lock.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,7 @@ namespace mooncake_mpi::wire {
 static_assert(std::endian::native == std::endian::little,
               "structs are copied to the wire as they are");
 
-enum class Kind : uint8_t {
+enum class Kind : std::uint8_t {
   kEager = 1,        // a whole message: `length` bytes follow
   kEagerSync = 2,    // EagerSync, then a whole message; the receiver answers kAck when it matched
   kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched; perhaps a key
@@ -25,41 +25,45 @@ enum class Kind : uint8_t {
 };
 
 // What a lane needs to read a message's bytes by itself follows the RTS, in the lane's own layout.
-inline constexpr uint32_t kMaxKeyBytes = 32;
+inline constexpr std::uint32_t kMaxKeyBytes = 32;
 
 // Header::flags. On kCts one of these.
-inline constexpr uint8_t kTogether = 1;  // both sides copy chunks of the copy job
-inline constexpr uint8_t kStream = 2;  // the sender writes the bytes itself and says so with kFin,
-                                       // or streams kData packets
+inline constexpr std::uint8_t kTogether = 1;  // both sides copy chunks of the copy job
+// The sender writes the bytes itself and says so with kFin, or streams kData packets.
+inline constexpr std::uint8_t kStream = 2;
 
 // On kRts: the bytes lie at several places, so that only the sender can move them.
-inline constexpr uint8_t kGathered = 4;
+inline constexpr std::uint8_t kGathered = 4;
 // On kRts: a message that was announced before has its bytes elsewhere now.
-inline constexpr uint8_t kMoved = 8;
+inline constexpr std::uint8_t kMoved = 8;
 
 struct Header {
   Kind kind;
-  uint8_t flags;
-  uint16_t reserved;       // zero
-  uint32_t context;        // the receiver's number of the context: slot and generation
-  int32_t source;          // the sender's rank in the context's communicator
-  int32_t tag;             // zero where the packet is not a message or RTS
-  uint32_t payload_bytes;  // that follow in this packet
-  uint32_t length_low;     // whole message length in bytes; zero as for tag. Two words, because the
-  uint32_t length_high;    // header is aligned to four bytes only
+  std::uint8_t flags;
+  std::uint16_t reserved;       // zero
+  std::uint32_t context;        // the receiver's number of the context: slot and generation
+  std::int32_t source;          // the sender's rank in the context's communicator
+  std::int32_t tag;             // zero where the packet is not a message or RTS
+  std::uint32_t payload_bytes;  // that follow in this packet
+  // Whole message length in bytes; zero as for tag. Two words, because the header is aligned to
+  // four bytes only.
+  std::uint32_t length_low;
+  std::uint32_t length_high;
 
-  uint64_t length() const { return (static_cast<uint64_t>(length_high) << 32) | length_low; }
-  void set_length(uint64_t bytes) {
-    length_low = static_cast<uint32_t>(bytes);
-    length_high = static_cast<uint32_t>(bytes >> 32);
+  std::uint64_t length() const {
+    return (static_cast<std::uint64_t>(length_high) << 32) | length_low;
+  }
+  void set_length(std::uint64_t bytes) {
+    length_low = static_cast<std::uint32_t>(bytes);
+    length_high = static_cast<std::uint32_t>(bytes >> 32);
   }
 };
 static_assert(sizeof(Header) == 28 && alignof(Header) == 4);
 static_assert(std::is_trivially_copyable_v<Header>);
 
 // The header of a message or its RTS.
-inline Header message_header(Kind kind, uint32_t context, int32_t source, int32_t tag,
-                             uint32_t payload_bytes, uint64_t length) {
+inline Header message_header(Kind kind, std::uint32_t context, std::int32_t source,
+                             std::int32_t tag, std::uint32_t payload_bytes, std::uint64_t length) {
   return {kind,
           0,
           0,
@@ -67,17 +71,17 @@ inline Header message_header(Kind kind, uint32_t context, int32_t source, int32_
           source,
           tag,
           payload_bytes,
-          static_cast<uint32_t>(length),
-          static_cast<uint32_t>(length >> 32)};
+          static_cast<std::uint32_t>(length),
+          static_cast<std::uint32_t>(length >> 32)};
 }
 
 // The header of any other packet.
-inline Header control_header(Kind kind, uint32_t context, int32_t source, uint32_t payload_bytes,
-                             uint8_t flags = 0) {
+inline Header control_header(Kind kind, std::uint32_t context, std::int32_t source,
+                             std::uint32_t payload_bytes, std::uint8_t flags = 0) {
   return {kind, flags, 0, context, source, 0, payload_bytes, 0, 0};
 }
 
-enum class Error : uint8_t {
+enum class Error : std::uint8_t {
   kNone = 0,
   kShort,     // fewer bytes than the header promises
   kKind,      // not a Kind
@@ -97,6 +101,6 @@ const char* describe(Error error);
 
 // Checks every field of a header that came from another process. `packet_bytes` are at hand from
 // the header on; more than the packet needs is allowed (a transport's padding).
-Error validate(const Header& header, size_t packet_bytes);
+Error validate(const Header& header, std::size_t packet_bytes);
 
 }  // namespace mooncake_mpi::wire

@@ -8,8 +8,8 @@ namespace mooncake_mpi::wire {
 
 namespace {
 
-bool wraps(uint64_t start, uint64_t bytes) {
-  return bytes > std::numeric_limits<uint64_t>::max() - start;
+bool wraps(std::uint64_t start, std::uint64_t bytes) {
+  return bytes > std::numeric_limits<std::uint64_t>::max() - start;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What follows the header, by kind: fixed layouts, little-endian, without padding bytes.
+// What follows the header, by kind: fixed layouts, little-endian, without padding bytes. Any
+// thread; takes no lock.
 #pragma once
 
 #include <cstddef>
@@ -12,53 +13,53 @@ namespace mooncake_mpi::wire {
 
 // Before the bytes of a synchronous eager message.
 struct EagerSync {
-  uint64_t send_id;
+  std::uint64_t send_id;
 };
 
 struct Rts {
-  uint64_t send_id;
-  uint64_t address;  // of the bytes in the sender's address space
-  uint64_t region;   // of the sender's, that they lie in; zero: none
+  std::uint64_t send_id;
+  std::uint64_t address;  // of the bytes in the sender's address space
+  std::uint64_t region;   // of the sender's, that they lie in; zero: none
 };
 
 struct Cts {
-  uint64_t send_id;
-  uint64_t receive_id;
-  uint64_t address;      // of the buffer in the receiver's address space
-  uint64_t region;       // of the receiver's, that it lies in; zero: none
-  uint64_t length;       // bytes wanted: fewer than the message has when it is truncated
-  uint32_t copy_job;     // slot of the shared copy job; used with kTogether
-  uint32_t chunk_bytes;  // of the copy job, not zero with kTogether
-  uint64_t generation;   // of the copy job's slot
+  std::uint64_t send_id;
+  std::uint64_t receive_id;
+  std::uint64_t address;      // of the buffer in the receiver's address space
+  std::uint64_t region;       // of the receiver's, that it lies in; zero: none
+  std::uint64_t length;       // bytes wanted: fewer than the message has when it is truncated
+  std::uint32_t copy_job;     // slot of the shared copy job; used with kTogether
+  std::uint32_t chunk_bytes;  // of the copy job, not zero with kTogether
+  std::uint64_t generation;   // of the copy job's slot
 };
 
 // Before streamed bytes.
 struct Data {
-  uint64_t receive_id;
-  uint64_t offset;  // in the message, bytes
+  std::uint64_t receive_id;
+  std::uint64_t offset;  // in the message, bytes
 };
 
 struct Fin {
-  uint64_t id;      // the operation of the process that gets this packet
-  uint32_t status;  // zero: success; kNobodyReceives; else the message was not taken
-  uint32_t reserved;
+  std::uint64_t id;      // the operation of the process that gets this packet
+  std::uint32_t status;  // zero: success; kNobodyReceives; else the message was not taken
+  std::uint32_t reserved;
 };
 
 // The receiver of the message is at its end.
-inline constexpr uint32_t kNobodyReceives = 2;
+inline constexpr std::uint32_t kNobodyReceives = 2;
 
 struct Ack {
-  uint64_t send_id;
+  std::uint64_t send_id;
 };
 
 struct ChunkFailed {
-  uint64_t receive_id;
-  uint32_t chunk;
-  uint32_t reserved;
+  std::uint64_t receive_id;
+  std::uint32_t chunk;
+  std::uint32_t reserved;
 };
 
 struct Credit {
-  uint64_t bytes;
+  std::uint64_t bytes;
 };
 
 static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 24 && sizeof(Cts) == 56);

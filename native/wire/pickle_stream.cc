@@ -1,3 +1,5 @@
+// Pickle streams read opcode by opcode, to put buffers in and to find them. Any thread; takes no
+// lock.
 #include "wire/pickle_stream.h"
 
 #include <algorithm>

@@ -6,13 +6,13 @@
 namespace mooncake_mpi::wire {
 namespace {
 
-constexpr uint32_t kNumberBits = 24;  // of queue pair numbers and packet sequence numbers
-constexpr uint32_t kMaxCredits = 1u << 16;
+constexpr std::uint32_t kNumberBits = 24;  // of queue pair numbers and packet sequence numbers
+constexpr std::uint32_t kMaxCredits = 1u << 16;
 
 // In a time that does not depend on where they differ.
 bool same_secret(const std::array<std::byte, 16>& one, const std::array<std::byte, 16>& other) {
   std::byte difference{0};
-  for (size_t i = 0; i < one.size(); ++i)
+  for (std::size_t i = 0; i < one.size(); ++i)
     difference |= one[i] ^ other[i];
   return difference == std::byte{0};
 }

@@ -1,6 +1,6 @@
 // What the verbs lane puts on the wire besides packets: the rails in a process's address, the
 // datagram that two processes wire up with, the frame in front of every packet, and the keys behind
-// an RTS. Little-endian, fixed layouts; docs/wire.md describes them.
+// an RTS. Little-endian, fixed layouts; docs/wire.md describes them. Any thread; takes no lock.
 #pragma once
 
 #include <array>
@@ -15,17 +15,17 @@
 
 namespace mooncake_mpi::wire {
 
-inline constexpr size_t kMaxRails = 4;
+inline constexpr std::size_t kMaxRails = 4;
 
 // One port of a process: where its datagram queue pair listens.
 struct RailAddress {
   std::array<std::byte, 16> gid{};
-  uint32_t queue_pair = 0;  // zero: there is no such rail
-  uint32_t queue_key = 0;
-  uint16_t lid = 0;
-  uint16_t mtu_bytes = 0;
-  uint8_t global = 0;  // 1: reached with a GRH
-  uint8_t reserved[3] = {};
+  std::uint32_t queue_pair = 0;  // zero: there is no such rail
+  std::uint32_t queue_key = 0;
+  std::uint16_t lid = 0;
+  std::uint16_t mtu_bytes = 0;
+  std::uint8_t global = 0;  // 1: reached with a GRH
+  std::uint8_t reserved[3] = {};
 
   friend bool operator==(const RailAddress&, const RailAddress&) = default;
 };
@@ -36,31 +36,32 @@ const char* objection(const RailAddress& rail);
 
 // One path of a pair of processes, as its sender sees it: a connected queue pair on either side.
 struct PathOffer {
-  uint32_t epoch = 0;        // counts the connections of this path; higher replaces lower
-  uint32_t queue_pair = 0;   // of the sender in that epoch; zero: its rail is down
-  uint32_t psn = 0;          // that the sender's packets begin with
-  uint32_t known_epoch = 0;  // the addressee's epoch that the sender is connected to; zero: none
-  uint32_t ready = 0;        // 1: the sender knows that the addressee is connected to it
+  std::uint32_t epoch = 0;       // counts the connections of this path; higher replaces lower
+  std::uint32_t queue_pair = 0;  // of the sender in that epoch; zero: its rail is down
+  std::uint32_t psn = 0;         // that the sender's packets begin with
+  // The addressee's epoch that the sender is connected to; zero: none.
+  std::uint32_t known_epoch = 0;
+  std::uint32_t ready = 0;  // 1: the sender knows that the addressee is connected to it
 };
 static_assert(sizeof(PathOffer) == 20);
 
 // The only datagram. It carries the secret of the process that it is sent to, which that process
 // gave to the members of its communicators and to nobody else.
 struct Hello {
-  uint32_t magic = 0;
-  uint16_t version = 0;
-  uint16_t paths = 0;
+  std::uint32_t magic = 0;
+  std::uint16_t version = 0;
+  std::uint16_t paths = 0;
   std::array<std::byte, 16> secret{};
   std::array<std::byte, 16> from{};  // process ids
   std::array<std::byte, 16> to{};
-  uint32_t credits = 0;  // packets that the addressee may send before the sender has consumed any
-  uint32_t reserved = 0;
+  std::uint32_t credits = 0;  // packets that the addressee may send before any was consumed
+  std::uint32_t reserved = 0;
   std::array<PathOffer, kMaxRails> offers{};
 };
 static_assert(sizeof(Hello) == 144 && std::is_trivially_copyable_v<Hello>);
 
-inline constexpr uint32_t kHelloMagic = 0x4f4c4548;  // "HELO"
-inline constexpr uint16_t kVerbsVersion = 1;
+inline constexpr std::uint32_t kHelloMagic = 0x4f4c4548;  // "HELO"
+inline constexpr std::uint16_t kVerbsVersion = 1;
 
 // A datagram that is a well-formed Hello for the process `to` with the secret `secret`.
 std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
@@ -69,14 +70,13 @@ std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
 
 // In front of the header of every packet.
 struct Frame {
-  uint32_t sequence = 0;  // of the sender's packets, from 1; zero: a credit packet, not counted
-  uint32_t consumed =
-      0;                // the addressee's packets that the sender has consumed, all up to this one
-  uint64_t credit = 0;  // eager bytes of the addressee that the sender no longer holds, ever
+  std::uint32_t sequence = 0;  // of the sender's packets, from 1; zero: a credit packet, uncounted
+  std::uint32_t consumed = 0;  // the addressee's packets that the sender has consumed, all up to it
+  std::uint64_t credit = 0;    // eager bytes of the addressee that the sender no longer holds, ever
 };
 static_assert(sizeof(Frame) == 16);
 
-inline constexpr size_t kPacketHeadBytes = sizeof(Frame) + sizeof(Header);
+inline constexpr std::size_t kPacketHeadBytes = sizeof(Frame) + sizeof(Header);
 
 // What every packet of the lane begins with; the header is validated by who takes the message.
 // Nothing where the packet's length contradicts it.
@@ -95,13 +95,13 @@ inline std::optional<PacketHead> decode_head(std::span<const std::byte> packet) 
 
 // Header::flags of a packet whose payload goes on in the next one: packets of the kind
 // kContinuation, the last of them without this flag.
-inline constexpr uint8_t kContinued = 0x80;
+inline constexpr std::uint8_t kContinued = 0x80;
 inline constexpr auto kContinuation = static_cast<Kind>(0x40);
 
 // Behind an RTS whose bytes may be read by RDMA: the remote key on each rail of the sender.
 struct RemoteKeys {
-  uint32_t rails = 0;  // bit per rail
-  std::array<uint32_t, kMaxRails> keys{};
+  std::uint32_t rails = 0;  // bit per rail
+  std::array<std::uint32_t, kMaxRails> keys{};
 };
 static_assert(sizeof(RemoteKeys) == 20);
 

@@ -1,3 +1,6 @@
+// The end of processes, told by their descriptors or looked for. One thread waits, any other adds,
+// under a lock of the watch; interrupt() and ask() take none and may be called in a signal's
+// handler.
 #include "drivers/linux/process_watch.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// Anonymous files in memory, of this process or a peer, and their mappings. Any thread, one at a
+// time for an object; takes no lock.
 #include "drivers/linux/shared_memory.h"
 
 #include <fcntl.h>

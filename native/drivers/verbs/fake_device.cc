@@ -1,4 +1,5 @@
-// The fake's device: what it makes, and the events that it raises.
+// The fake's device: what it makes, and the events that it raises. Any thread: calls of the
+// interface take the fabric's lock, the rest is called with it held.
 #include <sys/eventfd.h>
 #include <unistd.h>
 

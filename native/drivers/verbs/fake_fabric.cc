@@ -1,3 +1,6 @@
+// The fabric of adapters in memory: its ports and providers, and the failures that a test asks for.
+// Any thread; the calls of its interface take the fabric's lock, and the rest is called with it
+// held.
 #include "drivers/verbs/fake_fabric.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// The objects of the fake provider; see fake_fabric.h.
+// The objects of the fake provider; see fake_fabric.h. Any thread: calls of the interface take the
+// fabric's lock, the rest is called with it held.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// The fake's queue pairs: how bytes get from one to the other, and how that fails.
+// The fake's queue pairs: how bytes get from one to the other, and how that fails. Any thread:
+// calls of the interface take the fabric's lock, the rest is called with it held.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>

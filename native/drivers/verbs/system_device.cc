@@ -1,3 +1,5 @@
+// A device of libibverbs: its ports, what is made from it, and its events. Takes no lock:
+// libibverbs is thread-safe, and nothing here changes once the device is open.
 #include "drivers/verbs/system_device.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+// Queue pairs and queues of libibverbs: requests, completions and states in its words. Takes no
+// lock: libibverbs is thread-safe, and nothing here changes once an object is made.
 #include "drivers/verbs/system_objects.h"
 
 #include <algorithm>

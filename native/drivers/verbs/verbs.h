@@ -1,6 +1,7 @@
 // What the engine needs of RDMA verbs, and no more: the queue pairs, queues and memory regions of
 // one port. Implemented over libibverbs (system_provider.h) and in memory (fake_fabric.h). Objects
-// are closed by their destructors, those made from a device before the device.
+// are closed by their destructors, those made from a device before the device. One
+// thread at a time, but for what Device says.
 #pragma once
 
 #include <array>
