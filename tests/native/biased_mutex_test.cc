@@ -1,4 +1,5 @@
 // The lock that favours its first thread excludes all others, also when the favour ends.
+// Several threads at once.
 #include "base/biased_mutex.h"
 
 #include <gtest/gtest.h>

@@ -13,7 +13,7 @@ namespace {
 TEST(CopyJob, HandsOutEveryChunkOnceAndThenNone) {
   CopyJob job;
   job.open(1);
-  for (uint32_t chunk = 0; chunk < 10; ++chunk)
+  for (std::uint32_t chunk = 0; chunk < 10; ++chunk)
     EXPECT_EQ(job.claim(1, 10), chunk);
   EXPECT_EQ(job.claim(1, 10), CopyJob::kNone);
   for (int i = 0; i < 9; ++i)
@@ -39,28 +39,28 @@ TEST(CopyJob, AJobThatWasNeverOpenedGivesNothing) {
 // Two threads copy each message together, life after life: every chunk is copied exactly once, and
 // the one that finishes the last chunk knows it.
 TEST(CopyJob, TwoThreadsShareEveryLifeWithoutGapOrOverlap) {
-  constexpr uint32_t kLives = 2000;
-  constexpr uint32_t kChunks = 37;
+  constexpr std::uint32_t kLives = 2000;
+  constexpr std::uint32_t kChunks = 37;
   CopyJob job;
   std::vector<std::atomic<int>> copied(kChunks);
-  std::atomic<uint32_t> announced{0};
+  std::atomic<std::uint32_t> announced{0};
   std::atomic<int> last{0};
 
-  const auto copy_all = [&](uint32_t life) {
-    for (uint32_t chunk; (chunk = job.claim(life, kChunks)) != CopyJob::kNone;) {
+  const auto copy_all = [&](std::uint32_t life) {
+    for (std::uint32_t chunk; (chunk = job.claim(life, kChunks)) != CopyJob::kNone;) {
       copied[chunk].fetch_add(1, std::memory_order_relaxed);
       if (job.finish_chunk(kChunks)) last.fetch_add(1);
     }
   };
   std::thread sender([&] {
-    for (uint32_t life = 1; life <= kLives;) {
+    for (std::uint32_t life = 1; life <= kLives;) {
       life = announced.load(std::memory_order_acquire);
       if (life != 0) copy_all(life);  // often late: the receiver may be lives ahead by then
       if (life == kLives) break;
       std::this_thread::yield();
     }
   });
-  for (uint32_t life = 1; life <= kLives; ++life) {
+  for (std::uint32_t life = 1; life <= kLives; ++life) {
     job.open(life);
     announced.store(life, std::memory_order_release);
     if (life % 3 == 0) std::this_thread::yield();

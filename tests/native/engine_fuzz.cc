@@ -7,7 +7,7 @@
 
 #include "engine_play.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace mooncake_mpi::testing;
   if (size < 2) return 0;
   Choices choices({data + 1, size - 1});

@@ -15,8 +15,8 @@
 namespace mooncake_mpi::testing {
 namespace {
 
-constexpr uint64_t kSecond = 1'000'000'000;
-constexpr uint64_t kDeadline = 20 * kSecond;
+constexpr std::uint64_t kSecond = 1'000'000'000;
+constexpr std::uint64_t kDeadline = 20 * kSecond;
 constexpr MatchChannel kChannel = MatchChannel::kMessages;
 
 void sleep_ms(long milliseconds) {
@@ -35,14 +35,14 @@ struct Process {
   std::unique_ptr<Engine> engine;
   Context* context = nullptr;
 
-  Operation& send(int dest, int tag, const void* data, size_t bytes) {
+  Operation& send(int dest, int tag, const void* data, std::size_t bytes) {
     const Buffer buffer{static_cast<std::byte*>(const_cast<void*>(data)), bytes};
     Result<Operation*> operation =
         engine->send(*context, kChannel, dest, tag, buffer, SendMode::kStandard);
     if (!operation) std::abort();
     return *operation.value();
   }
-  Operation& receive(int source, int tag, void* data, size_t bytes) {
+  Operation& receive(int source, int tag, void* data, std::size_t bytes) {
     return *engine->receive(*context, kChannel, source, tag,
                             {static_cast<std::byte*>(data), bytes});
   }
@@ -59,7 +59,7 @@ struct Process {
 void join_communicator(std::array<Process, 2>& processes) {
   std::vector<wire::Address> members;
   for (int rank = 0; rank < 2; ++rank) {
-    Process& process = processes[static_cast<size_t>(rank)];
+    Process& process = processes[static_cast<std::size_t>(rank)];
     process.context = process.engine->create_context(rank, 2).value();
     members.push_back(process.engine->address(*process.context));
   }
@@ -85,10 +85,10 @@ class EngineThreads : public ::testing::Test {
   Process& second() { return processes_[1]; }
 
   // `rounds` times there and back on `tag`; the answering side pauses now and then.
-  void ping(int tag, int rounds, size_t bytes) {
-    std::vector<uint32_t> out(bytes / 4), in(bytes / 4);
+  void ping(int tag, int rounds, std::size_t bytes) {
+    std::vector<std::uint32_t> out(bytes / 4), in(bytes / 4);
     for (int round = 0; round < rounds; ++round) {
-      std::fill(out.begin(), out.end(), static_cast<uint32_t>(tag * 1'000'000 + round));
+      std::fill(out.begin(), out.end(), static_cast<std::uint32_t>(tag * 1'000'000 + round));
       Operation& receive = first().receive(1, tag, in.data(), bytes);
       Operation& send = first().send(1, tag, out.data(), bytes);
       ASSERT_TRUE(first().wait(send)) << "tag " << tag << " round " << round;
@@ -96,8 +96,8 @@ class EngineThreads : public ::testing::Test {
       ASSERT_EQ(in, out);
     }
   }
-  void pong(int tag, int rounds, size_t bytes, int pause_every) {
-    std::vector<uint32_t> data(bytes / 4);
+  void pong(int tag, int rounds, std::size_t bytes, int pause_every) {
+    std::vector<std::uint32_t> data(bytes / 4);
     for (int round = 0; round < rounds; ++round) {
       Operation& receive = second().receive(0, tag, data.data(), bytes);
       ASSERT_TRUE(second().wait(receive)) << "tag " << tag << " round " << round;
@@ -111,7 +111,7 @@ class EngineThreads : public ::testing::Test {
 };
 
 TEST_F(EngineThreads, AWaitingThreadIsWokenByTheMessage) {
-  for (const size_t bytes : {8u, 20'000u, 500'000u}) {
+  for (const std::size_t bytes : {8u, 20'000u, 500'000u}) {
     std::thread other([&] { pong(1, 300, bytes, 10); });
     ping(1, 300, bytes);
     other.join();
@@ -139,9 +139,9 @@ TEST_F(EngineThreads, AWaitEndsAtItsTimeout) {
   int value = 0;
   Operation& receive = first().receive(1, 0, &value, sizeof value);
   const auto done = [&] { return receive.done.load(); };
-  const uint64_t start = now_ns();
+  const std::uint64_t start = now_ns();
   EXPECT_EQ(first().engine->wait(done, kSecond / 20), WaitResult::kTimeout);
-  const uint64_t taken = now_ns() - start;
+  const std::uint64_t taken = now_ns() - start;
   EXPECT_GE(taken, kSecond / 20);
   EXPECT_LT(taken, kSecond);
   EXPECT_TRUE(first().engine->cancel(receive, kChannel));
@@ -165,7 +165,7 @@ TEST_F(EngineThreads, ASignalEndsASleepingWait) {
     second().engine->release(receive);
   });
   sleep_ms(50);
-  const uint64_t start = now_ns();
+  const std::uint64_t start = now_ns();
   while (!over && now_ns() - start < kDeadline) {
     pthread_kill(waiter.native_handle(), SIGUSR1);
     sleep_ms(5);
@@ -188,8 +188,8 @@ TEST_F(EngineThreads, ASenderThatWaitsForRoomIsWokenWhenThereIsSome) {
   std::vector<int> values(kCount);
   std::vector<Operation*> sends;
   for (int i = 0; i < kCount; ++i) {
-    values[static_cast<size_t>(i)] = i;
-    sends.push_back(&first().send(1, 0, &values[static_cast<size_t>(i)], sizeof(int)));
+    values[static_cast<std::size_t>(i)] = i;
+    sends.push_back(&first().send(1, 0, &values[static_cast<std::size_t>(i)], sizeof(int)));
   }
   for (Operation* send : sends)
     ASSERT_TRUE(first().wait(*send));
@@ -200,7 +200,7 @@ TEST_F(EngineThreads, ManyThreadsOfTwoProcessesDoNotMixTheirTags) {
   constexpr int kThreads = 4;
   std::vector<std::thread> threads;
   for (int tag = 0; tag < kThreads; ++tag) {
-    const size_t bytes = tag % 2 == 0 ? 64 : 40'000;
+    const std::size_t bytes = tag % 2 == 0 ? 64 : 40'000;
     threads.emplace_back([this, tag, bytes] { ping(tag, 150, bytes); });
     threads.emplace_back([this, tag, bytes] { pong(tag, 150, bytes, 30); });
   }
@@ -222,12 +222,12 @@ TEST_F(EngineThreads, CommunicatorsAreMadeWhileOthersWait) {
   for (int i = 0; i < 300; ++i) {
     Process more[2];
     std::vector<wire::Address> members;
-    for (size_t rank = 0; rank < 2; ++rank) {
+    for (std::size_t rank = 0; rank < 2; ++rank) {
       Engine& engine = *processes_[rank].engine;
       more[rank].context = engine.create_context(static_cast<int>(rank), 2).value();
       members.push_back(engine.address(*more[rank].context));
     }
-    for (size_t rank = 0; rank < 2; ++rank) {
+    for (std::size_t rank = 0; rank < 2; ++rank) {
       Engine& engine = *processes_[rank].engine;
       ASSERT_TRUE(engine.activate(*more[rank].context, members).ok());
       engine.close_context(*more[rank].context);
@@ -238,7 +238,7 @@ TEST_F(EngineThreads, CommunicatorsAreMadeWhileOthersWait) {
 }
 
 TEST_F(EngineThreads, FlushSendsWhatItsOwnerLetGoOf) {
-  constexpr size_t kBytes = 3'000'000;
+  constexpr std::size_t kBytes = 3'000'000;
   std::vector<std::byte> data(kBytes, std::byte{9}), target(kBytes);
   std::thread receiver([&] {
     sleep_ms(20);

@@ -1,4 +1,5 @@
-// What is left of messages when a process ends at any point of them, over every lane.
+// What is left of messages when a process ends at any point of them, over every lane. One thread
+// plays every rank.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -18,7 +19,7 @@ class Failures : public OverEveryLane {
     });
   }
   // The other pairs go on.
-  void exchange(Job& job, int from, int to, size_t bytes) {
+  void exchange(Job& job, int from, int to, std::size_t bytes) {
     MessageBytes message(99, bytes);
     GuardedBuffer target(bytes);
     Operation& receive = job[to].receive(from, 77, target.buffer());
@@ -32,10 +33,10 @@ class Failures : public OverEveryLane {
   }
 };
 
-constexpr size_t kSizes[] = {0, 100, 5000, 40'000, 700'001};
+constexpr std::size_t kSizes[] = {0, 100, 5000, 40'000, 700'001};
 
 TEST_P(Failures, AtAnyStepOfAMessageTheOtherSideEndsAndNothingElseSuffers) {
-  for (const size_t bytes : kSizes) {
+  for (const std::size_t bytes : kSizes) {
     for (const SendMode mode : {SendMode::kStandard, SendMode::kSynchronous}) {
       for (const bool sender_dies : {true, false}) {
         for (int steps = 0; steps < 24; steps += 1 + steps / (kSanitized ? 1 : 3)) {

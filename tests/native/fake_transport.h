@@ -1,5 +1,6 @@
 // A lane without shared memory or system calls: packets wait in queues between the processes of a
-// FakeNetwork, which are objects of one test. Its limits are the test's to choose.
+// FakeNetwork, which are objects of one test. Its limits are the test's to choose. One thread plays
+// every rank; there is no lock.
 #pragma once
 
 #include <sys/uio.h>
@@ -18,11 +19,11 @@
 namespace mooncake_mpi::testing {
 
 struct FakeLimits {
-  size_t packets = 8;                // that a channel holds until its reader polls
-  size_t payload_bytes = 16 * 1024;  // of a packet
-  bool reads_peer = true;            // or every large message is streamed
-  size_t jobs = 2;                   // copies that both sides share, per channel
-  bool writes_peer = true;           // or a sender that helps fails at it
+  std::size_t packets = 8;                // that a channel holds until its reader polls
+  std::size_t payload_bytes = 16 * 1024;  // of a packet
+  bool reads_peer = true;                 // or every large message is streamed
+  std::size_t jobs = 2;                   // copies that both sides share, per channel
+  bool writes_peer = true;                // or a sender that helps fails at it
 };
 
 // What flows from one process to another.
@@ -32,7 +33,7 @@ struct FakePipe {
     std::vector<std::byte> payload;
   };
   std::deque<Packet> packets;
-  uint64_t credit_returned = 0;
+  std::uint64_t credit_returned = 0;
   std::deque<CopyJob> jobs;
   std::vector<bool> job_in_use;
 };
@@ -81,32 +82,33 @@ class FakeChannel final : public Channel {
     return true;
   }
 
-  size_t max_payload_bytes() const noexcept override { return limits_.payload_bytes; }
-  void return_credit(uint32_t bytes) noexcept override { in_.credit_returned += bytes; }
-  uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
+  std::size_t max_payload_bytes() const noexcept override { return limits_.payload_bytes; }
+  void return_credit(std::uint32_t bytes) noexcept override { in_.credit_returned += bytes; }
+  std::uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
   bool can_read_peer() const noexcept override { return limits_.reads_peer; }
 
-  Error read_peer(void* local, const RemoteMemory& remote, size_t bytes, bool) noexcept override {
+  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
+                  bool) noexcept override {
     return copy({local, bytes}, {reinterpret_cast<void*>(remote.address), bytes}, process_vm_readv);
   }
-  Error write_peer(const void* local, const RemoteMemory& remote, size_t bytes,
+  Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
                    bool) noexcept override {
     if (!limits_.writes_peer) return Error::kBuffer;
     return copy({const_cast<void*>(local), bytes}, {reinterpret_cast<void*>(remote.address), bytes},
                 process_vm_writev);
   }
 
-  uint32_t acquire_job() noexcept override {
+  std::uint32_t acquire_job() noexcept override {
     const auto free = std::find(in_.job_in_use.begin(), in_.job_in_use.end(), false);
     if (free == in_.job_in_use.end()) return kNoJob;
     *free = true;
-    return static_cast<uint32_t>(free - in_.job_in_use.begin());
+    return static_cast<std::uint32_t>(free - in_.job_in_use.begin());
   }
-  void release_job(uint32_t job) noexcept override { in_.job_in_use[job] = false; }
-  CopyJob* own_job(uint32_t job) noexcept override {
+  void release_job(std::uint32_t job) noexcept override { in_.job_in_use[job] = false; }
+  CopyJob* own_job(std::uint32_t job) noexcept override {
     return job < in_.jobs.size() ? &in_.jobs[job] : nullptr;
   }
-  CopyJob* peer_job(uint32_t job) noexcept override {
+  CopyJob* peer_job(std::uint32_t job) noexcept override {
     return job < out_.jobs.size() ? &out_.jobs[job] : nullptr;
   }
 
@@ -143,7 +145,7 @@ class FakeTransport final : public Transport {
     network_.for_each_into(process_, [&](const ProcessId& from, FakePipe& pipe) {
       if (pipe.packets.empty()) return;
       Peer* peer = sink.on_connect(from);
-      for (size_t left = pipe.packets.size(); peer != nullptr && left > 0; --left) {
+      for (std::size_t left = pipe.packets.size(); peer != nullptr && left > 0; --left) {
         const FakePipe::Packet packet = std::move(pipe.packets.front());
         pipe.packets.pop_front();
         sink.on_packet(*peer, packet.header, packet.payload);

@@ -1,4 +1,5 @@
 // A receiver that does not receive: its memory stays bounded, nobody deadlocks, nothing is lost.
+// One thread plays every rank.
 #include "effort.h"
 #include "lanes.h"
 
@@ -15,7 +16,7 @@ class FlowControl : public OverEveryLane {
 };
 
 TEST_P(FlowControl, UnexpectedMessagesAreStoredUpToTheLimitOnly) {
-  constexpr size_t kBytes = 4000;
+  constexpr std::size_t kBytes = 4000;
   constexpr int kCount = 1000;
   Job job(GetParam(), 2, limits());
   MessageBytes message(1, kBytes);
@@ -26,7 +27,7 @@ TEST_P(FlowControl, UnexpectedMessagesAreStoredUpToTheLimitOnly) {
   }
   job.settle();
   // The limit for the bytes, and an envelope for each of the rest, which the sender still holds.
-  const size_t envelope = sizeof(UnexpectedMessage) + 128;
+  const std::size_t envelope = sizeof(UnexpectedMessage) + 128;
   EXPECT_LE(job[1].unexpected_bytes(), limits().unexpected_bytes + kCount * envelope);
   EXPECT_GT(job[0].counters().eager_sent, 0u);
   EXPECT_GT(job[0].counters().rendezvous_sent, 0u);
@@ -43,7 +44,7 @@ TEST_P(FlowControl, UnexpectedMessagesAreStoredUpToTheLimitOnly) {
 }
 
 TEST_P(FlowControl, SmallMessagesGoEagerlyAgainOnceTheQueueWasDrained) {
-  constexpr size_t kBytes = 1000;
+  constexpr std::size_t kBytes = 1000;
   Job job(GetParam(), 2, limits());
   MessageBytes message(1, kBytes);
   GuardedBuffer target(kBytes);
@@ -61,7 +62,7 @@ TEST_P(FlowControl, SmallMessagesGoEagerlyAgainOnceTheQueueWasDrained) {
     for (Operation* send : sends)
       job[0].release(*send);
     job.settle();
-    const uint64_t before = job[0].counters().eager_sent;
+    const std::uint64_t before = job[0].counters().eager_sent;
     Operation& send = job[0].send(1, 0, message.buffer());
     Operation& receive = job[1].receive(0, 0, target.buffer());
     ASSERT_TRUE(job.finish({&send, &receive}));
@@ -73,8 +74,8 @@ TEST_P(FlowControl, WithoutAnyCreditEveryMessageStillArrives) {
   ProtocolLimits none;
   none.unexpected_bytes = 0;
   Job job(GetParam(), 2, none);
-  for (uint32_t seed = 0; seed < 200; ++seed) {
-    const size_t bytes = seed * 7 % 500;
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    const std::size_t bytes = seed * 7 % 500;
     MessageBytes message(seed, bytes);
     GuardedBuffer target(bytes);
     Operation& send = job[0].send(1, 0, message.buffer(),
@@ -107,9 +108,9 @@ TEST_P(FlowControl, ProcessesThatFloodEachOtherBeforeTheyReceiveDoNotDeadlock) {
     if (i % 50 == 0) job.settle();
   }
   ASSERT_TRUE(job.finish(operations));
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const size_t kind = i / (kRanks * kRanks) % 3;
-    targets[i].expect(static_cast<uint32_t>(kind) + 1, kinds[kind]->bytes().size());
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const std::size_t kind = i / (kRanks * kRanks) % 3;
+    targets[i].expect(static_cast<std::uint32_t>(kind) + 1, kinds[kind]->bytes().size());
   }
 }
 
@@ -118,8 +119,9 @@ TEST_P(FlowControl, AnEagerLimitAboveWhatAPacketHoldsIsNoTrap) {
   wide.eager_bytes = 1 << 20;
   wide.unexpected_bytes = 8 << 20;
   Job job(GetParam(), 2, wide);
-  for (const size_t bytes : {size_t{16 * 1024 - 8}, size_t{16 * 1024}, size_t{32 * 1024 - 8},
-                             size_t{32 * 1024}, size_t{32 * 1024 + 1}, size_t{500'000}}) {
+  for (const std::size_t bytes :
+       {std::size_t{16 * 1024 - 8}, std::size_t{16 * 1024}, std::size_t{32 * 1024 - 8},
+        std::size_t{32 * 1024}, std::size_t{32 * 1024 + 1}, std::size_t{500'000}}) {
     for (const SendMode mode : {SendMode::kStandard, SendMode::kSynchronous}) {
       MessageBytes message(1, bytes);
       GuardedBuffer target(bytes);

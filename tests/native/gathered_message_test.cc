@@ -1,4 +1,4 @@
-// Messages whose bytes lie at several places of the sender's memory.
+// Messages whose bytes lie at several places of the sender's memory. One thread plays every rank.
 #include <cstring>
 
 #include "lanes.h"
@@ -10,16 +10,17 @@ namespace {
 // The message `seed` cut into pieces of these lengths, each in memory of its own.
 class Scattered {
  public:
-  Scattered(uint32_t seed, std::initializer_list<size_t> lengths) : whole_(seed, total(lengths)) {
-    size_t offset = 0;
-    for (const size_t length : lengths) {
+  Scattered(std::uint32_t seed, std::initializer_list<std::size_t> lengths)
+      : whole_(seed, total(lengths)) {
+    std::size_t offset = 0;
+    for (const std::size_t length : lengths) {
       const Bytes part = whole_.bytes().subspan(offset, length);
       memory_.emplace_back(part.begin(), part.end());
       offset += length;
     }
   }
 
-  size_t bytes() const { return whole_.bytes().size(); }
+  std::size_t bytes() const { return whole_.bytes().size(); }
   std::unique_ptr<Pieces> pieces() const {
     auto pieces = std::make_unique<Pieces>();
     for (const auto& part : memory_)
@@ -28,9 +29,9 @@ class Scattered {
   }
 
  private:
-  static size_t total(std::initializer_list<size_t> lengths) {
-    size_t sum = 0;
-    for (const size_t length : lengths)
+  static std::size_t total(std::initializer_list<std::size_t> lengths) {
+    std::size_t sum = 0;
+    for (const std::size_t length : lengths)
       sum += length;
     return sum;
   }
@@ -44,8 +45,8 @@ TEST(Pieces, GiveTheBytesOfAnyOffsetUpToTheNextGap) {
   const std::unique_ptr<Pieces> pieces = scattered.pieces();
   MessageBytes whole(1, 9);
   EXPECT_EQ(pieces->bytes(), 9u);
-  const size_t ends[] = {3, 3, 3, 4, 9, 9, 9, 9, 9};
-  for (size_t offset = 0; offset < 9; ++offset) {
+  const std::size_t ends[] = {3, 3, 3, 4, 9, 9, 9, 9, 9};
+  for (std::size_t offset = 0; offset < 9; ++offset) {
     const Bytes run = pieces->run(offset);
     EXPECT_EQ(run.size(), ends[offset] - offset);
     EXPECT_EQ(run[0], whole.bytes()[offset]);
@@ -56,8 +57,8 @@ class GatheredMessages : public OverEveryLane {};
 
 TEST_P(GatheredMessages, ArriveWholeInOnePiece) {
   Job job(GetParam(), 2);
-  uint32_t seed = 0;
-  for (const auto lengths : {std::initializer_list<size_t>{1},
+  std::uint32_t seed = 0;
+  for (const auto lengths : {std::initializer_list<std::size_t>{1},
                              {40, 7, 300'000, 1, 65'536, 64},
                              {8'192, 8'192},
                              {262'144, 262'144, 262'144},

@@ -13,7 +13,7 @@ constexpr Lane kTargetMapped{"Target", Lane::Kind::kShmWithoutCma, {}, false, tr
 
 TEST(MappedMessages, AreCopiedByLoadsAndStoresOfBothSides) {
   Job job(kMappedAlone, 2);
-  constexpr size_t kBytes = 4'000'000;
+  constexpr std::size_t kBytes = 4'000'000;
   MessageBytes message(1, kBytes);
   GuardedBuffer target(kBytes);
   Operation& receive = job[1].receive(0, 0, target.buffer());
@@ -30,7 +30,7 @@ TEST(MappedMessages, AreCopiedByLoadsAndStoresOfBothSides) {
 
 TEST(MappedMessages, IntoAMappedBufferAreWrittenByTheSenderWhereTheReceiverCannotRead) {
   Job job(kTargetMapped, 2);
-  constexpr size_t kBytes = 1'000'000;
+  constexpr std::size_t kBytes = 1'000'000;
   MessageBytes message(1, kBytes);
   GuardedBuffer target(kBytes);
   Operation& receive = job[1].receive(0, 0, target.buffer());
@@ -44,9 +44,9 @@ TEST(MappedMessages, IntoAMappedBufferAreWrittenByTheSenderWhereTheReceiverCanno
 
 TEST(MappedMessages, FromABufferAtTheAddressOfAFreedOneCarryItsOwnBytes) {
   Job job(kMapped, 2);
-  constexpr size_t kBytes = 300'000;
+  constexpr std::size_t kBytes = 300'000;
   const std::byte* address = nullptr;
-  for (uint32_t turn = 0; turn < effort(200u); ++turn) {
+  for (std::uint32_t turn = 0; turn < effort(200u); ++turn) {
     MessageBytes message(turn, kBytes);
     if (address == nullptr) address = message.bytes().data();
     GuardedBuffer target(kBytes);
@@ -73,7 +73,7 @@ class LostMapping : public ::testing::Test {
   void run(const Lane& lane, Error expected) {
     // A region of their own: the pool's other users go on with theirs.
     Job job(lane, 2);
-    constexpr size_t kBytes = 4'000'000;
+    constexpr std::size_t kBytes = 4'000'000;
     MessageBytes message(1, kBytes);
     GuardedBuffer target(kBytes);
     Operation& receive = job[1].receive(0, 0, target.buffer());

@@ -27,7 +27,7 @@ class Bench {
   }
 
   // Nanoseconds of one receive posted first, then matched by its message.
-  double expected(int rounds, int32_t source, int32_t tag) {
+  double expected(int rounds, std::int32_t source, std::int32_t tag) {
     Posted receive(source, tag);
     return time(rounds, [&] {
       matcher_.post(receive);
@@ -36,7 +36,7 @@ class Bench {
   }
 
   // Nanoseconds of one message queued first, then taken by its receive.
-  double unexpected(int rounds, int32_t source, int32_t tag) {
+  double unexpected(int rounds, std::int32_t source, std::int32_t tag) {
     Posted receive(source, tag);
     Unexpected message(0, 1);
     return time(rounds, [&] {

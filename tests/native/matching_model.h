@@ -60,8 +60,8 @@ class MatchingModel {
 
   std::vector<int> posted() const { return numbers(posted_); }
   std::vector<int> unexpected() const { return numbers(unexpected_); }
-  size_t posted_count() const { return posted_.size(); }
-  size_t unexpected_count() const { return unexpected_.size(); }
+  std::size_t posted_count() const { return posted_.size(); }
+  std::size_t unexpected_count() const { return unexpected_.size(); }
 
  private:
   static std::vector<int> numbers(const std::list<Entry>& entries) {

@@ -1,4 +1,4 @@
-// The matcher does what the model does, under random operations.
+// The matcher does what the model does, under random operations. One thread.
 #include "matching_model.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ struct Message : Unexpected {
 // How the random operations are drawn.
 struct Mix {
   const char* name;
-  uint64_t seed;
+  std::uint64_t seed;
   int ranks;
   int tags;
   double wildcards;  // share of receives and probes with a wildcard source, and tag

@@ -1,4 +1,4 @@
-// MPI's matching rules, one by one, and what the matcher promises about its memory.
+// MPI's matching rules, one by one, and what the matcher promises about its memory. One thread.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -118,7 +118,7 @@ TEST(Matching, ARemovedMessageIsGoneFromEveryQueue) {
 
 TEST(Matching, ExtremeRanksAndTagsAreOrdinary) {
   Matcher matcher;
-  constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
   Posted receive(kMost, kMost), zero(0, 0);
   matcher.post(receive);
   matcher.post(zero);
@@ -160,7 +160,7 @@ TEST(Matching, VisitingInOrderMayRemoveTheVisitedEntry) {
     matcher.post(receives.emplace_back(100, i % 7));
   for (int i = 0; i < 40; ++i)
     deliver(matcher, messages.emplace_back(i % 5, i % 7));
-  size_t at = 0;
+  std::size_t at = 0;
   matcher.for_each_posted([&](Posted& receive) {
     EXPECT_EQ(&receive, &receives[at++]);
     matcher.cancel(receive);
@@ -179,7 +179,7 @@ TEST(Matching, MillionsOfDistinctTagsUseTheMemoryOfTheFewThatAreOutstanding) {
   Matcher matcher;
   Posted receive;
   Unexpected message;
-  for (int32_t i = 0; i < 2'000'000; ++i) {
+  for (std::int32_t i = 0; i < 2'000'000; ++i) {
     receive.source = message.source = i % 1024;
     receive.tag = message.tag = i;
     if (i % 2 == 0) {
@@ -197,7 +197,7 @@ TEST(Matching, BinsAreReusedOnceTheirMostWasReached) {
   constexpr int kOutstanding = 3000;
   Matcher matcher;
   std::deque<Posted> receives(kOutstanding);
-  size_t capacity = 0;
+  std::size_t capacity = 0;
   for (int round = 0; round < 20; ++round) {
     for (int i = 0; i < kOutstanding; ++i) {
       receives[i].source = i;

@@ -1,4 +1,5 @@
 // What a program sees of messages, over every lane: sizes, order, truncation, modes, cancel, probe.
+// One thread plays every rank.
 #include <cstring>
 #include <random>
 
@@ -10,8 +11,8 @@ namespace {
 class Messages : public OverEveryLane {
  protected:
   // Sends `bytes` bytes into a buffer of `room`, receive or send first, and checks all of it.
-  void exchange(Job& job, size_t bytes, size_t room, bool receive_first, SendMode mode) {
-    const auto seed = static_cast<uint32_t>(bytes * 2 + receive_first);
+  void exchange(Job& job, std::size_t bytes, std::size_t room, bool receive_first, SendMode mode) {
+    const auto seed = static_cast<std::uint32_t>(bytes * 2 + receive_first);
     MessageBytes message(seed, bytes);
     GuardedBuffer target(room);
     Operation* receive = nullptr;
@@ -33,14 +34,14 @@ class Messages : public OverEveryLane {
   }
 };
 
-constexpr size_t kSizes[] = {0,         1,         7,         88,       95,      96,
-                             97,        100,       1000,      8 * 1024, 8193,    16 * 1024,
-                             32 * 1024, 32769,     65536,     100'003,  262'144, 262'145,
-                             524'288,   1'000'001, 2'097'152, 3'000'017};
+constexpr std::size_t kSizes[] = {0,         1,         7,         88,       95,      96,
+                                  97,        100,       1000,      8 * 1024, 8193,    16 * 1024,
+                                  32 * 1024, 32769,     65536,     100'003,  262'144, 262'145,
+                                  524'288,   1'000'001, 2'097'152, 3'000'017};
 
 TEST_P(Messages, OfEverySizeArriveUnchanged) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : kSizes) {
+  for (const std::size_t bytes : kSizes) {
     for (const bool receive_first : {true, false}) {
       ASSERT_NO_FATAL_FAILURE(exchange(job, bytes, bytes, receive_first, SendMode::kStandard));
       ASSERT_NO_FATAL_FAILURE(exchange(job, bytes, bytes + 33, receive_first, SendMode::kStandard));
@@ -51,8 +52,9 @@ TEST_P(Messages, OfEverySizeArriveUnchanged) {
 
 TEST_P(Messages, LongerThanTheirReceiveAreTruncatedAndNothingElseSuffers) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : kSizes) {
-    for (const size_t room : {size_t{0}, bytes / 3, bytes - std::min<size_t>(bytes, 1)}) {
+  for (const std::size_t bytes : kSizes) {
+    for (const std::size_t room :
+         {std::size_t{0}, bytes / 3, bytes - std::min<std::size_t>(bytes, 1)}) {
       if (room >= bytes) continue;
       for (const bool receive_first : {true, false}) {
         ASSERT_NO_FATAL_FAILURE(exchange(job, bytes, room, receive_first, SendMode::kStandard));
@@ -70,28 +72,28 @@ TEST_P(Messages, OfMixedSizesKeepTheirOrder) {
   std::vector<MessageBytes> messages;
   std::vector<GuardedBuffer> targets;
   std::vector<Operation*> operations;
-  for (uint32_t i = 0; i < kCount; ++i) {
-    const size_t bytes = kSizes[random() % 15];
+  for (std::uint32_t i = 0; i < kCount; ++i) {
+    const std::size_t bytes = kSizes[random() % 15];
     messages.emplace_back(i, bytes);
     targets.emplace_back(bytes);
   }
-  for (size_t i = 0; i < kCount; ++i) {
+  for (std::size_t i = 0; i < kCount; ++i) {
     operations.push_back(&job[0].send(1, 0, messages[i].buffer()));
     if (random() % 4 == 0) job[1].progress();
   }
-  for (size_t i = 0; i < kCount; ++i) {
+  for (std::size_t i = 0; i < kCount; ++i) {
     operations.push_back(&job[1].receive(i % 2 == 0 ? 0 : kAnySource, i % 3 == 0 ? kAnyTag : 0,
                                          targets[i].buffer()));
     if (random() % 4 == 0) job[0].progress();
   }
   ASSERT_TRUE(job.finish(operations));
-  for (uint32_t i = 0; i < kCount; ++i)
+  for (std::uint32_t i = 0; i < kCount; ++i)
     targets[i].expect(i, targets[i].bytes().size());
 }
 
 TEST_P(Messages, BothWaysAtOnceDoNotBlockEachOther) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : kSizes) {
+  for (const std::size_t bytes : kSizes) {
     MessageBytes first(1, bytes), second(2, bytes);
     GuardedBuffer at_first(bytes), at_second(bytes);
     std::vector<Operation*> operations = {
@@ -105,7 +107,7 @@ TEST_P(Messages, BothWaysAtOnceDoNotBlockEachOther) {
 
 TEST_P(Messages, ToThisProcessItselfArrive) {
   Job job(GetParam(), 1);
-  for (const size_t bytes : kSizes) {
+  for (const std::size_t bytes : kSizes) {
     MessageBytes message(4, bytes);
     GuardedBuffer target(bytes);
     Operation& send = job[0].send(0, 9, message.buffer());
@@ -117,7 +119,7 @@ TEST_P(Messages, ToThisProcessItselfArrive) {
 
 TEST_P(Messages, SentSynchronouslyCompleteOnlyWhenMatched) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : {0, 100, 100'000}) {
+  for (const std::size_t bytes : {0, 100, 100'000}) {
     MessageBytes message(1, bytes);
     GuardedBuffer target(bytes);
     Operation& send = job[0].send(1, 0, message.buffer(), SendMode::kSynchronous);
@@ -131,7 +133,8 @@ TEST_P(Messages, SentSynchronouslyCompleteOnlyWhenMatched) {
 
 TEST_P(Messages, OfUnknownSizeGetABufferOfTheirSize) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : {size_t{0}, size_t{1}, size_t{5000}, size_t{1'000'001}}) {
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{5000}, std::size_t{1'000'001}}) {
     MessageBytes message(6, bytes);
     Operation& receive = job[1].receive_any_size(kAnySource, kAnyTag);
     Operation& send = job[0].send(1, 3, message.buffer());
@@ -148,7 +151,7 @@ TEST_P(Messages, OfUnknownSizeGetABufferOfTheirSize) {
 
 TEST_P(Messages, TakenByAMatchedProbeGoToItsReceiveOnly) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : {size_t{10}, size_t{200'000}}) {
+  for (const std::size_t bytes : {std::size_t{10}, std::size_t{200'000}}) {
     MessageBytes first(1, bytes), second(2, bytes);
     GuardedBuffer to_probe(bytes), to_receive(bytes);
     Operation& send_first = job[0].send(1, 0, first.buffer());
@@ -167,7 +170,7 @@ TEST_P(Messages, TakenByAMatchedProbeGoToItsReceiveOnly) {
 
 TEST_P(Messages, PassByACancelledReceive) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : {size_t{10}, size_t{200'000}}) {
+  for (const std::size_t bytes : {std::size_t{10}, std::size_t{200'000}}) {
     MessageBytes message(1, bytes);
     GuardedBuffer cancelled_target(bytes), target(bytes);
     Operation& cancelled = job[1].receive(0, 0, cancelled_target.buffer());
@@ -202,7 +205,7 @@ TEST_P(Messages, AMatchedReceiveCannotBeCancelled) {
 
 TEST_P(Messages, ReleasedBeforeTheyAreDoneStillArrive) {
   Job job(GetParam(), 2);
-  for (const size_t bytes : {size_t{10}, size_t{300'000}}) {
+  for (const std::size_t bytes : {std::size_t{10}, std::size_t{300'000}}) {
     MessageBytes message(1, bytes);
     GuardedBuffer target(bytes);
     job[0].release(job[0].send(1, 0, message.buffer()));
@@ -269,8 +272,8 @@ TEST_P(Messages, OfThreeProcessesAtRandomAllArriveInOrderPerSourceAndTag) {
   std::vector<Operation*> operations;
   struct Awaited {
     GuardedBuffer* target;
-    uint32_t seed;
-    size_t bytes;
+    std::uint32_t seed;
+    std::size_t bytes;
   };
   std::vector<Awaited> awaited;
   for (int i = 0; i < kPerPair; ++i) {
@@ -278,8 +281,8 @@ TEST_P(Messages, OfThreeProcessesAtRandomAllArriveInOrderPerSourceAndTag) {
       const int source = pair / kRanks;
       const int dest = pair % kRanks;
       const int tag = i % kTags;
-      const auto seed = static_cast<uint32_t>(i * 100 + pair);
-      const size_t bytes = kSizes[random() % (random() % 20 == 0 ? std::size(kSizes) : 10)];
+      const auto seed = static_cast<std::uint32_t>(i * 100 + pair);
+      const std::size_t bytes = kSizes[random() % (random() % 20 == 0 ? std::size(kSizes) : 10)];
       MessageBytes& message = messages.emplace_back(seed, bytes);
       GuardedBuffer& target = targets.emplace_back(bytes);
       awaited.push_back({&target, seed, bytes});

@@ -1,4 +1,4 @@
-// The free pages of an arena, against a model that knows every page.
+// The free pages of an arena, against a model that knows every page. One thread.
 #include "memory/page_ranges.h"
 
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 namespace mooncake_mpi {
 namespace {
 
-constexpr uint64_t kFirst = 1;
-constexpr uint64_t kPages = 300;
+constexpr std::uint64_t kFirst = 1;
+constexpr std::uint64_t kPages = 300;
 
 enum class Page { kClean, kDirty, kTaken };
 
@@ -20,27 +20,27 @@ class Model {
  public:
   Model() : pages_(kFirst + kPages, Page::kClean) {}
 
-  void set(uint64_t first, uint64_t count, Page to) {
-    for (uint64_t i = first; i < first + count; ++i)
+  void set(std::uint64_t first, std::uint64_t count, Page to) {
+    for (std::uint64_t i = first; i < first + count; ++i)
       pages_[i] = to;
   }
-  bool all(uint64_t first, uint64_t count, Page what) const {
+  bool all(std::uint64_t first, std::uint64_t count, Page what) const {
     if (first < kFirst || first + count > pages_.size()) return false;
-    for (uint64_t i = first; i < first + count; ++i) {
+    for (std::uint64_t i = first; i < first + count; ++i) {
       if (pages_[i] != what) return false;
     }
     return true;
   }
-  bool has_room(uint64_t count, uint64_t alignment) const {
+  bool has_room(std::uint64_t count, std::uint64_t alignment) const {
     for (const Page kind : {Page::kClean, Page::kDirty}) {
-      for (uint64_t first = 0; first < pages_.size(); first += alignment) {
+      for (std::uint64_t first = 0; first < pages_.size(); first += alignment) {
         if (all(first, count, kind)) return true;
       }
     }
     return false;
   }
-  uint64_t count(Page what) const {
-    return static_cast<uint64_t>(std::count(pages_.begin() + kFirst, pages_.end(), what));
+  std::uint64_t count(Page what) const {
+    return static_cast<std::uint64_t>(std::count(pages_.begin() + kFirst, pages_.end(), what));
   }
 
  private:
@@ -49,20 +49,20 @@ class Model {
 
 TEST(PageRanges, RandomTakingAndGivingBackAgreesWithAModel) {
   std::mt19937 random(5);
-  const auto draw = [&](uint64_t below) { return random() % below; };
+  const auto draw = [&](std::uint64_t below) { return random() % below; };
   PageRanges ranges(kFirst, kPages);
   Model model;
   struct Taken {
-    uint64_t first;
-    uint64_t pages;
+    std::uint64_t first;
+    std::uint64_t pages;
   };
   std::vector<Taken> taken;
   int refused = 0;
   for (int step = 0; step < effort(100'000); ++step) {
-    const uint64_t action = draw(10);
+    const std::uint64_t action = draw(10);
     if (action < 5) {
-      const uint64_t pages = 1 + draw(draw(4) == 0 ? 100 : 8);
-      const uint64_t alignment = draw(3) == 0 ? 16 : 1;
+      const std::uint64_t pages = 1 + draw(draw(4) == 0 ? 100 : 8);
+      const std::uint64_t alignment = draw(3) == 0 ? 16 : 1;
       const auto range = ranges.take(pages, alignment);
       ASSERT_EQ(range.has_value(), model.has_room(pages, alignment)) << "step " << step;
       if (!range) {
@@ -75,13 +75,13 @@ TEST(PageRanges, RandomTakingAndGivingBackAgreesWithAModel) {
       model.set(range->first, pages, Page::kTaken);
       taken.push_back({range->first, pages});
     } else if (action < 9 && !taken.empty()) {
-      const size_t which = draw(taken.size());
+      const std::size_t which = draw(taken.size());
       const Taken back = taken[which];
       taken.erase(taken.begin() + static_cast<long>(which));
       ranges.give_back(back.first, back.pages);
       model.set(back.first, back.pages, Page::kDirty);
     } else if (action == 9) {
-      const uint64_t pages = draw(20);
+      const std::uint64_t pages = draw(20);
       const auto range = ranges.clean(pages);
       ASSERT_EQ(range.has_value(), pages != 0 && model.count(Page::kDirty) != 0);
       if (!range) continue;

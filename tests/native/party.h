@@ -1,19 +1,19 @@
 // The processes of a job, as objects of one test: each sends, receives and makes progress when the
 // test says so. Over the engine's lanes a party is an Engine; over the fake lane it is a Protocol
-// and a FakeTransport, which shows what a new lane has to bring along.
+// and a FakeTransport, which shows what a new lane has to bring along. One thread plays every rank,
+// beside the threads of their engines.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "drivers/verbs/fake_fabric.h"
 #include "engine/engine.h"
 #include "fake_transport.h"
+#include "test_memory.h"
 
 namespace mooncake_mpi::testing {
 
@@ -34,10 +34,10 @@ class Party {
   virtual void release(Operation& operation) = 0;
   virtual unsigned progress() = 0;
   // Waits for nothing that comes; `again`: it has done so before.
-  virtual void wait(uint64_t /*timeout_ns*/, bool /*again*/) {}
+  virtual void wait(std::uint64_t /*timeout_ns*/, bool /*again*/) {}
   // The process of `rank` has ended, and this party is told.
   virtual void fail(int rank) = 0;
-  virtual size_t acknowledge(size_t count) = 0;
+  virtual std::size_t acknowledge(std::size_t count) = 0;
   virtual void revoke() = 0;
   virtual std::vector<std::string> path_troubles(int) { return {}; }
   virtual Context& context() = 0;
@@ -48,8 +48,8 @@ class Party {
     inspect([&](Protocol& protocol) { counters = protocol.counters(); });
     return counters;
   }
-  size_t unexpected_bytes() {
-    size_t bytes = 0;
+  std::size_t unexpected_bytes() {
+    std::size_t bytes = 0;
     inspect([&](Protocol& protocol) { bytes = protocol.unexpected().held_bytes(); });
     return bytes;
   }
@@ -90,7 +90,7 @@ class Job {
   verbs_driver::FakeFabric& fabric() { return fabric_; }
   // All processes end.
   void close() { parties_.clear(); }
-  Party& operator[](int rank) { return *parties_[static_cast<size_t>(rank)]; }
+  Party& operator[](int rank) { return *parties_[static_cast<std::size_t>(rank)]; }
 
   // Everybody makes progress until `done`; false when it is not for a long time.
   bool run_until(const std::function<bool()>& done);
@@ -112,49 +112,7 @@ class Job {
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
   bool has_threads_;
-  size_t turn_ = 0;
-};
-
-// Memory of a test: of the process's pool, or ordinary.
-class TestMemory {
- public:
-  TestMemory(size_t bytes, bool shared);
-  ~TestMemory();
-  TestMemory(TestMemory&& other) noexcept
-      : bytes_(std::exchange(other.bytes_, {})), shared_(other.shared_) {}
-  TestMemory& operator=(TestMemory&&) = delete;
-
-  std::span<std::byte> bytes() const { return bytes_; }
-
- private:
-  std::span<std::byte> bytes_;
-  bool shared_;
-};
-
-// A receive buffer with bytes behind it that must stay as they are.
-class GuardedBuffer {
- public:
-  explicit GuardedBuffer(size_t bytes);
-  Buffer buffer();
-  Bytes bytes() const { return memory_.bytes().first(size_); }
-  // Holds the first bytes of the message `seed`, and nothing was written behind them.
-  void expect(uint32_t seed, size_t bytes) const;
-
- private:
-  static constexpr size_t kGuard = 64;
-  size_t size_;
-  TestMemory memory_;
-};
-
-// The message `seed`: bytes that no other message or offset has.
-class MessageBytes {
- public:
-  MessageBytes(uint32_t seed, size_t bytes);
-  Buffer buffer();
-  Bytes bytes() const { return memory_.bytes(); }
-
- private:
-  TestMemory memory_;
+  std::size_t turn_ = 0;
 };
 
 }  // namespace mooncake_mpi::testing

@@ -1,4 +1,5 @@
-// A peer's regions: mapped once, within bounds, never the wrong file.
+// A peer's regions: mapped once, within bounds, never the wrong file. One thread plays both
+// processes.
 #include "transport/shm/peer_regions.h"
 
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 namespace mooncake_mpi::shm {
 namespace {
 
-constexpr size_t kPage = Arena::kPage;
+constexpr std::size_t kPage = Arena::kPage;
 
 // Mappings of arenas in this process.
 int arena_mappings() {
@@ -41,11 +42,11 @@ class CountingMapper final : public RegionMapper {
 
 class Regions : public ::testing::Test {
  protected:
-  static std::unique_ptr<Arena> arena(uint32_t serial, size_t pages = 16) {
+  static std::unique_ptr<Arena> arena(std::uint32_t serial, std::size_t pages = 16) {
     return std::move(Arena::create(serial, pages * kPage)).value();
   }
   static RemoteMemory at(const Arena& arena, const std::byte* address) {
-    return {reinterpret_cast<uint64_t>(address), arena.region()};
+    return {reinterpret_cast<std::uint64_t>(address), arena.region()};
   }
 
   CountingMapper mapper;
@@ -81,7 +82,7 @@ TEST_F(Regions, WhatLiesOutsideIsNotReached) {
 
 TEST_F(Regions, MemoryThatIsInNoRegionIsNotReached) {
   int local = 0;
-  EXPECT_EQ(regions.find({reinterpret_cast<uint64_t>(&local), 0}, 4), nullptr);
+  EXPECT_EQ(regions.find({reinterpret_cast<std::uint64_t>(&local), 0}, 4), nullptr);
   EXPECT_EQ(mapper.calls, 0);
 }
 

@@ -1,4 +1,5 @@
-// The end of real processes is noticed, and of no others.
+// The end of real processes is noticed, and of no others. One thread waits, and in one test another
+// interrupts it.
 #include "drivers/linux/process_watch.h"
 
 #include <gtest/gtest.h>

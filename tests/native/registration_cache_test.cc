@@ -1,5 +1,6 @@
 // Memory of the pool that stays registered: never longer than its pages are there, never more than
-// the limit, and every registration that is handed out covers what was asked for.
+// the limit, and every registration that is handed out covers what was asked for. One thread, and
+// in one test another that frees.
 #include "memory/registration_cache.h"
 
 #include <gtest/gtest.h>
@@ -22,28 +23,28 @@ using verbs_driver::FakeFabric;
 using verbs_driver::FakeMemoryRegion;
 using verbs_driver::Step;
 
-constexpr size_t kGranule = RegistrationCache::kGranule;
+constexpr std::size_t kGranule = RegistrationCache::kGranule;
 constexpr SharedPool::Limits kRoom{.arena_bytes = 16 * kGranule, .keep_bytes = 16 * kGranule};
 
 struct Adapter {
-  explicit Adapter(size_t limit = SIZE_MAX, const SharedPool::Limits& limits = kRoom)
+  explicit Adapter(std::size_t limit = SIZE_MAX, const SharedPool::Limits& limits = kRoom)
       : pool(limits), device(std::move(provider->open("fake0")).value()) {
     cache.emplace(*device, pool, limit);
     idle = fabric.live();
   }
-  uint64_t registrations() const { return fabric.calls(Step::kRegisterMemory); }
-  size_t open_regions() const { return fabric.live() - idle; }
-  std::byte* allocate(size_t bytes) { return pool.allocate(bytes).address; }
+  std::uint64_t registrations() const { return fabric.calls(Step::kRegisterMemory); }
+  std::size_t open_regions() const { return fabric.live() - idle; }
+  std::byte* allocate(std::size_t bytes) { return pool.allocate(bytes).address; }
 
   FakeFabric fabric;
   SharedPool pool;
   std::unique_ptr<verbs_driver::Provider> provider = fabric.make_provider(1);
   std::unique_ptr<verbs_driver::Device> device;
   std::optional<RegistrationCache> cache;
-  size_t idle = 0;
+  std::size_t idle = 0;
 };
 
-bool covers(const RegistrationCache::Region& region, const std::byte* address, size_t bytes) {
+bool covers(const RegistrationCache::Region& region, const std::byte* address, std::size_t bytes) {
   return region != nullptr && static_cast<const FakeMemoryRegion&>(*region).covers(address, bytes);
 }
 
@@ -107,11 +108,11 @@ TEST(RegistrationCache, BeyondTheLimitTheLeastRecentlyUsedGoes) {
   Adapter adapter(4 * kGranule);
   std::byte* block = adapter.allocate(12 * kGranule);
   // the middles of granules, so that each is one
-  const auto at = [&](size_t granule) {
+  const auto at = [&](std::size_t granule) {
     return block + granule * kGranule + kGranule / 2 -
-           (reinterpret_cast<uintptr_t>(block) & (kGranule - 1));
+           (reinterpret_cast<std::uintptr_t>(block) & (kGranule - 1));
   };
-  for (size_t granule = 1; granule <= 4; ++granule)
+  for (std::size_t granule = 1; granule <= 4; ++granule)
     ASSERT_NE(adapter.cache->acquire(at(granule), 8), nullptr);
   adapter.cache->acquire(at(1), 8);
   ASSERT_EQ(adapter.registrations(), 4u);
@@ -146,20 +147,20 @@ TEST(RegistrationCache, WhereTheAdapterRefusesOthersGoAndItIsTriedOnceMore) {
 TEST(RegistrationCache, WhateverIsAskedForIsCoveredAndNothingIsLeft) {
   Adapter adapter(6 * kGranule, {.arena_bytes = 16 * kGranule, .keep_bytes = 2 * kGranule});
   std::mt19937_64 random(5);
-  std::vector<std::pair<std::byte*, size_t>> blocks;
-  uint64_t asked = 0;
+  std::vector<std::pair<std::byte*, std::size_t>> blocks;
+  std::uint64_t asked = 0;
   for (int step = 0; step < effort(20'000); ++step) {
     if (blocks.size() < 3 || random() % 8 == 0) {
-      const size_t bytes = 1 + random() % (random() % 4 == 0 ? 5 * kGranule : 100'000);
+      const std::size_t bytes = 1 + random() % (random() % 4 == 0 ? 5 * kGranule : 100'000);
       blocks.emplace_back(adapter.allocate(bytes), bytes);
     } else if (random() % 8 == 0 || blocks.size() > 20) {
-      const size_t which = random() % blocks.size();
+      const std::size_t which = random() % blocks.size();
       ASSERT_TRUE(adapter.pool.free(blocks[which].first));
       blocks.erase(blocks.begin() + static_cast<long>(which));
     } else {
       const auto [address, size] = blocks[random() % blocks.size()];
-      const size_t offset = random() % size;
-      const size_t bytes = 1 + random() % (size - offset);
+      const std::size_t offset = random() % size;
+      const std::size_t bytes = 1 + random() % (size - offset);
       ++asked;
       if (const auto region = adapter.cache->acquire(address + offset, bytes)) {
         ASSERT_TRUE(covers(region, address + offset, bytes)) << step;
@@ -186,7 +187,7 @@ TEST(RegistrationCache, PagesMayGoInAnyThread) {
     }
   });
   for (int turn = 0; turn < effort(20'000); ++turn) {
-    const size_t offset = static_cast<size_t>(turn) * 97 % (kGranule - 100);
+    const std::size_t offset = static_cast<std::size_t>(turn) * 97 % (kGranule - 100);
     ASSERT_TRUE(covers(adapter.cache->acquire(mine + offset, 100), mine + offset, 100));
   }
   over = true;

@@ -1,4 +1,5 @@
 // Memory made for messages: what is handed out, what goes back, and what fork and limits do to it.
+// One thread, and children that it forks.
 #include "memory/shared_pool.h"
 
 #include <fcntl.h>
@@ -18,19 +19,19 @@
 namespace mooncake_mpi {
 namespace {
 
-constexpr size_t kPage = Arena::kPage;
+constexpr std::size_t kPage = Arena::kPage;
 constexpr SharedPool::Limits kSmall{.arena_bytes = 64 * kPage, .keep_bytes = 16 * kPage};
 
-bool is_all(const std::byte* address, size_t bytes, uint8_t value) {
+bool is_all(const std::byte* address, std::size_t bytes, std::uint8_t value) {
   return std::all_of(address, address + bytes,
                      [value](std::byte byte) { return byte == std::byte{value}; });
 }
 
 // The memory that the system holds for a region.
-size_t held_bytes(RegionId region) {
+std::size_t held_bytes(RegionId region) {
   struct stat status {};
   EXPECT_EQ(fstat(descriptor_of(region), &status), 0);
-  return static_cast<size_t>(status.st_blocks) * 512;
+  return static_cast<std::size_t>(status.st_blocks) * 512;
 }
 
 TEST(SharedPool, BlocksNeverOverlapAndKeepTheirBytesWhateverIsFreedAroundThem) {
@@ -38,26 +39,26 @@ TEST(SharedPool, BlocksNeverOverlapAndKeepTheirBytesWhateverIsFreedAroundThem) {
   std::mt19937 random(7);
   struct Held {
     std::byte* address;
-    size_t bytes;
-    uint8_t value;
+    std::size_t bytes;
+    std::uint8_t value;
   };
   std::vector<Held> held;
-  size_t most_regions = 0;
+  std::size_t most_regions = 0;
   for (int step = 0; step < effort(20'000); ++step) {
     if (random() % 2 == 0 || held.empty()) {
-      const size_t bytes = 1 + random() % (random() % 50 == 0 ? 100 * kPage : 6 * kPage);
+      const std::size_t bytes = 1 + random() % (random() % 50 == 0 ? 100 * kPage : 6 * kPage);
       const Arena::Block block = pool.allocate(bytes);
       ASSERT_NE(block.address, nullptr);
-      ASSERT_EQ(reinterpret_cast<uintptr_t>(block.address) % kPage, 0u);
+      ASSERT_EQ(reinterpret_cast<std::uintptr_t>(block.address) % kPage, 0u);
       ASSERT_GE(pool.block_bytes(block.address), bytes);
       if (block.zeroed) {
         ASSERT_TRUE(is_all(block.address, bytes, 0)) << step;
       }
-      const auto value = static_cast<uint8_t>(1 + random() % 255);
+      const auto value = static_cast<std::uint8_t>(1 + random() % 255);
       std::memset(block.address, value, bytes);
       held.push_back({block.address, bytes, value});
     } else {
-      const size_t which = random() % held.size();
+      const std::size_t which = random() % held.size();
       const Held freed = held[which];
       ASSERT_TRUE(is_all(freed.address, freed.bytes, freed.value)) << step;
       ASSERT_TRUE(pool.free(freed.address));
@@ -151,7 +152,7 @@ TEST(SharedPool, MoreThanThereIsAddressSpaceIsRefused) {
   SharedPool pool(kSmall);
   EXPECT_EQ(pool.allocate(SIZE_MAX).address, nullptr);
   EXPECT_EQ(pool.allocate(SIZE_MAX / 2).address, nullptr);
-  EXPECT_EQ(pool.allocate(size_t{1} << 60).address, nullptr);
+  EXPECT_EQ(pool.allocate(std::size_t{1} << 60).address, nullptr);
   EXPECT_NE(pool.allocate(1).address, nullptr);
 }
 

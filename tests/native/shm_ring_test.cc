@@ -35,9 +35,9 @@ class Slot {
 };
 
 // Bytes that depend on the packet's number, so that a stale or shifted payload shows.
-std::vector<std::byte> payload_of(uint32_t number, size_t bytes) {
+std::vector<std::byte> payload_of(std::uint32_t number, std::size_t bytes) {
   std::vector<std::byte> payload(bytes);
-  uint32_t state = number * 2654435761u + 12345;
+  std::uint32_t state = number * 2654435761u + 12345;
   for (std::byte& byte : payload) {
     state = state * 1664525 + 1013904223;
     byte = static_cast<std::byte>(state >> 24);
@@ -45,14 +45,14 @@ std::vector<std::byte> payload_of(uint32_t number, size_t bytes) {
   return payload;
 }
 
-wire::Header header_of(uint32_t number, size_t bytes) {
-  return wire::message_header(wire::Kind::kEager, number, 0, 0, static_cast<uint32_t>(bytes),
+wire::Header header_of(std::uint32_t number, std::size_t bytes) {
+  return wire::message_header(wire::Kind::kEager, number, 0, 0, static_cast<std::uint32_t>(bytes),
                               bytes);
 }
 
 class ShmRing : public ::testing::Test {
  protected:
-  bool push(uint32_t number, size_t bytes, size_t prefix_bytes = 0) {
+  bool push(std::uint32_t number, std::size_t bytes, std::size_t prefix_bytes = 0) {
     const std::vector<std::byte> payload = payload_of(number, bytes);
     const Bytes all(payload);
     return producer_.try_push(header_of(number, bytes), all.first(prefix_bytes),
@@ -60,7 +60,7 @@ class ShmRing : public ::testing::Test {
   }
 
   // Takes one packet, which must be `number`; its size is what the header says.
-  void pop(uint32_t number) {
+  void pop(std::uint32_t number) {
     ASSERT_TRUE(consumer_.ready()) << number;
     const bool sane = consumer_.consume([&](const wire::Header& header, Bytes payload) {
       EXPECT_EQ(header.context, number);
@@ -82,12 +82,12 @@ TEST_F(ShmRing, AFreshRingIsEmpty) {
 }
 
 TEST_F(ShmRing, PacketsOfEverySizeArriveWhole) {
-  uint32_t number = 0;
-  for (size_t bytes = 0; bytes <= 600; ++bytes, ++number) {
+  std::uint32_t number = 0;
+  for (std::size_t bytes = 0; bytes <= 600; ++bytes, ++number) {
     ASSERT_TRUE(push(number, bytes));
     ASSERT_NO_FATAL_FAILURE(pop(number));
   }
-  for (size_t bytes = 601; bytes <= kMaxPacketBytes; bytes += 97, ++number) {
+  for (std::size_t bytes = 601; bytes <= kMaxPacketBytes; bytes += 97, ++number) {
     ASSERT_TRUE(push(number, bytes));
     ASSERT_NO_FATAL_FAILURE(pop(number));
   }
@@ -96,9 +96,9 @@ TEST_F(ShmRing, PacketsOfEverySizeArriveWhole) {
 }
 
 TEST_F(ShmRing, PrefixAndPayloadBecomeOnePayload) {
-  uint32_t number = 0;
-  for (const size_t bytes : {8u, 64u, 95u, 96u, 97u, 4096u}) {
-    for (const size_t prefix : {0u, 1u, 8u}) {
+  std::uint32_t number = 0;
+  for (const std::size_t bytes : {8u, 64u, 95u, 96u, 97u, 4096u}) {
+    for (const std::size_t prefix : {0u, 1u, 8u}) {
       ASSERT_TRUE(push(number, bytes, prefix));
       ASSERT_NO_FATAL_FAILURE(pop(number++));
     }
@@ -107,22 +107,22 @@ TEST_F(ShmRing, PrefixAndPayloadBecomeOnePayload) {
 
 TEST_F(ShmRing, AFullRingRefusesAndAcceptsAgainWhenDrained) {
   for (int round = 0; round < 5; ++round) {
-    uint32_t pushed = 0;
+    std::uint32_t pushed = 0;
     while (push(pushed, 8))
       ASSERT_LE(++pushed, kDescriptors);
     // What the consumer has taken may be published late, but never more than a quarter.
     EXPECT_GE(pushed, kDescriptors * 3 / 4);
     EXPECT_FALSE(push(pushed, 0));
-    for (uint32_t number = 0; number < pushed; ++number)
+    for (std::uint32_t number = 0; number < pushed; ++number)
       ASSERT_NO_FATAL_FAILURE(pop(number));
     EXPECT_FALSE(consumer_.ready());
   }
 }
 
 TEST_F(ShmRing, AFullPayloadRingRefusesLargePacketsWithoutLosingAny) {
-  constexpr size_t kBytes = kMaxPacketBytes - 4001;
-  uint32_t pushed = 0;
-  uint32_t popped = 0;
+  constexpr std::size_t kBytes = kMaxPacketBytes - 4001;
+  std::uint32_t pushed = 0;
+  std::uint32_t popped = 0;
   for (int round = 0; round < 100; ++round) {
     while (push(pushed, kBytes))
       ++pushed;
@@ -134,17 +134,17 @@ TEST_F(ShmRing, AFullPayloadRingRefusesLargePacketsWithoutLosingAny) {
 }
 
 TEST_F(ShmRing, ARefusedLargePacketLeavesRoomForASmallOne) {
-  uint32_t pushed = 0;
+  std::uint32_t pushed = 0;
   while (push(pushed, kMaxPacketBytes))
     ++pushed;
   ASSERT_TRUE(push(pushed, 8));
   ++pushed;
-  for (uint32_t number = 0; number < pushed; ++number)
+  for (std::uint32_t number = 0; number < pushed; ++number)
     ASSERT_NO_FATAL_FAILURE(pop(number));
 }
 
 TEST_F(ShmRing, AFullRingIsPublishedWhileItIsDrained) {
-  uint32_t pushed = 0;
+  std::uint32_t pushed = 0;
   while (push(pushed, 8))
     ++pushed;
   slot_.view().header().producer_waits = 1;
@@ -158,7 +158,8 @@ TEST_F(ShmRing, AFullRingIsPublishedWhileItIsDrained) {
 }
 
 TEST_F(ShmRing, ADescriptorThatPointsOutsideIsRefused) {
-  for (const uint64_t start : {uint64_t{kPayloadBytes - 64}, ~uint64_t{0}, uint64_t{1} << 40}) {
+  for (const std::uint64_t start :
+       {std::uint64_t{kPayloadBytes - 64}, ~std::uint64_t{0}, std::uint64_t{1} << 40}) {
     Slot slot;
     RingConsumer consumer(slot.view());
     Descriptor& descriptor = slot.view().descriptor(0);
@@ -166,13 +167,13 @@ TEST_F(ShmRing, ADescriptorThatPointsOutsideIsRefused) {
     std::memcpy(descriptor.inline_bytes, &start, sizeof start);
     descriptor.sequence.store(full_sequence(0));
     ASSERT_TRUE(consumer.ready());
-    const uint64_t inside = start % kPayloadBytes;
+    const std::uint64_t inside = start % kPayloadBytes;
     bool delivered = false;
     const bool sane = consumer.consume([&](const wire::Header&, Bytes) { delivered = true; });
     EXPECT_EQ(sane, inside + 4096 <= kPayloadBytes);
     EXPECT_EQ(delivered, sane);
   }
-  for (const uint32_t bytes : {uint32_t{kMaxPacketBytes + 1}, ~uint32_t{0}}) {
+  for (const std::uint32_t bytes : {std::uint32_t{kMaxPacketBytes + 1}, ~std::uint32_t{0}}) {
     Slot slot;
     RingConsumer consumer(slot.view());
     Descriptor& descriptor = slot.view().descriptor(0);
@@ -191,7 +192,7 @@ TEST_F(ShmRing, ReturnedCreditIsPublished) {
 // Sizes from a generator that both threads run.
 class Sizes {
  public:
-  size_t next() {
+  std::size_t next() {
     switch (random_() % 8) {
       case 0:
         return 0;
@@ -209,20 +210,20 @@ class Sizes {
 };
 
 TEST_F(ShmRing, TwoThreadsPassRandomPacketsInOrder) {
-  constexpr uint32_t kPackets = effort(30'000u);
+  constexpr std::uint32_t kPackets = effort(30'000u);
   std::thread sender([&] {
     Sizes sizes;
-    for (uint32_t number = 0; number < kPackets; ++number) {
-      const size_t bytes = sizes.next();
+    for (std::uint32_t number = 0; number < kPackets; ++number) {
+      const std::size_t bytes = sizes.next();
       while (!push(number, bytes))
         std::this_thread::yield();
     }
   });
   Sizes sizes;
-  for (uint32_t number = 0; number < kPackets && !HasFatalFailure(); ++number) {
+  for (std::uint32_t number = 0; number < kPackets && !HasFatalFailure(); ++number) {
     while (!consumer_.ready())
       std::this_thread::yield();
-    const size_t bytes = sizes.next();
+    const std::size_t bytes = sizes.next();
     const bool sane = consumer_.consume([&](const wire::Header& header, Bytes payload) {
       ASSERT_EQ(header.context, number);
       ASSERT_EQ(payload.size(), bytes);

@@ -1,4 +1,5 @@
-// The fake adapters keep verbs' promises, so that what is tested over them means something.
+// The fake adapters keep verbs' promises, so that what is tested over them means something. One
+// thread.
 #include <gtest/gtest.h>
 #include <poll.h>
 

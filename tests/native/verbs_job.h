@@ -14,7 +14,7 @@ inline constexpr Lane kOneRail{.name = "Verbs", .kind = Lane::Kind::kVerbs};
 // The lane's clock is the machine's: paths are tried again after a tenth of a second.
 template <class Done>
 bool run(Job& job, Done&& done, double seconds = 30) {
-  const auto end = now_ns() + static_cast<uint64_t>(seconds * 1e9);
+  const auto end = now_ns() + static_cast<std::uint64_t>(seconds * 1e9);
   while (now_ns() < end) {
     if (done()) return true;
     for (int rank = 0; rank < job.size(); ++rank)
@@ -24,7 +24,7 @@ bool run(Job& job, Done&& done, double seconds = 30) {
 }
 
 // A message from rank 0 to rank 1, tag and contents by its seed, has to arrive.
-inline void exchange(Job& job, uint32_t seed, size_t bytes) {
+inline void exchange(Job& job, std::uint32_t seed, std::size_t bytes) {
   MessageBytes message(seed, bytes);
   GuardedBuffer target(bytes);
   Operation& receive = job[1].receive(0, static_cast<int>(seed), target.buffer());

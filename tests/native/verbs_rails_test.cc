@@ -1,4 +1,4 @@
-// Which ports become rails, and which of them a message takes.
+// Which ports become rails, and which of them a message takes. One thread plays every rank.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -36,7 +36,7 @@ TEST(VerbsSurvey, OfManyPortsTheNearestAreUsedAndTheRestNamed) {
     const auto reports = verbs::survey(ports, {}, FakeMemoryPlaces(node));
     ASSERT_EQ(reports.size(), 8u);
     for (int i = 0; i < 8; ++i) {
-      const std::string& trouble = reports[static_cast<size_t>(i)].trouble;
+      const std::string& trouble = reports[static_cast<std::size_t>(i)].trouble;
       EXPECT_EQ(trouble.empty(), i / 4 == node) << i << ": " << trouble;
     }
   }

@@ -1,4 +1,4 @@
-// Wiring up: who is let in, and that lost datagrams only delay.
+// Wiring up: who is let in, and that lost datagrams only delay. One thread plays every rank.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -59,7 +59,7 @@ class VerbsWireup : public ::testing::Test {
 
 TEST_F(VerbsWireup, OnlyADatagramWithOurSecretIsHeard) {
   EXPECT_EQ(asked_after(hello), 1);
-  for (size_t byte = 0; byte < hello.secret.size(); ++byte) {
+  for (std::size_t byte = 0; byte < hello.secret.size(); ++byte) {
     wire::Hello forged = hello;
     forged.secret[byte] ^= std::byte{1};
     EXPECT_EQ(asked_after(forged), 0) << "byte " << byte;
@@ -111,7 +111,7 @@ TEST_F(VerbsWireup, RandomBytesAreHeardByNobody) {
 }
 
 TEST(VerbsWireupOfAJob, SurvivesTheLossOfDatagrams) {
-  for (const uint64_t lost : {1, 2, 3, 7}) {
+  for (const std::uint64_t lost : {1, 2, 3, 7}) {
     Job job(kTwoRails, 2);
     job.fabric().drop_datagrams(lost);
     MessageBytes message(1, 100);

@@ -1,4 +1,5 @@
-// A process's address survives the trip; what is damaged or foreign is refused with a reason.
+// A process's address survives the trip; what is damaged or foreign is refused with a reason. One
+// thread.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ Address sample() {
   address.pid = 12345;
   address.memfd = 17;
   address.start_time = 0x0123456789abcdef;
-  address.segment_bytes = uint64_t{1} << 24;
+  address.segment_bytes = std::uint64_t{1} << 24;
   address.probe_address = 0x7fff12345678;
   address.probe_magic = 0xfeedfacecafebeef;
   address.context = 0x80000001;
@@ -79,7 +80,7 @@ TEST(WireAddress, RailsThatContradictThemselvesAreRefused) {
       [](Address& a) { a.rails[1].queue_pair = 0; },
       [](Address& a) { a.job_secret = {}; },
   };
-  for (size_t i = 0; i < std::size(damages); ++i) {
+  for (std::size_t i = 0; i < std::size(damages); ++i) {
     Address address = sample();
     damages[i](address);
     EXPECT_FALSE(decode_address(encode(address)).address.has_value()) << "damage " << i;
@@ -88,7 +89,7 @@ TEST(WireAddress, RailsThatContradictThemselvesAreRefused) {
 
 TEST(WireAddress, EveryChangedBitIsNoticed) {
   const auto good = encode(sample());
-  for (size_t bit = 0; bit < 8 * good.size(); ++bit) {
+  for (std::size_t bit = 0; bit < 8 * good.size(); ++bit) {
     auto bad = good;
     bad[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
     const DecodedAddress decoded = decode_address(bad);
@@ -99,7 +100,7 @@ TEST(WireAddress, EveryChangedBitIsNoticed) {
 
 TEST(WireAddress, AnotherSizeIsRefused) {
   const auto good = encode(sample());
-  for (size_t bytes = 0; bytes < good.size(); ++bytes) {
+  for (std::size_t bytes = 0; bytes < good.size(); ++bytes) {
     ASSERT_NE(decode_address(std::span(good).first(bytes)).reason, nullptr);
   }
   std::array<std::byte, kAddressBytes + 1> longer{};

@@ -1,5 +1,5 @@
 // Takes bytes as a packet or address would be taken from a peer; for the random tests and the
-// fuzzer. Returns whether they were accepted.
+// fuzzer. Returns whether they were accepted. Any thread; takes no lock.
 #pragma once
 
 #include <cstddef>

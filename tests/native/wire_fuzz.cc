@@ -5,7 +5,7 @@
 
 #include "wire_decode_all.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
   mooncake_mpi::wire::decode_packet(bytes);
   mooncake_mpi::wire::decode_entry(bytes);
@@ -14,8 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   mooncake_mpi::wire::decode_pickle(bytes);
   // Nobody guesses 32 bytes: the fuzzer gets them as a gift.
   std::vector<std::byte> datagram(bytes.begin(), bytes.end());
-  constexpr size_t kSecretAt = 8;
-  constexpr size_t kAddresseeAt = 40;
+  constexpr std::size_t kSecretAt = 8;
+  constexpr std::size_t kAddresseeAt = 40;
   if (datagram.size() >= kAddresseeAt + 16) {
     using namespace mooncake_mpi::wire;
     std::ranges::copy(kTestSecret, datagram.begin() + kSecretAt);

@@ -1,4 +1,4 @@
-// Headers and payloads survive the trip, and every malformed field is named.
+// Headers and payloads survive the trip, and every malformed field is named. One thread.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 namespace mooncake_mpi::wire {
 namespace {
 
-constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
-constexpr uint64_t kRegion = uint64_t{9} << 32 | 7;
+constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kRegion = std::uint64_t{9} << 32 | 7;
 
 // A valid header of each kind.
 Header sample(Kind kind) {
@@ -25,7 +25,7 @@ Header sample(Kind kind) {
     case Kind::kEagerSync:
       return message_header(kind, 7, 3, 42, sizeof(EagerSync) + 100, 100);
     case Kind::kRts:
-      return message_header(kind, 7, 3, 42, sizeof(Rts), uint64_t{5} << 32);
+      return message_header(kind, 7, 3, 42, sizeof(Rts), std::uint64_t{5} << 32);
     case Kind::kCts:
       return control_header(kind, 7, 3, sizeof(Cts), kTogether);
     case Kind::kData:
@@ -50,7 +50,7 @@ bool is_message(Kind kind) {
   return kind == Kind::kEager || kind == Kind::kEagerSync || kind == Kind::kRts;
 }
 
-size_t packet_bytes(const Header& header) {
+std::size_t packet_bytes(const Header& header) {
   return sizeof(Header) + header.payload_bytes;
 }
 
@@ -72,14 +72,14 @@ TEST_P(EveryKind, PaddingBehindThePacketIsAccepted) {
 }
 
 TEST_P(EveryKind, FewerBytesThanPromisedAreRejected) {
-  for (size_t bytes = 0; bytes < packet_bytes(header); ++bytes) {
+  for (std::size_t bytes = 0; bytes < packet_bytes(header); ++bytes) {
     ASSERT_EQ(wire::validate(header, bytes), Error::kShort) << bytes;
   }
 }
 
 TEST_P(EveryKind, UnknownFlagsAreRejected) {
   for (unsigned flags = 1; flags < 256; ++flags) {
-    header.flags = static_cast<uint8_t>(flags);
+    header.flags = static_cast<std::uint8_t>(flags);
     const bool known = (GetParam() == Kind::kCts && (flags == kTogether || flags == kStream)) ||
                        (GetParam() == Kind::kRts && (flags & ~(kGathered | kMoved)) == 0);
     ASSERT_EQ(validate(header), known ? Error::kNone : Error::kFlags) << flags;
@@ -88,13 +88,13 @@ TEST_P(EveryKind, UnknownFlagsAreRejected) {
 
 TEST_P(EveryKind, AReservedFieldThatIsNotZeroIsRejected) {
   for (unsigned bit = 0; bit < 16; ++bit) {
-    header.reserved = static_cast<uint16_t>(1u << bit);
+    header.reserved = static_cast<std::uint16_t>(1u << bit);
     ASSERT_EQ(validate(header), Error::kReserved);
   }
 }
 
 TEST_P(EveryKind, NegativeSourcesAndTagsAreRejected) {
-  for (const int32_t value : {-1, -2, std::numeric_limits<int32_t>::min()}) {
+  for (const std::int32_t value : {-1, -2, std::numeric_limits<std::int32_t>::min()}) {
     Header bad = header;
     bad.source = value;
     EXPECT_EQ(validate(bad), Error::kSource);
@@ -109,7 +109,7 @@ TEST_P(EveryKind, TagAndLengthBelongToMessagesOnly) {
   Header bad = header;
   bad.tag = 1;
   EXPECT_EQ(validate(bad), Error::kTag);
-  for (const uint64_t length : {uint64_t{1}, uint64_t{1} << 32, kMost}) {
+  for (const std::uint64_t length : {std::uint64_t{1}, std::uint64_t{1} << 32, kMost}) {
     bad = header;
     bad.set_length(length);
     EXPECT_EQ(validate(bad), Error::kLength);
@@ -117,8 +117,8 @@ TEST_P(EveryKind, TagAndLengthBelongToMessagesOnly) {
 }
 
 TEST_P(EveryKind, APayloadThatDoesNotFitIsRejected) {
-  const uint32_t right = header.payload_bytes;
-  for (uint32_t bytes = 0; bytes < right + 50; ++bytes) {
+  const std::uint32_t right = header.payload_bytes;
+  for (std::uint32_t bytes = 0; bytes < right + 50; ++bytes) {
     header.payload_bytes = bytes;
     const Error error = validate(header);
     const bool key = GetParam() == Kind::kRts && bytes > right && bytes <= right + kMaxKeyBytes;
@@ -133,7 +133,7 @@ TEST_P(EveryKind, APayloadThatDoesNotFitIsRejected) {
 const char* name_of(Kind kind) {
   constexpr const char* kNames[] = {"Eager", "EagerSync", "Rts",         "Cts",   "Data",
                                     "Fin",   "Ack",       "ChunkFailed", "Credit"};
-  return kNames[static_cast<size_t>(kind) - 1];
+  return kNames[static_cast<std::size_t>(kind) - 1];
 }
 
 INSTANTIATE_TEST_SUITE_P(Wire, EveryKind, ::testing::ValuesIn(kKinds),
@@ -151,7 +151,8 @@ TEST(WireHeader, UnknownKindsAreRejected) {
 
 TEST(WireHeader, TheLengthOfAnEagerMessageIsItsPayloads) {
   Header header = sample(Kind::kEager);
-  for (const uint64_t length : {uint64_t{0}, uint64_t{99}, uint64_t{101}, kMost}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{99}, std::uint64_t{101}, kMost}) {
     header.set_length(length);
     EXPECT_EQ(validate(header), Error::kLength);
   }
@@ -161,7 +162,8 @@ TEST(WireHeader, TheLengthOfAnEagerMessageIsItsPayloads) {
 
 TEST(WireHeader, LengthsKeepAll64Bits) {
   Header header{};
-  for (const uint64_t length : {uint64_t{0}, uint64_t{0xffffffff}, uint64_t{1} << 32, kMost}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{0xffffffff}, std::uint64_t{1} << 32, kMost}) {
     header.set_length(length);
     EXPECT_EQ(header.length(), length);
     EXPECT_EQ(message_header(Kind::kRts, 0, 0, 0, 16, length).length(), length);
@@ -174,7 +176,7 @@ TEST(WireHeader, TheLayoutIsFixed) {
   std::array<unsigned char, sizeof(Header)> bytes;
   std::memcpy(bytes.data(), &header, sizeof(Header));
   EXPECT_EQ(bytes[0], static_cast<unsigned char>(Kind::kCts));
-  for (size_t i = 1; i < bytes.size(); ++i)
+  for (std::size_t i = 1; i < bytes.size(); ++i)
     EXPECT_EQ(bytes[i], i + 1);
 }
 
@@ -236,7 +238,7 @@ TEST(WirePayload, ValuesSurviveTheTrip) {
 
 TEST(WirePayload, RangesThatWrapAroundAreRejected) {
   Rts rts;
-  const uint64_t length = sample(Kind::kRts).length();
+  const std::uint64_t length = sample(Kind::kRts).length();
   EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length, 0}, rts), Error::kNone);
   EXPECT_EQ(round_trip(sample(Kind::kRts), {1, kMost - length + 1, 0}, rts), Error::kRange);
   Cts cts;
@@ -257,7 +259,7 @@ TEST(WirePayload, ACopyJobNeedsAChunkSize) {
 TEST(WirePayload, ARegionHasANumberAndADescriptor) {
   Rts rts;
   Cts cts;
-  for (const uint64_t word : {uint64_t{5}, uint64_t{1} << 32 | 0x80000000u, kMost}) {
+  for (const std::uint64_t word : {std::uint64_t{5}, std::uint64_t{1} << 32 | 0x80000000u, kMost}) {
     EXPECT_EQ(round_trip(sample(Kind::kRts), {1, 2, word}, rts), Error::kRegion);
     EXPECT_EQ(round_trip(sample(Kind::kCts), {1, 2, 3, word, 4, 5, 6, 7}, cts), Error::kRegion);
   }

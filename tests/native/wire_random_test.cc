@@ -1,4 +1,5 @@
 // Millions of random and mutated buffers: none crashes a decoder, none is accepted out of bounds.
+// One thread.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,8 +16,8 @@ constexpr int kBuffers = effort(250'000);  // of each sort
 
 class RandomBytes : public ::testing::Test {
  protected:
-  uint32_t draw(uint32_t below) {
-    return std::uniform_int_distribution<uint32_t>(0, below - 1)(random_);
+  std::uint32_t draw(std::uint32_t below) {
+    return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
   }
 
   void fill(std::span<std::byte> bytes) {
@@ -26,10 +27,10 @@ class RandomBytes : public ::testing::Test {
 
   // Some other bytes, and now and then another length.
   void mutate(std::vector<std::byte>& bytes) {
-    for (uint32_t change = 0; change <= draw(3); ++change) {
-      bytes[draw(static_cast<uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
+    for (std::uint32_t change = 0; change <= draw(3); ++change) {
+      bytes[draw(static_cast<std::uint32_t>(bytes.size()))] = static_cast<std::byte>(draw(256));
     }
-    if (draw(4) == 0) bytes.resize(draw(static_cast<uint32_t>(bytes.size()) + 8));
+    if (draw(4) == 0) bytes.resize(draw(static_cast<std::uint32_t>(bytes.size()) + 8));
   }
 
   // On the heap and of exactly this size, so that a sanitizer sees the first byte too far.
@@ -39,18 +40,19 @@ class RandomBytes : public ::testing::Test {
 
   // A packet as a peer would send it, of a random kind.
   std::vector<std::byte> packet() {
-    constexpr uint32_t kFixed[] = {0, 0, 8, sizeof(Rts), sizeof(Cts), 16, 16, 8, 16, 8};
+    constexpr std::uint32_t kFixed[] = {0, 0, 8, sizeof(Rts), sizeof(Cts), 16, 16, 8, 16, 8};
     const auto kind = static_cast<Kind>(1 + draw(9));
     const bool bytes_follow =
         kind == Kind::kEager || kind == Kind::kEagerSync || kind == Kind::kData;
     const bool message = kind <= Kind::kRts;
-    const uint32_t more = bytes_follow ? draw(64) : 0;
-    const uint32_t payload_bytes = kFixed[static_cast<size_t>(kind)] + more;
+    const std::uint32_t more = bytes_follow ? draw(64) : 0;
+    const std::uint32_t payload_bytes = kFixed[static_cast<std::size_t>(kind)] + more;
     const Header header =
-        message ? message_header(kind, draw(1000), static_cast<int32_t>(draw(8)),
-                                 static_cast<int32_t>(draw(1000)), payload_bytes, more)
-                : control_header(kind, draw(1000), static_cast<int32_t>(draw(8)), payload_bytes,
-                                 kind == Kind::kCts ? static_cast<uint8_t>(draw(3)) : uint8_t{0});
+        message ? message_header(kind, draw(1000), static_cast<std::int32_t>(draw(8)),
+                                 static_cast<std::int32_t>(draw(1000)), payload_bytes, more)
+                : control_header(
+                      kind, draw(1000), static_cast<std::int32_t>(draw(8)), payload_bytes,
+                      kind == Kind::kCts ? static_cast<std::uint8_t>(draw(3)) : std::uint8_t{0});
     std::vector<std::byte> bytes(sizeof(Header) + payload_bytes, std::byte{1});
     std::memcpy(bytes.data(), &header, sizeof(Header));
     if (kind == Kind::kFin || kind == Kind::kChunkFailed) {
@@ -67,7 +69,7 @@ class RandomBytes : public ::testing::Test {
       keys.rails = 1 + draw((1u << kMaxRails) - 1);
       Header header;
       std::memcpy(&header, inner.data(), sizeof header);
-      header.payload_bytes += static_cast<uint32_t>(sizeof keys);
+      header.payload_bytes += static_cast<std::uint32_t>(sizeof keys);
       std::memcpy(inner.data(), &header, sizeof header);
       const auto raw = std::as_bytes(std::span(&keys, 1));
       inner.insert(inner.end(), raw.begin(), raw.end());
@@ -83,7 +85,7 @@ class RandomBytes : public ::testing::Test {
     Hello hello;
     hello.magic = kHelloMagic;
     hello.version = kVerbsVersion;
-    hello.paths = static_cast<uint16_t>(1 + draw(kMaxRails));
+    hello.paths = static_cast<std::uint16_t>(1 + draw(kMaxRails));
     hello.secret = kTestSecret;
     fill(hello.from);
     hello.to = kTestProcess;

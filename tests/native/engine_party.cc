@@ -1,0 +1,163 @@
+// Parties that are whole engines, each with a process memory and a watch of its own. One thread
+// plays them all, beside the engines' own threads.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "drivers/linux/fake_memory_places.h"
+#include "drivers/linux/fake_process_watch.h"
+#include "parties.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+using linux_driver::RemoteProcess;
+
+// Reads, but writes only now and then.
+class FlakyProcessMemory final : public linux_driver::ProcessMemory {
+ public:
+  int read(const RemoteProcess& process, void* local, std::uint64_t remote,
+           std::size_t bytes) override {
+    return system_.read(process, local, remote, bytes);
+  }
+  int write(const RemoteProcess& process, const void* local, std::uint64_t remote,
+            std::size_t bytes) override {
+    return ++writes_ % 4 == 0 ? EPERM : system_.write(process, local, remote, bytes);
+  }
+
+ private:
+  linux_driver::SystemProcessMemory system_;
+  unsigned writes_ = 0;
+};
+
+// Refused for good after some reads, the probes of the start among them.
+class WithdrawnProcessMemory final : public linux_driver::ProcessMemory {
+ public:
+  int read(const RemoteProcess& process, void* local, std::uint64_t remote,
+           std::size_t bytes) override {
+    return ++reads_ > kReads ? EPERM : system_.read(process, local, remote, bytes);
+  }
+  int write(const RemoteProcess& process, const void* local, std::uint64_t remote,
+            std::size_t bytes) override {
+    return reads_ > kReads ? EPERM : system_.write(process, local, remote, bytes);
+  }
+
+ private:
+  static constexpr unsigned kReads = 4;
+  linux_driver::SystemProcessMemory system_;
+  unsigned reads_ = 0;
+};
+
+std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, int rank) {
+  if (lane.kind == Lane::Kind::kShmOneWay && rank == 0) {
+    return std::make_unique<FlakyProcessMemory>();
+  }
+  if (lane.kind == Lane::Kind::kShmWithdrawn) return std::make_unique<WithdrawnProcessMemory>();
+  if (lane.kind == Lane::Kind::kShm || lane.kind == Lane::Kind::kVerbs) return nullptr;
+  return std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
+}
+
+class EngineParty final : public Party {
+ public:
+  EngineParty(const Lane& lane, verbs_driver::FakeFabric& fabric, const ProtocolLimits& limits,
+              int rank, int size) {
+    EngineConfig config;
+    config.limits = limits;
+    config.pool = &process_pool();
+    config.verbs = lane.kind == Lane::Kind::kVerbs;
+    if (config.verbs) {
+      config.shm = false;
+      config.verbs_provider = fabric.make_provider(lane.rails);
+      config.verbs_config.fragment_bytes = 16 * 1024;
+      config.verbs_config.timeout_ns = 3'000'000'000u;
+      if (lane.memory_node >= 0) {
+        config.memory_places = std::make_shared<linux_driver::FakeMemoryPlaces>(lane.memory_node);
+      }
+    }
+    auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
+    watch_ = watch.get();
+    std::unique_ptr<shm::RegionMapper> mapper;
+    if (!lane.maps) mapper = std::make_unique<shm::RefusingRegionMapper>();
+    engine_ = take(Engine::create(config, process_memory(lane, rank), {}, std::move(watch),
+                                  std::move(mapper)));
+    context_ = take(engine_->create_context(rank, size));
+  }
+
+  wire::Address address() const { return engine_->address(*context_); }
+  void activate(const std::vector<wire::Address>& members) {
+    take(engine_->activate(*context_, members));
+  }
+
+  Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
+    return *take(engine_->send(*context_, kChannel, dest, tag, buffer, mode));
+  }
+  Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+                         SendMode mode) override {
+    return *take(engine_->send_pieces(*context_, kChannel, dest, tag, std::move(pieces), mode));
+  }
+  bool try_send_now(int dest, int tag, const Buffer& buffer) override {
+    return engine_->try_send_now(*context_, kChannel, dest, tag, buffer);
+  }
+  Operation& receive(int source, int tag, const Buffer& buffer) override {
+    return *engine_->receive(*context_, kChannel, source, tag, buffer);
+  }
+  Operation& receive_any_size(int source, int tag) override {
+    return *engine_->receive_any_size(*context_, kChannel, source, tag);
+  }
+  UnexpectedMessage* improbe(int source, int tag) override {
+    Engine::Envelope envelope;
+    UnexpectedMessage* message = nullptr;
+    engine_->iprobe(*context_, source, tag, envelope, &message);
+    return message;
+  }
+  Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
+    return *engine_->receive_matched(*context_, message, &buffer);
+  }
+  bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }
+  void release(Operation& operation) override { engine_->release(operation); }
+  unsigned progress() override { return engine_->progress(); }
+  void wait(std::uint64_t timeout_ns, bool again) override {
+    engine_->wait([] { return false; }, timeout_ns, again);
+  }
+  void fail(int rank) override {
+    // Everybody but this rank is watched, in rank order.
+    const auto token = static_cast<std::uint64_t>(rank < context_->rank ? rank : rank - 1);
+    ASSERT_TRUE(watch_->end(token));
+    const auto noticed = [&] {
+      const auto failed = engine_->failures(*context_).ranks;
+      return std::find(failed.begin(), failed.end(), rank) != failed.end();
+    };
+    for (int turn = 0; turn < 20'000 && !noticed(); ++turn)
+      usleep(500);
+    ASSERT_TRUE(noticed());
+  }
+  std::size_t acknowledge(std::size_t count) override {
+    return engine_->acknowledge(*context_, count);
+  }
+  void revoke() override { engine_->revoke(*context_); }
+  std::vector<std::string> path_troubles(int rank) override {
+    return engine_->path_troubles(*context_, rank);
+  }
+  Context& context() override { return *context_; }
+  void inspect(const std::function<void(Protocol&)>& visit) override { engine_->inspect(visit); }
+
+ private:
+  static constexpr MatchChannel kChannel = MatchChannel::kMessages;
+  linux_driver::FakeProcessWatch* watch_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+  Context* context_ = nullptr;
+};
+
+}  // namespace
+
+Parties make_engine_parties(const Lane& lane, verbs_driver::FakeFabric& fabric,
+                            const ProtocolLimits& limits, int size) {
+  Parties parties;
+  for (int rank = 0; rank < size; ++rank)
+    parties.push_back(std::make_unique<EngineParty>(lane, fabric, limits, rank, size));
+  connect<EngineParty>(parties);
+  return parties;
+}
+
+}  // namespace mooncake_mpi::testing

@@ -1,0 +1,86 @@
+#include "test_memory.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "memory/shared_pool.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+// Where the buffers of the running test lie.
+bool sends_are_shared = false;
+bool receives_are_shared = false;
+
+// Word by word, since sanitizers make every access slow.
+std::vector<std::byte> pattern(std::uint32_t seed, std::size_t bytes) {
+  std::vector<std::byte> memory(bytes);
+  std::uint64_t state = (std::uint64_t{seed} + 1) * 0x9e3779b97f4a7c15u;
+  for (std::size_t at = 0; at < bytes; at += sizeof state) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::memcpy(memory.data() + at, &state, std::min(sizeof state, bytes - at));
+  }
+  return memory;
+}
+
+bool same(Bytes first, Bytes second) {
+  return first.size() == second.size() &&
+         (first.empty() || std::memcmp(first.data(), second.data(), first.size()) == 0);
+}
+
+constexpr std::byte kUntouched{0xa5};
+
+}  // namespace
+
+void place_buffers(bool send_shared, bool receive_shared) {
+  sends_are_shared = send_shared;
+  receives_are_shared = receive_shared;
+}
+
+TestMemory::TestMemory(std::size_t bytes, bool shared) : shared_(shared) {
+  auto* address = shared ? process_pool().allocate(bytes).address : new std::byte[bytes];
+  if (address == nullptr) std::abort();
+  bytes_ = {address, bytes};
+}
+
+TestMemory::~TestMemory() {
+  if (bytes_.data() == nullptr) return;
+  if (shared_) {
+    process_pool().free(bytes_.data());
+  } else {
+    delete[] bytes_.data();
+  }
+}
+
+GuardedBuffer::GuardedBuffer(std::size_t bytes)
+    : size_(bytes), memory_(bytes + kGuard, receives_are_shared) {
+  std::ranges::fill(memory_.bytes(), kUntouched);
+}
+
+Buffer GuardedBuffer::buffer() {
+  return {memory_.bytes().data(), size_};
+}
+
+void GuardedBuffer::expect(std::uint32_t seed, std::size_t bytes) const {
+  // The pattern of a longer message begins with that of a shorter one.
+  const Bytes all = memory_.bytes();
+  EXPECT_TRUE(same(all.first(bytes), pattern(seed, bytes)))
+      << "message " << seed << " of " << bytes << " bytes is damaged";
+  const std::vector<std::byte> untouched(all.size() - bytes, kUntouched);
+  EXPECT_TRUE(same(all.subspan(bytes), untouched)) << "bytes behind the message were written";
+}
+
+MessageBytes::MessageBytes(std::uint32_t seed, std::size_t bytes)
+    : memory_(bytes, sends_are_shared) {
+  std::ranges::copy(pattern(seed, bytes), memory_.bytes().begin());
+}
+
+Buffer MessageBytes::buffer() {
+  return {memory_.bytes().data(), memory_.bytes().size()};
+}
+
+}  // namespace mooncake_mpi::testing
