@@ -130,6 +130,12 @@ def left_behind() -> bool:
     Whether this process was forked from one that communicates, and so cannot.
     """
 
+def flush(timeout_ms: int) -> bool:
+    """Wait until every buffered message was sent; False if it took longer."""
+
+def progress() -> int:
+    """Poll once; work done."""
+
 def set_hooks(
     resolve: Callable[..., Any],
     fill_status: Callable[..., None],
@@ -151,6 +157,9 @@ def set_constants(
 
 def error_names() -> list[str]:
     """The names of the error classes that the engine reports."""
+
+def install(type: type, slot_offset: int) -> None:
+    """Put the native methods on a communicator class."""
 
 def learn_datatype(datatype: object, size: int) -> None:
     """
@@ -189,21 +198,6 @@ def learn_status(
 def write_status(status: object, source: int, tag: int, error: int, nbytes: int) -> None:
     """Fill an mpi4py Status with the learned layout."""
 
-def install(type: type, slot_offset: int) -> None:
-    """Put the native methods on a communicator class."""
-
-class MatchedMessage:
-    """A message taken by a matched probe."""
-
-    @property
-    def source(self) -> int: ...
-    @property
-    def tag(self) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
-    @property
-    def received(self) -> bool: ...
-
 def post_send(
     communicator: Communicator,
     address: int,
@@ -235,16 +229,6 @@ def isend_pieces(
     Start sending bytes at several places (address, length) as one message; not buffered.
     """
 
-def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None:
-    """
-    What goes around the buffers of a pickle stream, which lie beside it, to make one stream of all; None if they do not belong together.
-    """
-
-def take_buffers_out(address: int, nbytes: int) -> tuple[bytes, list[tuple[int, int]]] | None:
-    """
-    A pickle stream without the buffers that put_buffers_in() marked, and where in the message they begin and end; None if there are none.
-    """
-
 def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0) -> None:
     """Blocking send of a contiguous buffer."""
 
@@ -270,6 +254,18 @@ def recv_any_size(
     communicator: Communicator, source: int, tag: int, status: Status | None = None
 ) -> OwnedBuffer | None:
     """Blocking form; None from PROC_NULL."""
+
+class MatchedMessage:
+    """A message taken by a matched probe."""
+
+    @property
+    def source(self) -> int: ...
+    @property
+    def tag(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def received(self) -> bool: ...
 
 def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage | None:
     """Take a waiting message out of the queue, or None."""
@@ -304,11 +300,15 @@ def call_when_done(request: Request, callable: Callable[[], Any]) -> bool:
     Call soon after the request's operation is done, in any thread; False if it is done.
     """
 
-def flush(timeout_ms: int) -> bool:
-    """Wait until every buffered message was sent; False if it took longer."""
+def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None:
+    """
+    What goes around the buffers of a pickle stream, which lie beside it, to make one stream of all; None if they do not belong together.
+    """
 
-def progress() -> int:
-    """Poll once; work done."""
+def take_buffers_out(address: int, nbytes: int) -> tuple[bytes, list[tuple[int, int]]] | None:
+    """
+    A pickle stream without the buffers that put_buffers_in() marked, and where in the message they begin and end; None if there are none.
+    """
 
 def boards(segments: Sequence[tuple[int, int]]) -> tuple[list[dict[str, Any]], str]:
     """
@@ -321,14 +321,14 @@ def explain() -> str:
 def stats() -> dict[str, int]:
     """Counters of this process's engine."""
 
+def pending() -> list[dict[str, Any]]:
+    """The operations under way."""
+
 def rdma_ports() -> list[dict[str, Any]]:
     """The RDMA ports of this machine, and which of them are used."""
 
 def verbs_trouble() -> str:
     """Why this process has no verbs lane; empty when it has one."""
-
-def pending() -> list[dict[str, Any]]:
-    """The operations under way."""
 
 def path_troubles(communicator: Communicator, rank: int) -> list[str]:
     """

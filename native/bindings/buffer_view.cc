@@ -1,3 +1,5 @@
+// A Python buffer as address and length: the quick ways, and the question to the package. With the
+// interpreter's lock (GIL) held.
 #include "bindings/buffer_view.h"
 
 #include <cstring>

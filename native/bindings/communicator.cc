@@ -1,3 +1,5 @@
+// A communicator's native side: its life in the engine, and what is said of a rank or tag that is
+// none. With the interpreter's lock (GIL) held; the engine takes its own.
 #include "bindings/communicator.h"
 
 #include <nanobind/nanobind.h>

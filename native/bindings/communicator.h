@@ -1,5 +1,8 @@
 #pragma once
 
+// A communicator's native side, how a method finds it, and the checks of ranks and tags. With the
+// interpreter's lock (GIL) held.
+
 #include <Python.h>
 
 #include <string>

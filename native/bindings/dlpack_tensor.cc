@@ -1,3 +1,4 @@
+// Host tensors, read through DLPack's C exchange table. With the interpreter's lock (GIL) held.
 #include "bindings/dlpack_tensor.h"
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include "bindings/communicator.h"
 #include "bindings/guard.h"
 #include "bindings/persistent.h"
+#include "bindings/probe_methods.h"
 #include "bindings/receive_methods.h"
 #include "bindings/send_methods.h"
 

@@ -1,3 +1,5 @@
+// What Python does about operations that nobody waits for, once they are done. tell() is called by
+// any thread, under the engine's lock; everything else with the interpreter's lock (GIL) held.
 #include "bindings/notices.h"
 
 #include <new>

@@ -1,3 +1,5 @@
+// The memory of NumPy's arrays, read from the fields of the objects. With the interpreter's lock
+// (GIL) held.
 #include "bindings/numpy_array.h"
 
 #include <array>

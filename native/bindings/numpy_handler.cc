@@ -1,11 +1,12 @@
 // NumPy's data allocator (NEP 49) over memory made for messages. NumPy's C API is taken from its
 // capsule at run time: neither its headers nor its version matter at build time.
+// The allocator calls nothing of Python's, and takes the pool's lock; the rest needs the GIL.
 #include <Python.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include "bindings/shared_memory.h"
+#include "bindings/module.h"
 #include "memory/shared_pool.h"
 
 namespace nb = nanobind;

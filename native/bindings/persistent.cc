@@ -4,6 +4,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/request.h"
+#include "bindings/request_completion.h"
 #include "bindings/send_methods.h"
 
 namespace mooncake_mpi::bindings {

@@ -1,3 +1,5 @@
+// Recv, Irecv and Sendrecv of a communicator, and the wait for a receive. With the interpreter's
+// lock (GIL) held, which a wait gives back while it sleeps.
 #include "bindings/receive_methods.h"
 
 #include <utility>
@@ -6,6 +8,7 @@
 #include "bindings/notices.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/request.h"
+#include "bindings/request_completion.h"
 #include "bindings/send_methods.h"
 #include "bindings/waiting.h"
 
@@ -16,8 +19,6 @@ constexpr Signature<4> kRecv{"Recv", {"buf", "source", "tag", "status"}, 1};
 constexpr Signature<3> kIrecv{"Irecv", {"buf", "source", "tag"}, 1};
 constexpr Signature<7> kSendrecv{
     "Sendrecv", {"sendbuf", "dest", "sendtag", "recvbuf", "source", "recvtag", "status"}, 2};
-constexpr Signature<3> kProbe{"Probe", {"source", "tag", "status"}, 0};
-constexpr Signature<3> kIprobe{"Iprobe", {"source", "tag", "status"}, 0};
 
 struct ReceiveCall {
   Communicator* communicator = nullptr;
@@ -45,32 +46,7 @@ Operation& post(const ReceiveCall& call) {
                                     call.source, call.tag, call.view.buffer());
 }
 
-bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* const* args,
-                   Py_ssize_t nargs, PyObject* kwnames, ReceiveCall& call, PyObject*& status) {
-  Signature<3>::Values values;
-  if (!signature.parse(args, nargs, kwnames, values) || !check_status(values[2])) return false;
-  status = values[2];
-  const Constants& constants = runtime().constants;
-  if (!to_int(values[0], constants.any_source, call.source)) return false;
-  if (!to_int(values[1], constants.any_tag, call.tag)) return false;
-  call.communicator = communicator_of(self);
-  if (call.communicator == nullptr) return false;
-  if (!check_source(*call.communicator, call.source)) return false;
-  if (!check_receive_tag(*call.communicator, call.tag)) return false;
-  call.proc_null = call.source == constants.proc_null;
-  return !call.proc_null || check_not_revoked(*call.communicator);
-}
-
 }  // namespace
-
-PyObject* raise_no_message(Error error, int source) {
-  if (error == Error::kCommunicator) {
-    return raise_error(error, "invalid communicator: it was freed while this call waited");
-  }
-  Completion completion;
-  completion.source = source;
-  return raise_completion_error(error, completion);
-}
 
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
   Engine& engine = *runtime().engine;
@@ -179,49 +155,6 @@ PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
   if (receiving != nullptr) return wait_receive(*receiving, receive.view, values[6], false);
   if (!fill_status(values[6], proc_null_completion())) return nullptr;
   Py_RETURN_NONE;
-}
-
-PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  ReceiveCall call;
-  PyObject* status = nullptr;
-  if (!prepare_probe(kProbe, self, args, nargs, kwnames, call, status)) return nullptr;
-  Completion completion = proc_null_completion();
-  if (!call.proc_null) {
-    Engine::Envelope envelope{};
-    const ContextHold hold(*call.communicator);
-    auto found = [&] {
-      return runtime().engine->iprobe(hold.context(), call.source, call.tag, envelope);
-    };
-    if (!wait_until(found, [&](WaitRecord& record) {
-          record.call = "Probe";
-          record.probed = &hold.context();
-          record.source = call.source;
-          record.tag = call.tag;
-        })) {
-      return nullptr;
-    }
-    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
-    completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
-  }
-  if (!fill_status(status, completion)) return nullptr;
-  Py_RETURN_TRUE;
-}
-
-PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  ReceiveCall call;
-  PyObject* status = nullptr;
-  if (!prepare_probe(kIprobe, self, args, nargs, kwnames, call, status)) return nullptr;
-  Completion completion = proc_null_completion();
-  if (!call.proc_null) {
-    Engine::Envelope envelope{};
-    if (!runtime().engine->iprobe(call.communicator->context(), call.source, call.tag, envelope)) {
-      Py_RETURN_FALSE;
-    }
-    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
-    completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
-  }
-  if (!fill_status(status, completion)) return nullptr;
-  Py_RETURN_TRUE;
 }
 
 }  // namespace mooncake_mpi::bindings

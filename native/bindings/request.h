@@ -2,8 +2,6 @@
 
 #include <Python.h>
 
-#include <string>
-
 #include "bindings/buffer_view.h"
 #include "bindings/communicator.h"
 #include "bindings/interpreter_lock.h"
@@ -41,8 +39,15 @@ struct RequestObject {
   PersistentPlan plan;
 };
 
-PyObject* create_request_type();
-PyObject* request_base_type() noexcept;
+inline RequestObject& as_request(PyObject* self) noexcept {
+  return *reinterpret_cast<RequestObject*>(self);
+}
+
+// A null request; `type` is one of requests.
+PyObject* allocate_request(PyTypeObject* type);
+// An active request may be dropped by its owner: the operation goes on, and its buffer with it.
+void let_go(RequestObject& request) noexcept;
+
 // A request whose whole state is in its RequestObject. Those of a subclass (an operation of several
 // parts, or a user's) may say otherwise in Python.
 bool is_plain_request(PyObject* object) noexcept;
@@ -73,22 +78,9 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
 PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan,
                                  std::uint32_t context);
 
-// The completion of an operation on PROC_NULL, and the empty status of a null request.
-Completion proc_null_completion() noexcept;
-Completion empty_completion() noexcept;
-
 inline bool is_complete(const RequestObject& request) noexcept {
   return request.operation == nullptr ||
          request.operation->done.load(std::memory_order_acquire) != 0;
 }
-
-// Ends a request that is complete: fills the status, runs `finish`, releases the buffer. Returns
-// the error of the operation, or kOther with a Python error set if a callable raised. A receive
-// that was interrupted stays active: kProcessFailedPending.
-Error finish_request(RequestObject& request, PyObject* status);
-// What went wrong, naming the peer.
-std::string completion_message(Error error, const Completion& completion);
-// Raises the MPI exception for what finish_request() or a wait of another request returned.
-PyObject* raise_completion_error(Error error, const Completion& completion);
 
 }  // namespace mooncake_mpi::bindings

@@ -1,3 +1,5 @@
+// Exceptions of the package and mpi4py's statuses, as C++ raises and fills them. With the
+// interpreter's lock (GIL) held.
 #include "bindings/runtime.h"
 
 #include "bindings/interpreter_lock.h"

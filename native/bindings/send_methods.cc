@@ -1,3 +1,5 @@
+// Send, Isend and their modes, of a communicator, and the wait for a send. With the interpreter's
+// lock (GIL) held, which a wait gives back while it sleeps.
 #include "bindings/send_methods.h"
 
 #include <utility>
@@ -5,6 +7,7 @@
 #include "bindings/arguments.h"
 #include "bindings/notices.h"
 #include "bindings/request.h"
+#include "bindings/request_completion.h"
 #include "bindings/waiting.h"
 
 namespace mooncake_mpi::bindings {

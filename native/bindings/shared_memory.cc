@@ -1,5 +1,5 @@
-#include "bindings/shared_memory.h"
-
+// Memory made for messages as Python objects, or as bare blocks. With the interpreter's lock (GIL)
+// held, which is given back while an object's memory is allocated and zeroed.
 #include <Python.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "bindings/interpreter_lock.h"
+#include "bindings/module.h"
 #include "memory/shared_pool.h"
 
 namespace nb = nanobind;

@@ -1,5 +1,8 @@
 #pragma once
 
+// Waits of Python's calls in the engine, and what a long one says of itself. Called with the
+// interpreter's lock (GIL) held, which a wait gives back while it sleeps.
+
 #include <Python.h>
 
 #include "bindings/interpreter_lock.h"

@@ -1,4 +1,6 @@
-#include "bindings/completion.h"
+// Waits for several requests: Waitall, and a slice of the package's waits for one or all. With the
+// interpreter's lock (GIL) held, which a wait gives back while it sleeps.
+#include "bindings/request_sets.h"
 
 #include <algorithm>
 #include <string>
@@ -6,6 +8,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/request.h"
+#include "bindings/request_completion.h"
 #include "bindings/waiting.h"
 
 namespace mooncake_mpi::bindings {

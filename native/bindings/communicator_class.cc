@@ -1,0 +1,88 @@
+// The class Communicator of the module: a communicator's context in the engine, as the package
+// makes and asks it. With the interpreter's lock (GIL) held; each call takes the engine's own lock.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <utility>
+
+#include "bindings/checks.h"
+#include "bindings/communicator.h"
+#include "bindings/module.h"
+#include "bindings/runtime.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+// The context of a communicator that a method of the program's asks about.
+Context& context_in_use(const Communicator& communicator) {
+  require_usable(communicator);
+  return communicator.context();
+}
+
+}  // namespace
+
+void define_communicator(nb::module_& m) {
+  nb::class_<Communicator>(m, "Communicator", "A communicator's matching space in the engine.",
+                           nb::dynamic_attr())
+      .def(nb::init<int, int, int>(), "rank"_a, "size"_a, "tag_ub"_a,
+           "Allocate this process's context of a communicator of `size` ranks.")
+      .def_prop_ro(
+          "entry",
+          [](const Communicator& self) {
+            auto entry = self.entry();
+            return nb::bytes(reinterpret_cast<const char*>(entry.data()), entry.size());
+          },
+          "This process's address, of the same length in every process: allgather it.")
+      .def(
+          "activate",
+          [](Communicator& self, nb::bytes entries, std::string label) {
+            self.activate(
+                Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()),
+                std::move(label));
+          },
+          "entries"_a, "label"_a = "",
+          "Take the addresses of all ranks, concatenated in rank order; `label` is for people.")
+      .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
+           "Be a communicator of members of `parent`, by rank there, or of all; then join().")
+      .def_prop_ro("number", &Communicator::number,
+                   "Of this process's context: every member gives it to the others, for join().")
+      .def("join", &Communicator::join, "numbers"_a,
+           "After inherit(): take the members' numbers, in rank order.")
+      .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
+           "Before activate(): this process is `rank` of fewer members than it was made for.")
+      .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")
+      .def(
+          "failures",
+          [](const Communicator& self) {
+            context_in_use(self);
+            return self.failures();
+          },
+          "The ranks that have failed, in the order of notice, and how many are acknowledged.")
+      .def(
+          "acknowledge",
+          [](const Communicator& self, std::size_t count) {
+            return runtime().engine->acknowledge(context_in_use(self), count);
+          },
+          "count"_a,
+          "Receives from any source go on without the first `count` of them; how many are "
+          "acknowledged now.")
+      .def(
+          "revoke",
+          [](const Communicator& self) { runtime().engine->revoke(context_in_use(self)); },
+          "Revoke the communicator at every rank.")
+      .def_prop_ro(
+          "revoked",
+          [](const Communicator& self) { return runtime().engine->revoked(context_in_use(self)); },
+          "Whether a rank has revoked the communicator.")
+      .def_prop_ro("rank", &Communicator::rank)
+      .def_prop_ro("size", &Communicator::size)
+      .def_prop_ro("tag_ub", &Communicator::tag_ub);
+  m.attr("ENTRY_BYTES") = wire::kAddressBytes;
+}
+
+}  // namespace mooncake_mpi::bindings

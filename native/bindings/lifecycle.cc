@@ -1,0 +1,131 @@
+// The start of the engine from the package's settings, its end, and progress in between. With the
+// interpreter's lock (GIL) held, which flush() gives back while it waits.
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "bindings/checks.h"
+#include "bindings/finalize.h"
+#include "bindings/fork.h"
+#include "bindings/interpreter_lock.h"
+#include "bindings/module.h"
+#include "bindings/notices.h"
+#include "bindings/runtime.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    std::string part = text.substr(at, comma - at);
+    std::erase(part, ' ');
+    if (!part.empty()) parts.push_back(std::move(part));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+// The ranges of the numbers were checked by the package's config module.
+void read_verbs(const nb::dict& config, verbs::Config& verbs) {
+  auto read = [&]<class Number>(const char* key, Number& number) {
+    if (config.contains(key)) number = static_cast<Number>(nb::cast<std::int64_t>(config[key]));
+  };
+  if (config.contains("verbs_devices")) {
+    verbs.devices = split(nb::cast<std::string>(config["verbs_devices"]));
+  }
+  read("verbs_gid_index", verbs.gid_index);
+  read("verbs_mtu_bytes", verbs.mtu_bytes);
+  read("verbs_traffic_class", verbs.traffic_class);
+  read("verbs_service_level", verbs.service_level);
+  read("verbs_fragment_bytes", verbs.fragment_bytes);
+  read("verbs_registered_bytes", verbs.cached_bytes);
+  if (config.contains("verbs_timeout_s")) {
+    verbs.timeout_ns = nb::cast<std::uint64_t>(config["verbs_timeout_s"]) * 1'000'000'000u;
+  }
+}
+
+EngineConfig read_config(const nb::dict& config) {
+  EngineConfig engine_config;
+  auto number = [&](const char* key, std::uint64_t fallback) {
+    return config.contains(key) ? nb::cast<std::uint64_t>(config[key]) : fallback;
+  };
+  auto flag = [&](const char* key) { return !config.contains(key) || nb::cast<bool>(config[key]); };
+  engine_config.limits.eager_bytes = number("eager_limit_bytes", engine_config.limits.eager_bytes);
+  engine_config.limits.far_eager_bytes =
+      number("eager_limit_bytes", engine_config.limits.far_eager_bytes);
+  engine_config.limits.unexpected_bytes =
+      number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
+  engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
+  engine_config.timeout_ns = number("timeout_ms", 0) * 1'000'000u;
+  engine_config.finalize_timeout_ns = number("finalize_timeout_ms", 0) * 1'000'000u;
+  engine_config.cross_memory = flag("cma");
+  engine_config.progress_thread = flag("progress_thread");
+  engine_config.mapping = flag("mapping");
+  engine_config.pool = &process_pool();
+  if (config.contains("lanes")) {
+    const auto lanes = nb::cast<std::string>(config["lanes"]);
+    engine_config.shm = lanes.empty() || lanes.find("shm") != std::string::npos;
+    engine_config.verbs = lanes.empty() || lanes.find("verbs") != std::string::npos;
+  }
+  read_verbs(config, engine_config.verbs_config);
+  return engine_config;
+}
+
+void start(nb::dict config) {
+  if (runtime().engine != nullptr) return;
+  if (config.contains("memory_keep_bytes")) {
+    process_pool().set_keep_bytes(nb::cast<std::uint64_t>(config["memory_keep_bytes"]));
+  }
+  auto engine = Engine::create(read_config(config));
+  if (!engine) throw std::runtime_error(engine.failure().message);
+  runtime().engine = std::move(engine).value();
+  finalize_at_exit();
+  guard_forks();
+}
+
+void finalize() {
+  require(finalize_engine());
+}
+
+bool flush(int timeout_ms) {
+  if (runtime().engine == nullptr) return true;
+  bool done = false;
+  {
+    const InterpreterUnlocked unlocked;
+    done = runtime().engine->flush(static_cast<std::uint64_t>(timeout_ms) * 1'000'000u);
+  }
+  require(PyErr_CheckSignals() == 0);
+  return done;
+}
+
+}  // namespace
+
+void define_lifecycle(nb::module_& m) {
+  m.def("start", &start, nb::sig("def start(config: dict[str, Any]) -> None"), "config"_a,
+        "Start the engine of this process; again does nothing.");
+  m.def(
+      "leave_interpreter", [] { notices().close(); },
+      "The interpreter is about to end: the engine's threads ask it for nothing any more.");
+  m.def("finalize", &finalize,
+        "Deliver what was sent, before MPI is finalized; no message is received any more.");
+  m.def("set_exit_status", &set_exit_status, "status"_a,
+        "The exit status of this process, if it is a forked child.");
+  m.attr("LEFT_BEHIND") = kLeftBehind;
+  m.def("left_behind", &left_behind,
+        "Whether this process was forked from one that communicates, and so cannot.");
+  m.def("flush", &flush, "timeout_ms"_a,
+        "Wait until every buffered message was sent; False if it took longer.");
+  m.def(
+      "progress", [] { return runtime().engine != nullptr ? runtime().engine->progress() : 0u; },
+      "Poll once; work done.");
+}
+
+}  // namespace mooncake_mpi::bindings

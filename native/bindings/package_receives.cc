@@ -1,0 +1,82 @@
+// Receives that the package makes, by address or into memory of the engine: for objects,
+// partitioned operations and agreements. With the interpreter's lock (GIL) held, which a wait gives
+// back while it sleeps.
+#include <utility>
+
+#include "bindings/checks.h"
+#include "bindings/module.h"
+#include "bindings/receive_methods.h"
+#include "bindings/request.h"
+#include "bindings/request_completion.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std::uint64_t nbytes,
+                        nb::object keepalive, int source, int tag, int channel_number) {
+  const MatchChannel channel = to_channel(channel_number);
+  check_receive(communicator, source, tag, channel);
+  BufferView view;
+  view.borrow(memory_at(address, nbytes), keepalive.ptr());
+  if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
+    return steal_or_throw(new_request(nullptr, proc_null_completion(), std::move(view)));
+  }
+  Operation* operation =
+      runtime().engine->receive(communicator.context(), channel, source, tag, view.buffer());
+  return steal_or_throw(new_request(operation, {}, std::move(view), channel));
+}
+
+nb::object post_recv_any_size(Communicator& communicator, int source, int tag, int channel_number) {
+  const MatchChannel channel = to_channel(channel_number);
+  check_receive(communicator, source, tag, channel);
+  if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
+    return steal_or_throw(
+        new_request(nullptr, proc_null_completion(), BufferView(), channel, true));
+  }
+  Operation* operation =
+      runtime().engine->receive_any_size(communicator.context(), channel, source, tag);
+  return steal_or_throw(new_request(operation, {}, BufferView(), channel, true));
+}
+
+nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::object status) {
+  require(check_status(status.ptr()));
+  check_receive(communicator, source, tag, MatchChannel::kMessages);
+  if (source == runtime().constants.proc_null) {
+    require(check_not_revoked(communicator));
+    require(fill_status(status.ptr(), proc_null_completion()));
+    return nb::none();
+  }
+  Operation* operation = runtime().engine->receive_any_size(communicator.context(),
+                                                            MatchChannel::kMessages, source, tag);
+  BufferView view;
+  return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
+}
+
+}  // namespace
+
+void define_receives(nb::module_& m) {
+  m.def("post_recv", &post_recv_at,
+        nb::sig("def post_recv(communicator: Communicator, address: int, nbytes: int, keepalive: "
+                "Any, source: int, tag: int, channel: int = 0) -> "
+                "mooncake_mpi.requests.Request"),
+        "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(), "source"_a, "tag"_a,
+        "channel"_a = 0, "Receive at most `nbytes` to `address`.");
+  m.def("post_recv_any_size", &post_recv_any_size,
+        nb::sig("def post_recv_any_size(communicator: Communicator, source: int, tag: int, "
+                "channel: int = 0) -> "
+                "mooncake_mpi.requests.Request"),
+        "communicator"_a, "source"_a, "tag"_a, "channel"_a = 0,
+        "Receive a message of any size into memory of the engine: the result is an OwnedBuffer.");
+  m.def("recv_any_size", &recv_any_size,
+        nb::sig("def recv_any_size(communicator: Communicator, source: int, tag: int, status: "
+                "Status | None = None) -> OwnedBuffer | None"),
+        "communicator"_a, "source"_a, "tag"_a, "status"_a = nb::none(),
+        "Blocking form; None from PROC_NULL.");
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,109 @@
+// The end of a request: its status, what its completion makes, and the error that it raises. With
+// the interpreter's lock (GIL) held; an operation is given back under the engine's own lock.
+#include "bindings/request_completion.h"
+
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "bindings/owned_buffer.h"
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+// What the request's completion makes: of the message in `memory`, or of the number of bytes. False
+// with a Python error set.
+bool make_result(RequestObject& request, bool whole, std::unique_ptr<std::byte[]> memory) {
+  const Completion& completion = request.completion;
+  PyObject* finish = request.finish != nullptr && whole ? request.finish : request.view.finish();
+  if (finish == nullptr && !request.any_size) return true;
+  PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion.bytes)
+                                        : PyLong_FromUnsignedLongLong(completion.bytes);
+  PyObject* result = received;
+  if (received != nullptr && finish != nullptr) {
+    result =
+        with_interpreter([&] { return PyObject_CallFunctionObjArgs(finish, received, nullptr); });
+    Py_DECREF(received);
+  }
+  if (result == nullptr) return false;
+  PyObject* old = std::exchange(request.result, result);
+  Py_XDECREF(old);
+  return true;
+}
+
+}  // namespace
+
+Completion proc_null_completion() noexcept {
+  const Constants& constants = runtime().constants;
+  return {Error::kNone, false, constants.proc_null, constants.any_tag};
+}
+
+Completion empty_completion() noexcept {
+  const Constants& constants = runtime().constants;
+  return {Error::kNone, false, constants.any_source, constants.any_tag};
+}
+
+Error finish_request(RequestObject& request, PyObject* status) {
+  if (request.state != RequestObject::State::kActive) {
+    return fill_status(status, empty_completion()) ? Error::kNone : Error::kOther;
+  }
+  std::unique_ptr<std::byte[]> memory;
+  if (request.operation != nullptr) {
+    if (!is_finished(*request.operation)) [[unlikely]] {
+      return fill_status(status, empty_completion()) ? Error::kProcessFailedPending : Error::kOther;
+    }
+    request.completion = request.operation->completion;
+    memory = std::move(request.operation->owned_buffer);
+    runtime().engine->release(*std::exchange(request.operation, nullptr));
+  }
+  const Completion& completion = request.completion;
+  request.state =
+      request.persistent ? RequestObject::State::kInactive : RequestObject::State::kNull;
+
+  // A truncated message is unpacked as far as it goes, but makes no object.
+  const bool whole = completion.error == Error::kNone;
+  const bool usable = whole || completion.error == Error::kTruncate;
+  const bool ok = !usable || completion.cancelled || make_result(request, whole, std::move(memory));
+  if (!request.persistent) {
+    request.view.release();
+    Py_CLEAR(request.finish);
+  }
+  if (!ok || !fill_status(status, completion)) return Error::kOther;
+  return completion.error;
+}
+
+std::string completion_message(Error error, const Completion& completion) {
+  char message[192];
+  if (error == Error::kProcessFailedPending) {
+    return "a process that could send the message has failed; the receive is still posted "
+           "(Ack_failed acknowledges the failure)";
+  }
+  if (error == Error::kRevoked) return "the communicator was revoked";
+  const bool send = completion.dest >= 0;
+  if (error == Error::kProcessFailed || error == Error::kPathLost) {
+    std::snprintf(message, sizeof message, "rank %d has failed: %s, and %s",
+                  send ? completion.dest : completion.source,
+                  error == Error::kPathLost ? "no path to its process is left, or it has ended"
+                                            : "its process has ended",
+                  send ? "the message to it is lost" : "no message can be received from it");
+  } else if (error == Error::kTruncate) {
+    std::snprintf(message, sizeof message,
+                  "message truncated: the message from rank %d with tag %d has %llu bytes, the "
+                  "buffer %llu",
+                  completion.source, completion.tag,
+                  static_cast<unsigned long long>(completion.message_bytes),
+                  static_cast<unsigned long long>(completion.bytes));
+  } else {
+    std::snprintf(message, sizeof message, "the message %s rank %d with tag %d failed",
+                  send ? "to" : "from", send ? completion.dest : completion.source,
+                  completion.tag == kAnyTag ? runtime().constants.any_tag : completion.tag);
+  }
+  return message;
+}
+
+PyObject* raise_completion_error(Error error, const Completion& completion) {
+  if (PyErr_Occurred()) return nullptr;
+  return raise_error(error, completion_message(error, completion).c_str());
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "bindings/request.h"
+
+namespace mooncake_mpi::bindings {
+
+// The completion of an operation on PROC_NULL, and the empty status of a null request.
+Completion proc_null_completion() noexcept;
+Completion empty_completion() noexcept;
+
+// Ends a request that is complete: fills the status, runs `finish`, releases the buffer. Returns
+// the error of the operation, or kOther with a Python error set if a callable raised. A receive
+// that was interrupted stays active: kProcessFailedPending.
+Error finish_request(RequestObject& request, PyObject* status);
+// What went wrong, naming the peer.
+std::string completion_message(Error error, const Completion& completion);
+// Raises the MPI exception for what finish_request() or a wait of another request returned.
+PyObject* raise_completion_error(Error error, const Completion& completion);
+
+}  // namespace mooncake_mpi::bindings
