@@ -1,11 +1,36 @@
 """The point-to-point engine of mooncake_mpi."""
 
 from collections.abc import Callable, Sequence
+import enum
 from typing import Any, Literal
 
 from mpi4py.MPI import Status
 
 import mooncake_mpi.requests
+
+class SendMode(enum.Enum):
+    """How a send ends."""
+
+    STANDARD = 0
+
+    SYNCHRONOUS = 1
+
+    READY = 2
+
+    BUFFERED = 3
+
+class MatchChannel(enum.Enum):
+    """
+    The matching spaces of a communicator: messages of different channels never match each other.
+    """
+
+    MESSAGES = 0
+
+    ATTACHMENTS = 1
+
+    PARTITIONS = 2
+
+    AGREEMENTS = 3
 
 class Communicator:
     """A communicator's matching space in the engine."""
@@ -205,15 +230,18 @@ def post_send(
     keepalive: Any,
     dest: int,
     tag: int,
-    mode: int = 0,
-    channel: int = 0,
+    mode: SendMode = SendMode.STANDARD,
+    channel: MatchChannel = MatchChannel.MESSAGES,
 ) -> mooncake_mpi.requests.Request:
-    """
-    Send `nbytes` at `address`. mode: 0 standard, 1 synchronous, 2 ready, 3 buffered; channel: 0 messages, 1 attachments, 2 partitions, 3 agreements.
-    """
+    """Send `nbytes` at `address`."""
 
 def isend_bytes(
-    communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0, channel: int = 0
+    communicator: Communicator,
+    buf: Any,
+    dest: int,
+    tag: int,
+    mode: SendMode = SendMode.STANDARD,
+    channel: MatchChannel = MatchChannel.MESSAGES,
 ) -> mooncake_mpi.requests.Request:
     """Non-blocking send of a contiguous buffer."""
 
@@ -223,13 +251,15 @@ def isend_pieces(
     keepalive: Any,
     dest: int,
     tag: int,
-    mode: int,
+    mode: SendMode,
 ) -> mooncake_mpi.requests.Request:
     """
     Start sending bytes at several places (address, length) as one message; not buffered.
     """
 
-def send_bytes(communicator: Communicator, buf: Any, dest: int, tag: int, mode: int = 0) -> None:
+def send_bytes(
+    communicator: Communicator, buf: Any, dest: int, tag: int, mode: SendMode = SendMode.STANDARD
+) -> None:
     """Blocking send of a contiguous buffer."""
 
 def post_recv(
@@ -239,12 +269,12 @@ def post_recv(
     keepalive: Any,
     source: int,
     tag: int,
-    channel: int = 0,
+    channel: MatchChannel = MatchChannel.MESSAGES,
 ) -> mooncake_mpi.requests.Request:
     """Receive at most `nbytes` to `address`."""
 
 def post_recv_any_size(
-    communicator: Communicator, source: int, tag: int, channel: int = 0
+    communicator: Communicator, source: int, tag: int, channel: MatchChannel = MatchChannel.MESSAGES
 ) -> mooncake_mpi.requests.Request:
     """
     Receive a message of any size into memory of the engine: the result is an OwnedBuffer.

@@ -1,10 +1,12 @@
-"""Numbers that the engine knows by name."""
+"""The engine's send modes and channels, by the package's names."""
 
 from __future__ import annotations
 
-#: How a message is sent, ``SendMode`` in native/engine/engine.h.
-STANDARD, SYNCHRONOUS, READY, BUFFERED = range(4)
+from mooncake_mpi._native import MatchChannel, SendMode
 
-#: Channels of matching, ``MatchChannel`` in native/protocol/context.h: the program's messages, the
-#: data of partitioned messages, what introduces these, and agreements. None matches another's.
-MESSAGE_CHANNEL, DATA_CHANNEL, SETUP_CHANNEL, AGREEMENT_CHANNEL = range(4)
+#: How a message is sent.
+STANDARD, SYNCHRONOUS, READY, BUFFERED = SendMode
+
+#: Channels of matching: the program's messages, the data of partitioned messages, what introduces
+#: these, and agreements. None matches another's.
+MESSAGE_CHANNEL, DATA_CHANNEL, SETUP_CHANNEL, AGREEMENT_CHANNEL = MatchChannel

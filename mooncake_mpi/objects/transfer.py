@@ -31,7 +31,9 @@ def post_message(message: _native.MatchedMessage) -> Request:
     return request
 
 
-def send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> None:
+def send(
+    communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: _native.SendMode
+) -> None:
     """Send an object; returns when it may be changed again."""
     if mode == BUFFERED or dest == MPI.PROC_NULL:
         message: bytes | list[Any] = b"" if dest == MPI.PROC_NULL else dump(obj)
@@ -44,7 +46,11 @@ def send(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode
 
 
 def isend_parts(
-    communicator: _native.Communicator, parts: list[Any], dest: int, tag: int, mode: int
+    communicator: _native.Communicator,
+    parts: list[Any],
+    dest: int,
+    tag: int,
+    mode: _native.SendMode,
 ) -> Request:
     """Start sending a message in parts; their memory must not change until it is complete."""
     memory = [MPI.buffer.frombuffer(part, readonly=True) for part in parts]
@@ -52,7 +58,9 @@ def isend_parts(
     return _native.isend_pieces(communicator, pieces, memory, dest, tag, mode)
 
 
-def isend(communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: int) -> Request:
+def isend(
+    communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: _native.SendMode
+) -> Request:
     """Start sending an object, which may be changed at once."""
     message = b"" if dest == MPI.PROC_NULL else dump(obj)
     return _native.isend_bytes(communicator, message, dest, tag, mode)

@@ -32,18 +32,6 @@ inline void check_receive(Communicator& communicator, int& source, int& tag, Mat
   if (channel == MatchChannel::kMessages) require(check_receive_tag(communicator, tag));
 }
 
-inline MatchChannel to_channel(int channel) {
-  if (channel < 0 || channel >= static_cast<int>(kMatchChannels)) {
-    throw nanobind::value_error("channel must be 0, 1, 2 or 3");
-  }
-  return static_cast<MatchChannel>(channel);
-}
-
-inline SendMode to_mode(int mode) {
-  if (mode < 0 || mode > 3) throw nanobind::value_error("mode must be 0, 1, 2 or 3");
-  return static_cast<SendMode>(mode);
-}
-
 inline Buffer memory_at(std::uintptr_t address, std::uint64_t nbytes) {
   return {reinterpret_cast<std::byte*>(address), nbytes};
 }

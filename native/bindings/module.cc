@@ -2,15 +2,35 @@
 
 #include "bindings/owned_buffer.h"
 #include "bindings/request_type.h"
+#include "engine/engine.h"
 
 namespace nb = nanobind;
 
 namespace mooncake_mpi::bindings {
+namespace {
+
+void define_enums(nb::module_& m) {
+  nb::enum_<SendMode>(m, "SendMode", "How a send ends.")
+      .value("STANDARD", SendMode::kStandard)
+      .value("SYNCHRONOUS", SendMode::kSynchronous)
+      .value("READY", SendMode::kReady)
+      .value("BUFFERED", SendMode::kBuffered);
+  nb::enum_<MatchChannel>(m, "MatchChannel",
+                          "The matching spaces of a communicator: messages of different channels "
+                          "never match each other.")
+      .value("MESSAGES", MatchChannel::kMessages)
+      .value("ATTACHMENTS", MatchChannel::kAttachments)
+      .value("PARTITIONS", MatchChannel::kPartitions)
+      .value("AGREEMENTS", MatchChannel::kAgreements);
+}
+
+}  // namespace
 
 NB_MODULE(_native, m) {
   m.doc() = "The point-to-point engine of mooncake_mpi.";
   nb::set_leak_warnings(false);  // requests and communicators may outlive the interpreter's end
 
+  define_enums(m);
   define_communicator(m);
   m.attr("Request") = nb::steal(create_request_type());
   m.attr("OwnedBuffer") = nb::steal(create_owned_buffer_type());

@@ -16,8 +16,7 @@ namespace mooncake_mpi::bindings {
 namespace {
 
 nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std::uint64_t nbytes,
-                        nb::object keepalive, int source, int tag, int channel_number) {
-  const MatchChannel channel = to_channel(channel_number);
+                        nb::object keepalive, int source, int tag, MatchChannel channel) {
   check_receive(communicator, source, tag, channel);
   BufferView view;
   view.borrow(memory_at(address, nbytes), keepalive.ptr());
@@ -30,8 +29,8 @@ nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std:
   return steal_or_throw(new_request(operation, {}, std::move(view), channel));
 }
 
-nb::object post_recv_any_size(Communicator& communicator, int source, int tag, int channel_number) {
-  const MatchChannel channel = to_channel(channel_number);
+nb::object post_recv_any_size(Communicator& communicator, int source, int tag,
+                              MatchChannel channel) {
   check_receive(communicator, source, tag, channel);
   if (source == runtime().constants.proc_null) {
     require(check_not_revoked(communicator));
@@ -62,15 +61,16 @@ nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::ob
 void define_receives(nb::module_& m) {
   m.def("post_recv", &post_recv_at,
         nb::sig("def post_recv(communicator: Communicator, address: int, nbytes: int, keepalive: "
-                "Any, source: int, tag: int, channel: int = 0) -> "
+                "Any, source: int, tag: int, channel: MatchChannel = "
+                "mooncake_mpi._native.MatchChannel.MESSAGES) -> "
                 "mooncake_mpi.requests.Request"),
         "communicator"_a, "address"_a, "nbytes"_a, "keepalive"_a.none(), "source"_a, "tag"_a,
-        "channel"_a = 0, "Receive at most `nbytes` to `address`.");
+        "channel"_a = MatchChannel::kMessages, "Receive at most `nbytes` to `address`.");
   m.def("post_recv_any_size", &post_recv_any_size,
         nb::sig("def post_recv_any_size(communicator: Communicator, source: int, tag: int, "
-                "channel: int = 0) -> "
+                "channel: MatchChannel = mooncake_mpi._native.MatchChannel.MESSAGES) -> "
                 "mooncake_mpi.requests.Request"),
-        "communicator"_a, "source"_a, "tag"_a, "channel"_a = 0,
+        "communicator"_a, "source"_a, "tag"_a, "channel"_a = MatchChannel::kMessages,
         "Receive a message of any size into memory of the engine: the result is an OwnedBuffer.");
   m.def("recv_any_size", &recv_any_size,
         nb::sig("def recv_any_size(communicator: Communicator, source: int, tag: int, status: "
