@@ -4,12 +4,16 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <utility>
 
 #include "play.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include "kept_arrays.h"
 #endif
 
 // A message may claim any length: that there is no such memory is an answer.
@@ -210,6 +214,12 @@ void Play::drain_own_messages() {
 }
 
 void play(Choices& choices, const Lane& lane, bool honest) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  // Peers that lie make others write what the engine had allocated for a message and has freed: in
+  // one process that would be the memory of somebody else.
+  std::optional<KeptArrays> kept;
+  if (!honest) kept.emplace();
+#endif
   Play(choices, lane, honest).run();
 }
 
