@@ -1,3 +1,6 @@
+// Which registrations of the pool's memory are kept, shared and given up. acquire() is called by
+// one thread at a time, under the engine's lock; pages may go in any thread, and a lock of the
+// cache guards the rest.
 #include "memory/registration_cache.h"
 
 #include <iterator>
