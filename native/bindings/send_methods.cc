@@ -37,8 +37,10 @@ bool prepare(const char* method, PyObject* self, PyObject* const* args, Py_ssize
   return !call.proc_null || check_not_revoked(*call.communicator);
 }
 
-PyObject* blocking(const char* method, SendMode mode, PyObject* self, PyObject* const* args,
-                   Py_ssize_t nargs, PyObject* kwnames) {
+// A small message costs so little that one call more is seen: whatever the compiler thinks, inline.
+[[gnu::always_inline]] inline PyObject* blocking(const char* method, SendMode mode, PyObject* self,
+                                                 PyObject* const* args, Py_ssize_t nargs,
+                                                 PyObject* kwnames) {
   SendCall call;
   if (!prepare(method, self, args, nargs, kwnames, call)) return nullptr;
   if (call.proc_null) Py_RETURN_NONE;
