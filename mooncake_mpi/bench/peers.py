@@ -148,7 +148,8 @@ def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Pe
     peers = [
         Peer(
             OURS,
-            ours.Intracomm(world),
+            # as a program has it whose MPI is the package's: with the engine's own requests
+            ours.COMM_WORLD.Create_group(world.Get_group()),
             ours.Request.Waitall,
             AllocMemory(ours) if is_alloc else shared,
             same,

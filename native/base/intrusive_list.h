@@ -57,6 +57,16 @@ class IntrusiveList {
     }
   }
 
+  // Until `visit` says false.
+  template <class Visit>
+  void for_each_while(Visit&& visit) {
+    for (Link* link = head_.next; link != &head_;) {
+      Link* next = link->next;
+      if (!visit(static_cast<T&>(*link))) return;
+      link = next;
+    }
+  }
+
  private:
   Link head_;
 };

@@ -17,6 +17,8 @@ PyObject* guarded(Arguments... arguments) {
     return kFunction(arguments...);
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();
+  } catch (const EngineFailure& failure) {
+    return raise_error(failure.error(), failure.what());
   } catch (const std::exception& error) {
     return raise_error("ERR_OTHER", error.what());
   }

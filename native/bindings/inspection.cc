@@ -60,12 +60,12 @@ const char* stage_name(Operation::Stage stage) {
       return "posted";
     case Operation::Stage::kAnnounced:
       return "announced";
-    case Operation::Stage::kCopying:
-      return "copying";
+    case Operation::Stage::kMoving:
+      return "moving";
     case Operation::Stage::kStreaming:
       return "streaming";
-    case Operation::Stage::kReading:
-      return "reading";
+    case Operation::Stage::kLanding:
+      return "landing";
     case Operation::Stage::kDone:
       return "done";
   }

@@ -68,25 +68,33 @@ nb::object mprobe(Communicator& communicator, int source, int tag) {
   return probe_matched(communicator, source, tag, true);
 }
 
+// The message stays matched where its receive cannot be made.
+Operation* receive(MatchedMessage& matched, const Buffer* buffer) {
+  UnexpectedMessage& message = take(matched);
+  try {
+    return runtime().engine->receive_matched(matched.hold.context(), message, buffer);
+  } catch (...) {
+    matched.message = &message;
+    throw;
+  }
+}
+
 nb::object message_recv(MatchedMessage& matched, nb::object buf) {
   BufferView view;
   require(view.acquire(buf.ptr(), true, matched.source));
-  Operation* operation =
-      runtime().engine->receive_matched(matched.hold.context(), take(matched), &view.buffer());
+  Operation* operation = receive(matched, &view.buffer());
   return steal_or_throw(new_request(operation, {}, std::move(view)));
 }
 
 nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
   require(check_status(status.ptr()));
-  Operation* operation =
-      runtime().engine->receive_matched(matched.hold.context(), take(matched), nullptr);
+  Operation* operation = receive(matched, nullptr);
   BufferView view;
   return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
 }
 
 nb::object message_post_recv_any_size(MatchedMessage& matched) {
-  Operation* operation =
-      runtime().engine->receive_matched(matched.hold.context(), take(matched), nullptr);
+  Operation* operation = receive(matched, nullptr);
   return steal_or_throw(new_request(operation, {}, BufferView(), MatchChannel::kMessages, true));
 }
 

@@ -2,6 +2,7 @@
 
 #include "bindings/owned_buffer.h"
 #include "bindings/request_type.h"
+#include "bindings/runtime.h"
 #include "engine/engine.h"
 
 namespace nb = nanobind;
@@ -30,6 +31,13 @@ NB_MODULE(_native, m) {
   m.doc() = "The point-to-point engine of mooncake_mpi.";
   nb::set_leak_warnings(false);  // requests and communicators may outlive the interpreter's end
 
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const EngineFailure& failure) {
+      raise_error(failure.error(), failure.what());
+    }
+  });
   define_enums(m);
   define_communicator(m);
   m.attr("Request") = nb::steal(create_request_type());

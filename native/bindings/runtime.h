@@ -52,6 +52,24 @@ inline bool is_finished(const Operation& operation) noexcept {
   return operation.done.load(std::memory_order_acquire) == Operation::kFinished;
 }
 
+// A failure of the engine on its way out of C++, where it becomes the package's error.
+class EngineFailure : public std::exception {
+ public:
+  explicit EngineFailure(Failure failure) : failure_(std::move(failure)) {}
+  const char* what() const noexcept override { return failure_.message.c_str(); }
+  Error error() const noexcept { return failure_.error; }
+
+ private:
+  Failure failure_;
+};
+
+template <class T>
+T value_or_throw(Result<T> result) {
+  if (!result) [[unlikely]]
+    throw EngineFailure(result.failure());
+  return std::move(result).value();
+}
+
 // Raises what the package makes of an error; always returns nullptr.
 PyObject* raise_error(Error error, const char* message);
 PyObject* raise_error(const char* name, const char* message);

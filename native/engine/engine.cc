@@ -9,6 +9,7 @@
 #include "drivers/verbs/system_provider.h"
 #include "engine/failure.h"
 #include "engine/process_identity.h"
+#include "memory/memory_device.h"
 #include "transport/gone_channel.h"
 
 namespace mooncake_mpi {
@@ -35,6 +36,7 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
       watch_thread_(
           std::move(watch), [this](std::uint64_t token) { on_process_end(token); },
           [this] { report(); }) {
+  protocol_.set_sink(this);
   protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
 }
 
@@ -47,7 +49,11 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
   const wire::Address address = identify_process();
   std::unique_ptr<Engine> engine(new Engine(config, address.uid, std::move(watch)));
   engine->own_address_ = address;
-  engine->lanes_.push_back(std::make_unique<SelfTransport>(address.uid));
+  const CopyConfig copy{.limits = config.limits.copy,
+                        .pool = config.mapping ? config.pool : nullptr,
+                        .writable = config.cross_memory};
+  MoverCounters& counters = engine->protocol_.mover_counters();
+  engine->lanes_.push_back(std::make_unique<SelfTransport>(address.uid, copy, counters));
   if (config.shm) {
     if (memory == nullptr && config.cross_memory) {
       memory = std::make_unique<linux_driver::SystemProcessMemory>();
@@ -59,7 +65,8 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     } else if (mapper == nullptr) {
       mapper = std::make_unique<shm::RefusingRegionMapper>();
     }
-    auto shm = shm::ShmTransport::create(address, std::move(memory), std::move(mapper));
+    auto shm =
+        shm::ShmTransport::create(address, std::move(memory), std::move(mapper), copy, counters);
     if (!shm) return shm.failure();
     engine->doorbell_ = &shm.value()->doorbell();
     engine->board_ = &shm.value()->board();
@@ -76,8 +83,6 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
     lane->describe(engine->own_address_);
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
-  engine->protocol_.set_writable(config.cross_memory);
-  if (config.mapping) engine->protocol_.set_pool(config.pool);
   engine->board_->pid = address.pid;
   engine->board_->ask_descriptor = engine->watch_thread_.ask_descriptor();
   engine->board_->ask_inode = engine->watch_thread_.ask_inode();
@@ -102,7 +107,7 @@ void Engine::open_verbs() {
     provider = std::move(system).value();
   }
   auto lane = verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config,
-                                            config_.memory_places,
+                                            protocol_.mover_counters(), config_.memory_places,
                                             config_.mapping ? config_.pool : nullptr);
   if (!lane) {
     verbs_trouble_ = lane.failure().message;
@@ -278,15 +283,17 @@ Result<bool> Engine::connect(Peer& peer) {
     for (const auto& lane : lanes_) {
       std::string reason = lane->unreachable_reason(peer.address);
       if (reason.empty()) {
-        auto channel = lane->connect(peer.address, peer);
-        if (channel) {
+        auto way = lane->connect(peer.address, peer);
+        if (way) {
           peer.lane = lane->name();
-          peer.channel = std::move(channel).value();
+          peer.movers.reserve(kMaxMovers);
+          peer.channel = std::move(way.value().channel);
+          if (way.value().mover != nullptr) peer.movers.push_back(std::move(way.value().mover));
           choose_patience();
           return true;
         }
-        reason = channel.failure().message;
-        short_of_resources |= channel.failure().error == Error::kNoMemory;
+        reason = way.failure().message;
+        short_of_resources |= way.failure().error == Error::kNoMemory;
       }
       if (!reasons.empty()) reasons += "; ";
       reasons.append(lane->name()).append(": ").append(reason);
@@ -308,7 +315,7 @@ Result<bool> Engine::connect(Peer& peer) {
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
-                                std::unique_ptr<Pieces> pieces) {
+                                std::unique_ptr<Source> source) {
   std::lock_guard lock(mutex_);
   const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
   Peer& peer = *member.peer;
@@ -324,71 +331,36 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
       return failure;
     }
   }
-  Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
-  operation.peer = &peer;
-  operation.buffer = buffer;
-  operation.pieces = std::move(pieces);
-  operation.header = header(context, member, channel, tag, buffer);
-  operation.context_number = context.number;
-  operation.completion.source = context.rank;
-  operation.completion.dest = dest;
-  operation.completion.tag = tag;
-  operation.completion.bytes = buffer.bytes;
-  if (mode == SendMode::kBuffered && buffer.bytes != 0) {
-    operation.owned_buffer.reset(new (std::nothrow) std::byte[buffer.bytes]);
-    if (operation.owned_buffer == nullptr) {
-      operation.stage = Operation::Stage::kDone;
-      protocol_.release(operation);
-      return Failure{Error::kNoMemory, "no memory for a buffered message"};
-    }
-    std::memcpy(operation.owned_buffer.get(), buffer.address, buffer.bytes);
-    operation.buffer.address = operation.owned_buffer.get();
-  }
-  protocol_.start_send(operation, mode == SendMode::kSynchronous);
-  return &operation;
+  return protocol_.send(context, dest, channel, tag, buffer, mode, std::move(source));
 }
 
 Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t source,
                            std::int32_t tag, const Buffer& buffer) {
   std::lock_guard lock(mutex_);
-  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
-  operation.context = &context;
-  operation.context_number = context.number;
-  operation.source = source;
-  operation.tag = tag;
-  operation.buffer = buffer;
-  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
-  protocol_.start_receive(operation, channel);
-  return &operation;
+  return protocol_.receive(context, channel, source, tag, &buffer);
 }
 
 Operation* Engine::receive_any_size(Context& context, MatchChannel channel, std::int32_t source,
                                     std::int32_t tag) {
   std::lock_guard lock(mutex_);
-  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
-  operation.context = &context;
-  operation.context_number = context.number;
-  operation.source = source;
-  operation.tag = tag;
-  operation.buffer = {};
-  operation.allocate_on_match = true;
-  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
-  protocol_.start_receive(operation, channel);
-  return &operation;
+  return protocol_.receive(context, channel, source, tag, nullptr);
 }
 
 Operation* Engine::receive_matched(Context& context, UnexpectedMessage& message,
                                    const Buffer* buffer) {
   std::lock_guard lock(mutex_);
-  Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
-  operation.context = &context;
-  operation.context_number = context.number;
-  operation.source = message.source;
-  operation.tag = message.tag;
-  operation.buffer = buffer != nullptr ? *buffer : Buffer{};
-  operation.allocate_on_match = buffer == nullptr;
-  protocol_.start_matched_receive(operation, message);
-  return &operation;
+  return protocol_.receive(context, MatchChannel::kMessages, message.source, message.tag, buffer,
+                           &message);
+}
+
+Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel,
+                                          std::int32_t source, std::int32_t tag,
+                                          const Buffer& buffer, UnexpectedMessage* message) {
+  std::lock_guard lock(mutex_);
+  auto sink = buffer.device->sink(buffer);
+  if (!sink) return sink.failure();
+  return protocol_.receive(context, channel, source, tag, &buffer, message,
+                           std::move(sink).value());
 }
 
 bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
@@ -507,7 +479,8 @@ std::vector<std::string> Engine::path_troubles(const Context& context, std::int3
 bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
-  return peer.channel != nullptr && peer.channel->can_read_peer();
+  return std::ranges::any_of(peer.movers,
+                             [](const auto& mover) { return mover->reaches_everything(); });
 }
 
 }  // namespace mooncake_mpi

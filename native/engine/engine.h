@@ -22,10 +22,6 @@
 
 namespace mooncake_mpi {
 
-// How a send ends: standard and ready when the buffer may be used again, synchronous when it has
-// matched, buffered at once (the engine keeps a copy).
-enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2, kBuffered = 3 };
-
 // The engine of one process: its peers, its lanes, and the operations under way. Thread-safe; any
 // thread that waits makes progress for all.
 class Engine final : private PacketSink, private Waker {
@@ -66,15 +62,14 @@ class Engine final : private PacketSink, private Waker {
     std::lock_guard lock(mutex_);
     if (member.peer->channel == nullptr) [[unlikely]]
       return false;
-    return protocol_.try_send_now(*member.peer, header(context, member, channel, tag, buffer),
-                                  buffer);
+    return protocol_.try_send_now(context, member, channel, tag, buffer);
   }
   Result<Operation*> send(Context& context, MatchChannel channel, std::int32_t dest,
                           std::int32_t tag, const Buffer& buffer, SendMode mode,
-                          std::unique_ptr<Pieces> pieces = nullptr);
+                          std::unique_ptr<Source> source = nullptr);
   // The same for bytes at several places, at least one; not buffered.
   Result<Operation*> send_pieces(Context& context, MatchChannel channel, std::int32_t dest,
-                                 std::int32_t tag, std::unique_ptr<Pieces> pieces, SendMode mode) {
+                                 std::int32_t tag, std::unique_ptr<Source> pieces, SendMode mode) {
     const Buffer whole{nullptr, pieces->bytes()};
     return send(context, channel, dest, tag, whole, mode, std::move(pieces));
   }
@@ -85,6 +80,10 @@ class Engine final : private PacketSink, private Waker {
                               std::int32_t tag);
   // A message taken by improbe(): into `buffer`, or one that the engine allocates when it is null.
   Operation* receive_matched(Context& context, UnexpectedMessage& message, const Buffer* buffer);
+  // Any of these into memory of a device, which may refuse.
+  Result<Operation*> receive_device(Context& context, MatchChannel channel, std::int32_t source,
+                                    std::int32_t tag, const Buffer& buffer,
+                                    UnexpectedMessage* message = nullptr);
 
   struct Envelope {
     std::int32_t source = 0;
@@ -254,7 +253,12 @@ class Engine final : private PacketSink, private Waker {
   Peer* on_connect(const ProcessId& process) override;
   bool refuses(const ProcessId& process) override;
   Peer* find_peer(const ProcessId& process);
-  void on_read(std::uint64_t id, Error error) override { protocol_.on_read(id, error); }
+  void on_moved(Peer& peer, std::uint64_t id, Error error) override {
+    protocol_.on_moved(peer, id, error);
+  }
+  void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override {
+    protocol_.send_note(peer, lane, id, note);
+  }
   void on_failure(Peer& peer, const std::string& reason) override;
   // Waker, for the lanes' threads.
   void wake() override { doorbell_->wake(); }
@@ -275,14 +279,6 @@ class Engine final : private PacketSink, private Waker {
   void mark(Operation& operation);
   void choose_policy();
   void choose_patience();
-
-  static wire::Header header(const Context& context, const Context::Member& member,
-                             MatchChannel channel, std::int32_t tag,
-                             const Buffer& buffer) noexcept {
-    return wire::message_header(wire::Kind::kEager,
-                                ContextTable::with_channel(member.number, channel), context.rank,
-                                tag, 0, buffer.bytes);
-  }
 
   EngineConfig config_;
   ProcessId process_;

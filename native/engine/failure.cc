@@ -29,6 +29,9 @@ void Engine::after_fork_in_child() noexcept {
   protocol_.leave_behind();
   for (auto& [key, peers] : peers_) {
     for (auto& peer : peers) {
+      for (auto& mover : peer->movers)
+        static_cast<void>(mover.release());
+      peer->movers.clear();
       static_cast<void>(peer->channel.release());
       peer->channel = std::make_unique<GoneChannel>();
       peer->lane = kGoneLane;
@@ -63,6 +66,7 @@ void Engine::fail(Peer& peer, Error error) {
   protocol_.fail_peer(peer, error);
   for (const auto& lane : lanes_)
     lane->forget(peer);
+  peer.movers.clear();
   peer.channel = std::make_unique<GoneChannel>();
   peer.lane = kGoneLane;
   last_failure_ns_ = now_ns();
@@ -103,13 +107,7 @@ void Engine::spread_revocation(const Context& context) {
     Peer& peer = *member.peer;
     if (peer.address.uid == process_ || peer.failure != Error::kNone) continue;
     if (peer.channel == nullptr && !connect(peer).ok()) continue;
-    Operation& notice = protocol_.operations().acquire(Operation::Kind::kSend);
-    notice.peer = &peer;
-    notice.buffer = {};
-    notice.header = header(context, member, MatchChannel::kAgreements, kRevocationTag, {});
-    notice.context_number = context.number;
-    notice.owned = false;  // nobody waits for it
-    protocol_.start_send(notice, false);
+    protocol_.send_notice(context, member, MatchChannel::kAgreements, kRevocationTag);
   }
 }
 

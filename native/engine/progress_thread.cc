@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t kDrowsyNs = 20'000'000;
 constexpr std::uint64_t kLookEveryNs = 1'000'000;
+constexpr std::uint64_t kAlertNs = 50'000;
 constexpr std::uint64_t kIdlePollNs = 20'000;
 constexpr std::uint64_t kTryAgainNs = 1'000'000'000;
 constexpr std::uint64_t kSleepNs = 50'000'000;
@@ -46,6 +47,16 @@ void ProgressThread::doze() {
   rest_.store(kActive, std::memory_order_seq_cst);
 }
 
+// A program that posts one large transfer after the other, and then waits for them, needs no help:
+// a thread that takes its core from it for each only costs.
+void ProgressThread::look_once_more() {
+  rest_.store(kAlert, std::memory_order_seq_cst);
+  if (unfinished() && !stopping_.load(std::memory_order_seq_cst)) {
+    linux_driver::futex_wait(rest_, kAlert, kAlertNs);
+  }
+  rest_.store(kActive, std::memory_order_seq_cst);
+}
+
 void ProgressThread::stop() {
   std::lock_guard lock(mutex_);
   if (!thread_.joinable()) return;
@@ -72,7 +83,7 @@ void ProgressThread::run() {
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (unfinished()) {
       const std::uint32_t polls = engine_.polls_.load(std::memory_order_relaxed);
-      if (engine_.protocol_.background_count() == 0) doze();
+      engine_.protocol_.background_count() == 0 ? doze() : look_once_more();
       if (nobody_polls(polls)) work(polls);
       last_unfinished = now_ns();
     } else if (now_ns() - last_unfinished < kDrowsyNs) {

@@ -16,8 +16,8 @@ class Engine;
 //   drowsy   for a while after the last such time: looks every millisecond, so that a program which
 //            posts one operation after the other does not pay a wake-up for each;
 //   parked   otherwise: no CPU time at all.
-// A large transfer makes it active at once, before a millisecond has gone by without a poll, and
-// wakes it when it is drowsy.
+// A large transfer wakes it when it is drowsy, and makes it active when the program has neither
+// polled nor waited for a tenth of a millisecond.
 class ProgressThread {
  public:
   explicit ProgressThread(Engine& engine) noexcept : engine_(engine) {}
@@ -46,11 +46,12 @@ class ProgressThread {
   void stop();
 
  private:
-  enum Rest : std::uint32_t { kActive, kParked, kDrowsy };
+  enum Rest : std::uint32_t { kActive, kParked, kDrowsy, kAlert };
 
   void unpark();
   void rouse();
   void doze();
+  void look_once_more();
   void run();
   void work(std::uint32_t polls);
   bool unfinished() const noexcept;

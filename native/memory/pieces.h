@@ -6,10 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "memory/source.h"
+
 namespace mooncake_mpi {
 
-// A message whose bytes lie at several places, in this order.
-class Pieces {
+// A message whose bytes lie at several places of host memory, in this order.
+class Pieces final : public Source {
  public:
   void add(const std::byte* address, std::uint64_t bytes) {
     if (bytes == 0) return;
@@ -17,12 +19,12 @@ class Pieces {
     pieces_.push_back({address, start, start + bytes});
   }
 
-  std::uint64_t bytes() const noexcept { return pieces_.empty() ? 0 : pieces_.back().end; }
+  std::uint64_t bytes() const noexcept override { return pieces_.empty() ? 0 : pieces_.back().end; }
 
-  // What lies without a gap from byte `offset` of the message on; `offset` is less than bytes().
-  std::span<const std::byte> run(std::uint64_t offset) const noexcept {
+  // `offset` is less than bytes().
+  std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept override {
     const auto piece = std::ranges::upper_bound(pieces_, offset, {}, &Piece::end);
-    return {piece->address + (offset - piece->start), piece->end - offset};
+    return {piece->address + (offset - piece->start), std::min(most, piece->end - offset)};
   }
 
  private:

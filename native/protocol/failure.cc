@@ -62,8 +62,6 @@ void Protocol::abort(Operation& operation, Error error) {
     if (operation.stage == Stage::kPosted) {
       operation.completion.source = operation.source;
       operation.completion.tag = operation.tag;
-    } else if (operation.stage == Stage::kCopying && operation.job != Channel::kNoJob) {
-      operation.peer->channel->release_job(operation.job);
     }
   } else if (operation.stage == Stage::kQueued) {
     drop_from_outbox(operation);
@@ -84,6 +82,8 @@ void Protocol::interrupt(Operation& receive) {
 void Protocol::fail_peer(Peer& peer, Error error) {
   if (peer.failure != Error::kNone) return;
   peer.failure = error;
+  for (const auto& mover : peer.movers)
+    mover->abandon();
   if (peer.channel != nullptr) peer.channel->abandon();
   peer.outbox.clear(outbox_memory_);
   contexts_.for_each([&](Context& context) {
@@ -109,8 +109,8 @@ void Protocol::leave_behind() {
   operations_.for_each_live([&](Operation& operation) {
     if (operation.stage == Stage::kDone) return;
     if (operation.posted()) operation.context->matcher(operation.channel).cancel(operation);
-    operation.exposure = Channel::kNotExposed;
-    operation.job = Channel::kNoJob;
+    operation.exposures = kNotExposed;
+    operation.shared = false;
     operation.watches = nullptr;
     operation.completion.bytes = 0;
     operation.completion.error = Error::kCommunicator;

@@ -16,7 +16,7 @@ using Stage = Operation::Stage;
 // memory of the engine from now on.
 bool Protocol::divert(Operation& receive) {
   if (receive.stage == Stage::kDone || receive.stage == Stage::kAwaiting) return true;
-  if (receive.stage != Stage::kStreaming) return false;
+  if (receive.stage != Stage::kStreaming || receive.sink != nullptr) return false;
   if (receive.may_be_written && receive.transferred_bytes == 0) return false;
   if (receive.owned_buffer == nullptr) {
     receive.owned_buffer.reset(new (std::nothrow) std::byte[receive.transfer_bytes]);
@@ -39,7 +39,8 @@ bool Protocol::give_up(Operation& receive) {
     return true;
   }
   const bool whole = receive.completion.error == Error::kNone && !receive.completion.cancelled;
-  if (receive.stage == Stage::kDone && receive.owned_buffer == nullptr && whole) {
+  const bool readable = receive.buffer.device == nullptr;
+  if (receive.stage == Stage::kDone && receive.owned_buffer == nullptr && whole && readable) {
     receive.owned_buffer.reset(new (std::nothrow) std::byte[receive.transfer_bytes]);
     if (receive.owned_buffer != nullptr && receive.transfer_bytes != 0) {
       std::memcpy(receive.owned_buffer.get(), receive.buffer.address, receive.transfer_bytes);
@@ -82,15 +83,15 @@ void Protocol::accept_kept(Operation& receive, Operation& kept) {
 
 void Protocol::hand_over(Operation& kept, Operation& receive) {
   const Error error = kept.completion.error;
-  if (error == Error::kNone && receive.transfer_bytes != 0) {
-    std::memcpy(receive.buffer.address, kept.owned_buffer.get(), receive.transfer_bytes);
-  }
-  release(kept);
   if (error != Error::kNone) {
     abort(receive, error);
+  } else if (receive.sink != nullptr) {
+    land_whole(receive, Bytes(kept.owned_buffer.get(), receive.transfer_bytes));
   } else {
+    land(receive, 0, Bytes(kept.owned_buffer.get(), receive.transfer_bytes));
     complete(receive, Error::kNone);
   }
+  release(kept);
 }
 
 // A message that was put back before it was whole, and has a receive again.
@@ -112,60 +113,75 @@ bool Protocol::leave_send(Operation& send) {
     if (copy == nullptr) return false;
     for (std::uint64_t offset = 0; offset < send.buffer.bytes;) {
       const Bytes run = bytes_at(send, offset, send.buffer.bytes - offset);
+      if (run.empty()) {  // of a device that has yet to bring them
+        delete[] copy;
+        return false;
+      }
       std::memcpy(copy + offset, run.data(), run.size());
       offset += run.size();
     }
+    if (send.shared) {
+      for (const auto& mover : send.peer->movers)
+        mover->stop(send.id());
+    }
+    if (send.stage == Stage::kMoving) stream_from_start(send);
     send.owned_buffer.reset(copy);
-    send.buffer.address = copy;
-    const bool readable = send.pieces == nullptr && send.stage != Stage::kQueued;
-    send.pieces.reset();
-    send.moving = readable && send.stage != Stage::kStreaming;
+    send.buffer = {copy, send.buffer.bytes};
+    const bool readable = send.supply == nullptr && send.stage != Stage::kQueued;
+    send.supply.reset();
+    send.moving = readable && send.stage == Stage::kAnnounced;
     send.unusual = true;
   }
   if (send.moving) {
     if (!send.peer->outbox.empty()) return false;
+    wire::Offers offers;
+    for (const auto& mover : send.peer->movers) {
+      Exposure exposure;
+      if (mover->expose(send.buffer, Access::kRead, exposure) != Answer::kYes) continue;
+      if (exposure.handle == Exposure::kNone) {
+        offers.add(mover->lane(), Bytes(exposure.key).first(exposure.key_bytes));
+      } else {  // one of a kind: the old place stays open until the receiver is done with it
+        mover->conceal(exposure.handle);
+      }
+    }
     wire::Header header = send.header;
     header.kind = wire::Kind::kRts;
     header.flags = wire::kMoved;
-    header.payload_bytes = sizeof(wire::Rts);
+    header.payload_bytes = static_cast<std::uint32_t>(sizeof(wire::Rts) + offers.bytes().size());
     std::byte rts[sizeof(wire::Rts)];
-    wire::encode(wire::Rts{send.id(), reinterpret_cast<std::uint64_t>(send.buffer.address), 0},
-                 rts);
-    if (!send.peer->channel->try_send(header, Bytes(rts, sizeof rts), {})) return false;
+    wire::encode(wire::Rts{send.id()}, rts);
+    if (!send.peer->channel->try_send(header, Bytes(rts, sizeof rts), offers.bytes())) return false;
     send.moving = false;
   }
   return true;
 }
 
-void Protocol::on_moved(Peer& from, const wire::Rts& rts) {
-  const RemoteMemory remote{rts.address, rts.region};
-  bool under_way = false;
+void Protocol::on_moved_elsewhere(Peer& from, const wire::Rts& rts, Bytes offers) {
   operations_.for_each_live([&](Operation& receive) {
-    const bool reads = receive.stage == Stage::kCopying || receive.stage == Stage::kReading;
-    if (receive.kind != Operation::Kind::kReceive || receive.peer != &from || !reads ||
-        receive.remote_id != rts.send_id) {
+    if (receive.kind != Operation::Kind::kReceive || receive.peer != &from ||
+        receive.stage != Stage::kMoving || receive.remote_id != rts.send_id) {
       return;
     }
-    receive.remote = remote;
     receive.moved = true;
     receive.unusual = true;
-    under_way = true;
   });
   std::erase_if(moved_, [&](const Moved& moved) {
     return moved.peer == &from && moved.send_id == rts.send_id;
   });
   constexpr std::size_t kMost = 4096;  // of messages that were never received
-  if (!under_way && moved_.size() < kMost) moved_.push_back({&from, rts.send_id, remote});
+  if (moved_.size() < kMost) {
+    moved_.push_back({&from, rts.send_id, {offers.begin(), offers.end()}});
+  }
 }
 
-// Where the bytes of an announced message are now.
-void Protocol::follow_move(UnexpectedMessage& message) {
-  std::erase_if(moved_, [&](const Moved& moved) {
-    if (moved.peer != message.peer || moved.send_id != message.send_id) return false;
-    message.remote = moved.remote;
-    message.bytes = 0;  // the lane's key was to the old place
-    return true;
-  });
+// What was offered of the bytes where they are now; false: they have not moved.
+bool Protocol::follow_move(Peer& peer, std::uint64_t send_id, std::vector<std::byte>& offers) {
+  const auto found = std::ranges::find_if(
+      moved_, [&](const Moved& moved) { return moved.peer == &peer && moved.send_id == send_id; });
+  if (found == moved_.end()) return false;
+  offers = std::move(found->offers);
+  moved_.erase(found);
+  return true;
 }
 
 }  // namespace mooncake_mpi

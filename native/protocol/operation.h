@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -8,11 +9,10 @@
 #include "base/result.h"
 #include "matching/matcher.h"
 #include "memory/buffer.h"
-#include "memory/pieces.h"
-#include "memory/region.h"
+#include "memory/sink.h"
+#include "memory/source.h"
 #include "protocol/context.h"
-#include "transport/copy_job.h"
-#include "transport/transport.h"
+#include "transport/mover.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi {
@@ -42,6 +42,11 @@ struct CompletionWatch {
 
 struct WorkTag {};
 
+// Of a peer, at most.
+inline constexpr std::size_t kMaxMovers = 4;
+inline constexpr std::array<std::uint32_t, kMaxMovers> kNotExposed = {
+    Exposure::kNone, Exposure::kNone, Exposure::kNone, Exposure::kNone};
+
 // One send or receive under way. Pooled and used again; `generation` tells its lives apart, so that
 // an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's
 // lock.
@@ -52,9 +57,9 @@ struct Operation : Posted, ListLink<WorkTag> {
     kQueued,     // send: waits for room in the channel
     kPosted,     // receive: in the matcher
     kAnnounced,  // send: RTS or synchronous eager is out, the peer answers
-    kCopying,    // this process copies chunks (receive) or helps to (send)
-    kStreaming,  // fragments are under way
-    kReading,    // receive: the lane reads the peer's memory
+    kMoving,     // a mover reads the peer's memory (receive) or writes it (send)
+    kStreaming,  // fragments are under way, or asked for
+    kLanding,    // receive: all bytes are in the sink, or wait for room in it
     kAwaiting,   // receive: its message was put back before it was whole, see give_up.cc
     kDone,
   };
@@ -78,37 +83,36 @@ struct Operation : Posted, ListLink<WorkTag> {
   Context* context = nullptr;        // receive
   std::uint32_t context_number = 0;  // of this process, which may have freed it since
   Buffer buffer;
-  std::unique_ptr<Pieces> pieces;  // send: where the bytes lie, if not at `buffer.address`
   std::unique_ptr<std::byte[]> owned_buffer;  // of an allocate_on_match receive
   wire::Header header;  // send: as it goes out; receive: of the message that matched
 
   // Rendezvous.
   std::uint64_t remote_id = 0;
-  RemoteMemory remote;      // the peer's bytes
-  bool mapped = false;      // they are copied by loads and stores
-  bool unreadable = false;  // receive: the system has closed that way in the middle
   std::uint64_t transfer_bytes = 0;
-  std::uint64_t transferred_bytes = 0;  // stream: sent or received so far
-  std::uint32_t chunk_bytes = 0;
-  std::uint32_t chunk_count = 0;
-  std::uint32_t next_chunk = 0;  // copy without a job
-  std::uint32_t job = 0;
-  std::uint32_t job_generation = 0;
+  std::uint64_t transferred_bytes = 0;  // of a stream: sent or received so far
+  std::uint64_t window_end = 0;         // of a stream: as far as the receiver has asked
 
   // What few operations have; `unusual` says whether any of it is set, so that the others look
   // once.
   bool unusual = false;
-  std::uint64_t undeliverable_since_ns = 0;       // send: its receiver is at its end; 0: it is not
-  std::uint32_t exposure = Channel::kNotExposed;  // send: its bytes are open to the peer
+  std::unique_ptr<Source> supply;  // send: what has the bytes, if they are not at `buffer.address`
+  std::unique_ptr<Sink> sink;      // receive: what takes the bytes, if the processor cannot
+  std::unique_ptr<std::byte[]> held;         // receive: a message that the sink has no room for
+  std::uint64_t undeliverable_since_ns = 0;  // send: its receiver is at its end; 0: it is not
+  std::array<std::uint32_t, kMaxMovers> exposures = kNotExposed;  // by the peer's movers
   CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
   std::uint64_t heir = 0;       // put back before it was whole: the receive that matched it then
   bool may_be_written = false;  // receive: the sender may write the buffer by itself
+  bool shared = false;          // send: a mover may read the bytes on behalf of the receiver
   bool moved = false;           // receive: the sender's bytes are elsewhere, and are read again
   bool moving = false;          // send: the receiver has yet to be told so
   void forget_unusual() noexcept {
     unusual = false;
+    supply.reset();
+    sink.reset();
+    held.reset();
     heir = 0;
-    moved = moving = false;
+    shared = moved = moving = false;
     undeliverable_since_ns = 0;
     watches = nullptr;
   }

@@ -32,7 +32,6 @@ class OperationPool {
     if (operation.unusual) [[unlikely]]
       operation.forget_unusual();
     operation.owned_buffer.reset();
-    operation.pieces.reset();
     operation.peer = nullptr;
     operation.context = nullptr;
     --live_;

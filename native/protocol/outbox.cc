@@ -110,24 +110,16 @@ unsigned Protocol::advance() {
   if (!peers_with_outbox_.empty()) [[unlikely]]
     progress = advance_outboxes();
   if (!work_.empty()) [[unlikely]] {
-    // Help for others comes last: two processes that receive from each other copy best when each
-    // copies its own.
-    bool copies = false;
     work_.for_each([&](Operation& operation) {
       outbox_memory_.reserve();
-      if (operation.stage == Operation::Stage::kStreaming) {
+      if (operation.kind == Operation::Kind::kSend) {
         progress += advance_stream(operation);
-      } else if (operation.kind == Operation::Kind::kReceive) {
-        copies |= advance_copy(operation) != 0;
-      } else if (operation.job == Channel::kNoJob) {
-        copies |= advance_writing(operation) != 0;
-      }
-    });
-    if (copies) return progress + 1;
-    work_.for_each([&](Operation& operation) {
-      outbox_memory_.reserve();
-      if (operation.kind == Operation::Kind::kSend && operation.job != Channel::kNoJob) {
-        progress += advance_help(operation);
+      } else if (operation.stage == Operation::Stage::kLanding) {
+        progress += advance_landing(operation);
+      } else {  // a sink that had no room
+        IntrusiveList<Operation, WorkTag>::remove(operation);
+        ask(operation);
+        progress += static_cast<ListLink<WorkTag>&>(operation).linked() ? 0 : 1;
       }
     });
   }

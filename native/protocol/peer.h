@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/intrusive_list.h"
 #include "base/result.h"
@@ -18,6 +19,7 @@ struct Peer : ListLink<OutboxTag> {
 
   wire::Address address;
   std::unique_ptr<Channel> channel;
+  std::vector<std::unique_ptr<Mover>> movers;  // the best first; they may use the channel
   std::string lane;
   std::string unreachable;  // why no lane could connect; not tried again
   Outbox outbox;
@@ -26,6 +28,13 @@ struct Peer : ListLink<OutboxTag> {
   std::uint64_t called_ns = 0;      // it connected first, when there was nothing to answer it with
   std::uint64_t call_again_ns = 0;  // not before
   Error failure = Error::kNone;     // set once the peer is known to be gone
+
+  Mover* mover(wire::LaneId lane_id) const noexcept {
+    for (const auto& one : movers) {
+      if (one->lane() == lane_id) return one.get();
+    }
+    return nullptr;
+  }
 };
 
 }  // namespace mooncake_mpi

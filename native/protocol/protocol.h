@@ -6,44 +6,45 @@
 #include <vector>
 
 #include "base/intrusive_list.h"
-#include "memory/shared_pool.h"
 #include "protocol/context.h"
 #include "protocol/operation_pool.h"
 #include "protocol/peer.h"
 #include "protocol/unexpected_message.h"
+#include "transport/copy/copy_mover.h"
 #include "transport/doorbell.h"
 #include "wire/payload.h"
 
 namespace mooncake_mpi {
 
+// How a send ends: standard and ready when the buffer may be used again, synchronous when it has
+// matched, buffered at once (the engine keeps a copy).
+enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2, kBuffered = 3 };
+
 struct ProtocolLimits {
   std::uint64_t eager_bytes = 8 * 1024;          // longer messages go by rendezvous
   std::uint64_t far_eager_bytes = 16 * 1024;     // to other hosts, where it takes longer
   std::uint64_t unexpected_bytes = 1024 * 1024;  // of eager messages unmatched, per peer
-  std::uint64_t shared_copy_bytes = 32 * 1024;   // from here on both sides copy
-  std::uint64_t past_caches_bytes = 8 << 20;     // from here on mapped memory is stored around them
+  CopyLimits copy;
 };
 
-struct ProtocolCounters {
+struct ProtocolCounters : MoverCounters {
   std::uint64_t eager_sent = 0;
   std::uint64_t rendezvous_sent = 0;
   std::uint64_t unexpected_received = 0;
-  std::uint64_t chunks_read = 0;
-  std::uint64_t chunks_written = 0;
-  std::uint64_t chunks_mapped = 0;  // of both: by loads and stores
   std::uint64_t fragments_sent = 0;
-  std::uint64_t remote_reads = 0;  // messages that the lane read by itself
   std::uint64_t packets_rejected = 0;
 };
 
 // How a message gets from a send to its receive: eager or rendezvous, and in a rendezvous by whom
-// the bytes are moved. Knows channels and matchers, no lane. Engine lock held for every call.
+// the bytes are moved. Knows channels, movers and matchers, no lane. Engine lock held for every
+// call.
 //
 //   eager       one packet; unmatched ones are stored by the receiver, as many as credits allow
-//   rendezvous  RTS -> (match) -> the receiver reads the sender's memory, the sender writing
-//               chunks of a shared job meanwhile (CTS together), -> FIN
-//               or, where the receiver cannot read: RTS -> CTS stream -> the sender writes the
-//               receiver's memory -> FIN, or where it cannot: DATA ...
+//   rendezvous  RTS, with offers of the sender's movers -> (match) -> a mover of the receiver reads
+//               the sender's memory -> FIN
+//               or, where none can: CTS, with offers of the receiver's movers -> a mover of the
+//               sender writes the receiver's memory -> FIN
+//               or, where none can: DATA ..., as far as a CTS asked, perhaps another CTS, ...
 class Protocol {
  public:
   explicit Protocol(const ProtocolLimits& limits) noexcept : limits_(limits) {}
@@ -53,18 +54,27 @@ class Protocol {
 
   // Completions by one thread wake others that sleep on this doorbell.
   void set_doorbell(Doorbell* doorbell) noexcept { doorbell_ = doorbell; }
-  // Buffers in this pool are announced as memory that peers can map.
-  void set_pool(const SharedPool* pool) noexcept { pool_ = pool; }
 
-  // Sending. The header names context, source and tag; its kind is chosen here.
-  // A small message right away, without an operation; false: use start_send.
-  bool try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer);
-  void start_send(Operation& send, bool synchronous);
+  // Sending; ranks and tags were checked, and the peer has a channel. A small message right away,
+  // without an operation; false: use send().
+  bool try_send_now(const Context& context, const Context::Member& member, MatchChannel channel,
+                    std::int32_t tag, const Buffer& buffer) {
+    return try_send_now(*member.peer, header(context, member, channel, tag, buffer), buffer);
+  }
+  // `source` has the bytes where they do not lie in the buffer.
+  Result<Operation*> send(const Context& context, std::int32_t dest, MatchChannel channel,
+                          std::int32_t tag, const Buffer& buffer, SendMode mode,
+                          std::unique_ptr<Source> source = nullptr);
+  // A message without bytes that nobody waits for.
+  void send_notice(const Context& context, const Context::Member& member, MatchChannel channel,
+                   std::int32_t tag);
 
-  // Receiving: `receive` has source, tag, buffer and context set.
-  void start_receive(Operation& receive, MatchChannel channel);
-  // A message taken by a matched probe.
-  void start_matched_receive(Operation& receive, UnexpectedMessage& message);
+  // Receiving. Where there is no buffer one is made when the message's length is known
+  // (Operation::owned_buffer); what goes to a device needs its sink. `message` was taken by a
+  // matched probe.
+  Operation* receive(Context& context, MatchChannel channel, std::int32_t source, std::int32_t tag,
+                     const Buffer* buffer, UnexpectedMessage* message = nullptr,
+                     std::unique_ptr<Sink> sink = nullptr);
 
   // True if the operation was still unmatched; it completes as cancelled. Of announced sends only
   // those to this process itself are looked for.
@@ -79,8 +89,6 @@ class Protocol {
   bool give_up(Operation& receive);
   // The same of a send, which stays its owner's.
   bool leave_send(Operation& send);
-  // Whether peers may be expected to write receive buffers by themselves, outside of regions.
-  void set_writable(bool writable) noexcept { writable_ = writable; }
 
   // The progress thread serves these operations at once, not when it next looks.
   void mark_background(Operation& operation) noexcept {
@@ -99,9 +107,12 @@ class Protocol {
   }
 
   void on_packet(Peer& from, const wire::Header& header, Bytes payload);
-  // The lane has done, or given up, what it was asked to read.
-  void on_read(std::uint64_t id, Error error);
-  // Sends what waited for room and copies a chunk of each transfer; 0 when there was nothing to do.
+  // A mover has done, or given up, what it began for that operation.
+  void on_moved(Peer& peer, std::uint64_t id, Error error);
+  void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note);
+  // Whom movers tell of what they do.
+  void set_sink(PacketSink* sink) noexcept { sink_ = sink; }
+  // Sends what waited for room, and goes on with streams; 0 when there was nothing to do.
   unsigned advance();
   bool outbox_empty() const noexcept { return peers_with_outbox_.empty(); }
   void want_room(bool wanted);
@@ -139,9 +150,17 @@ class Protocol {
   ContextTable& contexts() noexcept { return contexts_; }
   UnexpectedPool& unexpected() noexcept { return unexpected_; }
   const ProtocolCounters& counters() const noexcept { return counters_; }
+  MoverCounters& mover_counters() noexcept { return counters_; }
   const ProtocolLimits& limits() const noexcept { return limits_; }
 
  private:
+  static wire::Header header(const Context& context, const Context::Member& member,
+                             MatchChannel channel, std::int32_t tag,
+                             const Buffer& buffer) noexcept {
+    return wire::message_header(wire::Kind::kEager,
+                                ContextTable::with_channel(member.number, channel), context.rank,
+                                tag, 0, buffer.bytes);
+  }
   // Written under the lock only, so that no atomic read-modify-write is needed.
   static void add(std::atomic<std::uint32_t>& count, std::int32_t change) noexcept {
     count.store(count.load(std::memory_order_relaxed) + static_cast<std::uint32_t>(change),
@@ -151,13 +170,15 @@ class Protocol {
   // outbox.cc
   bool send_or_queue(Peer& peer, const wire::Header& header, Bytes payload);
   template <class Payload>
-  void send_control(Peer& peer, const Payload& payload, std::uint8_t flags = 0);
+  void send_control(Peer& peer, const Payload& payload, std::uint8_t flags = 0, Bytes more = {});
   unsigned flush(Peer& peer);
   unsigned advance_outboxes();
   OutboxEntry& queue(Peer& peer);
   void drop_from_outbox(Operation& send);
 
   // send.cc
+  bool try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer);
+  void start_send(Operation& send, bool synchronous);
   bool announce(Operation& send);
   std::uint64_t eager_limit(const Peer& peer) const noexcept;
   bool credit_left(Peer& peer, std::uint64_t bytes) noexcept;
@@ -168,8 +189,11 @@ class Protocol {
   [[gnu::cold]] CompletionWatch* end_unusual(Operation& operation);
   [[gnu::cold]] void tell_of_unusual(Operation& operation, CompletionWatch* watch);
   bool finish_written(Peer& from, const wire::Fin& fin);
+  void conceal(Operation& operation) noexcept;
 
   // receive.cc
+  void start_receive(Operation& receive, MatchChannel channel);
+  void start_matched_receive(Operation& receive, UnexpectedMessage& message);
   void on_message(Peer& from, const wire::Header& header, Bytes payload);
   Unexpected* post(Operation& receive, MatchChannel channel);
   void accept_message(Operation& receive, UnexpectedMessage& message);
@@ -191,54 +215,51 @@ class Protocol {
   struct Moved {
     Peer* peer;
     std::uint64_t send_id;
-    RemoteMemory remote;
+    std::vector<std::byte> offers;  // of the new place
   };
   bool divert(Operation& receive);
   void put_back(Operation& kept);
   [[gnu::cold]] void accept_kept(Operation& receive, Operation& kept);
   [[gnu::cold]] void hand_over(Operation& kept, Operation& receive);
   [[gnu::cold]] void finish_kept(Operation& kept);
-  [[gnu::cold]] void on_moved(Peer& from, const wire::Rts& rts);
-  [[gnu::cold]] void follow_move(UnexpectedMessage& message);
+  [[gnu::cold]] void on_moved_elsewhere(Peer& from, const wire::Rts& rts, Bytes offers);
+  [[gnu::cold]] bool follow_move(Peer& peer, std::uint64_t send_id, std::vector<std::byte>& offers);
 
   // rendezvous.cc
-  void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
-                      const RemoteMemory& remote, Bytes key);
   bool announce_rendezvous(Operation& send);
-  void stream(Operation& receive);
+  bool offer(Operation& operation, Access access, wire::Offers& offers);
+  void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, Bytes offers);
+  void ask(Operation& receive);
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
-  void on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload);
-  unsigned advance_copy(Operation& receive);
-  unsigned advance_help(Operation& send);
-  void start_writing(Operation& send, Reach reach);
-  unsigned advance_writing(Operation& send);
-  Error write_chunk(Operation& send, std::uint32_t chunk);
-  // At most `most` bytes of the message from `offset` on, as far as they lie without a gap.
-  static Bytes bytes_at(const Operation& send, std::uint64_t offset, std::uint64_t most) noexcept;
-  void set_chunks(Operation& operation, std::uint32_t chunk_bytes) const noexcept;
-  RegionId region_of(const Buffer& buffer) const;
-  void read_chunk(Operation& receive, std::uint32_t chunk);
-  void finish_copy(Operation& receive);
-  std::uint64_t chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept;
+  void on_note(Peer& from, const wire::Header& header, Bytes payload);
+  void finish_moved(Operation& receive, Error error);
+  void stream_from_start(Operation& send);
 
   // stream.cc
   unsigned advance_stream(Operation& send);
   void on_data(Peer& from, const wire::Header& header, Bytes payload);
+  // At most `most` bytes of the message from `offset` on, as far as they lie without a gap; empty:
+  // not yet.
+  static Bytes bytes_at(const Operation& send, std::uint64_t offset, std::uint64_t most) noexcept;
+
+  // landing.cc: bytes of a message come into the receive's buffer by land(), or by a mover.
+  std::uint64_t land(Operation& receive, std::uint64_t offset, Bytes bytes) noexcept;
+  void land_whole(Operation& receive, Bytes bytes);
+  void finish_receive(Operation& receive);
+  unsigned advance_landing(Operation& receive);
 
   ProtocolLimits limits_;
   ProtocolCounters counters_;
   Doorbell* doorbell_ = nullptr;
   std::function<void(Context&)> on_revocation_;
-  const SharedPool* pool_ = nullptr;
+  PacketSink* sink_ = nullptr;
   OperationPool operations_;
   ContextTable contexts_;
   UnexpectedPool unexpected_;
-  IntrusiveList<Operation, WorkTag> work_;  // transfers with something to copy
+  IntrusiveList<Operation, WorkTag> work_;  // streams, and receives whose bytes are landing
   OutboxMemory outbox_memory_;
   IntrusiveList<Peer, OutboxTag> peers_with_outbox_;
-  std::uint32_t next_job_generation_ = 1;
   bool refusing_ = false;
-  bool writable_ = true;
   std::vector<Moved> moved_;  // announced messages that have not matched
   std::atomic<std::uint32_t> undeliverable_{0};
   std::atomic<std::uint32_t> background_{0};

@@ -29,8 +29,8 @@ void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) 
       return on_fin(from, header, payload);
     case wire::Kind::kAck:
       return on_ack(from, header, payload);
-    case wire::Kind::kChunkFailed:
-      return on_chunk_failed(from, header, payload);
+    case wire::Kind::kNote:
+      return on_note(from, header, payload);
     case wire::Kind::kCredit:
       ++counters_.packets_rejected;
       return;  // this lane keeps a counter
@@ -39,7 +39,6 @@ void Protocol::on_packet(Peer& from, const wire::Header& header, Bytes payload) 
 
 void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload) {
   std::uint64_t send_id = 0;
-  RemoteMemory remote;
   if (header.kind == wire::Kind::kEagerSync) {
     wire::EagerSync sync;
     if (wire::decode(header, payload, sync) != wire::Error::kNone) {
@@ -54,11 +53,10 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
       ++counters_.packets_rejected;
       return;
     }
+    payload = payload.subspan(sizeof rts);  // offers
     if ((header.flags & wire::kMoved) != 0) [[unlikely]]
-      return on_moved(from, rts);
+      return on_moved_elsewhere(from, rts, payload);
     send_id = rts.send_id;
-    remote = {rts.address, rts.region};
-    payload = payload.subspan(sizeof rts);  // the lane's key to those bytes, if it has one
   }
 
   Context* context = contexts_.find(header.context);
@@ -77,7 +75,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     auto& receive = static_cast<Operation&>(*posted);
     prepare_receive(receive, from, header);
     if (header.kind == wire::Kind::kRts) {
-      start_transfer(receive, from, send_id, remote, payload);
+      start_transfer(receive, from, send_id, payload);
     } else {
       accept_eager(receive, from, header, payload, send_id);
     }
@@ -94,7 +92,6 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   message.peer = &from;
   message.header = header;
   message.send_id = send_id;
-  message.remote = remote;
   if (!payload.empty()) std::memcpy(message.data(), payload.data(), payload.size());
   try {
     matcher.enqueue(message);
@@ -114,6 +111,29 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
   if (header.kind != wire::Kind::kEager) {
     send_control(from, wire::Fin{send_id, refusing_ ? wire::kNobodyReceives : 1, 0});
   }
+}
+
+Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_t source,
+                             std::int32_t tag, const Buffer* buffer, UnexpectedMessage* message,
+                             std::unique_ptr<Sink> sink) {
+  Operation& operation = operations_.acquire(Operation::Kind::kReceive);
+  operation.context = &context;
+  operation.context_number = context.number;
+  operation.source = source;
+  operation.tag = tag;
+  operation.buffer = buffer != nullptr ? *buffer : Buffer{};
+  if (sink != nullptr) [[unlikely]] {
+    operation.sink = std::move(sink);
+    operation.unusual = true;
+  }
+  operation.allocate_on_match = buffer == nullptr;
+  if (message != nullptr) {
+    start_matched_receive(operation, *message);
+    return &operation;
+  }
+  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
+  start_receive(operation, channel);
+  return &operation;
 }
 
 void Protocol::start_receive(Operation& receive, MatchChannel channel) {
@@ -152,16 +172,17 @@ void Protocol::start_matched_receive(Operation& receive, UnexpectedMessage& mess
 
 void Protocol::accept_message(Operation& receive, UnexpectedMessage& message) {
   prepare_receive(receive, *message.peer, message.header);
-  if (!moved_.empty()) [[unlikely]]
-    follow_move(message);
   if (message.kept != nullptr) [[unlikely]] {
     accept_kept(receive, *message.kept);
   } else if (message.is_eager()) {
     accept_eager(receive, *message.peer, message.header, Bytes(message.data(), message.bytes),
                  message.send_id);
   } else {
-    start_transfer(receive, *message.peer, message.send_id, message.remote,
-                   Bytes(message.data(), message.bytes));
+    std::vector<std::byte> elsewhere;
+    Bytes offers(message.data(), message.bytes);
+    if (!moved_.empty() && follow_move(*message.peer, message.send_id, elsewhere)) [[unlikely]]
+      offers = elsewhere;
+    start_transfer(receive, *message.peer, message.send_id, offers);
   }
   unexpected_.release(message);
 }
@@ -189,11 +210,15 @@ void Protocol::prepare_receive(Operation& receive, Peer& from, const wire::Heade
 
 void Protocol::accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
                             std::uint64_t send_id) {
+  from.channel->return_credit(static_cast<std::uint32_t>(bytes.size() + kMessageOverhead));
+  if (header.kind == wire::Kind::kEagerSync) send_control(from, wire::Ack{send_id});
+  if (receive.sink != nullptr) [[unlikely]] {
+    land_whole(receive, bytes.first(receive.transfer_bytes));
+    return;
+  }
   if (receive.transfer_bytes != 0) {
     std::memcpy(receive.buffer.address, bytes.data(), receive.transfer_bytes);
   }
-  from.channel->return_credit(static_cast<std::uint32_t>(bytes.size() + kMessageOverhead));
-  if (header.kind == wire::Kind::kEagerSync) send_control(from, wire::Ack{send_id});
   complete(receive, Error::kNone);
 }
 

@@ -1,8 +1,7 @@
-// Rendezvous where one process can read the other's memory. The receiver copies chunk after chunk;
-// if the sender is waiting, too, it takes chunks of the same job and writes them: two cores copy
-// faster than one. Without a job (all in use, a short message, this process itself) the receiver
-// copies alone.
+// Messages that are announced first: a mover reads or writes their bytes, or they are streamed.
+// Offers tell each side what the other's movers can do. Engine lock held for every call.
 #include <algorithm>
+#include <cstring>
 
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
@@ -13,179 +12,150 @@ using Stage = Operation::Stage;
 
 namespace {
 
-// Small enough that both sides end together and that other traffic has its turn, large enough
-// that a system call's fixed cost (0.5 us) disappears: a half each of a short message.
-std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
-  constexpr std::uint64_t kShort = 128 * 1024;
-  constexpr std::uint64_t kSmallest = 16 * 1024;
-  constexpr std::uint64_t kLargest = 256 * 1024;
-  constexpr std::uint64_t kPage = 4096;
-  const std::uint64_t share = bytes <= kShort ? bytes / 2 : bytes / 4;
-  const std::uint64_t pages = (share + kPage - 1) / kPage;
-  return static_cast<std::uint32_t>(std::clamp(pages * kPage, kSmallest, kLargest));
+Move move_of(const Operation& operation, std::uint64_t bytes) noexcept {
+  return {.id = operation.id(),
+          .peer_id = operation.remote_id,
+          .address = operation.buffer.device == nullptr ? operation.buffer.address : nullptr,
+          .bytes = bytes,
+          .source = operation.supply.get(),
+          .sink = operation.sink.get()};
+}
+
+// The first of the offers that the peer's movers here can make use of.
+template <class Start>
+bool start_any(const Peer& peer, Bytes offers, Start&& start) {
+  for (wire::Offer offer; wire::next_offer(offers, offer);) {
+    Mover* mover = peer.mover(offer.lane);
+    if (mover != nullptr && start(*mover, offer.key)) return true;
+  }
+  return false;
 }
 
 }  // namespace
 
-RegionId Protocol::region_of(const Buffer& buffer) const {
-  return pool_ != nullptr ? pool_->region_of(buffer.address, buffer.bytes) : 0;
+// Opens the operation's buffer to the movers of the peer; false: there is no room for that now.
+bool Protocol::offer(Operation& operation, Access access, wire::Offers& offers) {
+  const auto& movers = operation.peer->movers;
+  for (std::size_t i = 0; i < movers.size() && i < kMaxMovers; ++i) {
+    Exposure exposure;
+    const Answer answer = movers[i]->expose(operation.buffer, access, exposure);
+    if (answer == Answer::kNotNow) {
+      conceal(operation);
+      return false;
+    }
+    if (answer == Answer::kNo) continue;
+    operation.exposures[i] = exposure.handle;
+    operation.unusual |= exposure.handle != Exposure::kNone;
+    offers.add(movers[i]->lane(), Bytes(exposure.key).first(exposure.key_bytes));
+  }
+  return true;
 }
 
-void Protocol::set_chunks(Operation& operation, std::uint32_t chunk_bytes) const noexcept {
-  operation.chunk_bytes = chunk_bytes;
-  operation.chunk_count =
-      static_cast<std::uint32_t>((operation.transfer_bytes + chunk_bytes - 1) / chunk_bytes);
-  operation.next_chunk = 0;
+void Protocol::conceal(Operation& operation) noexcept {
+  const auto& movers = operation.peer->movers;
+  for (std::size_t i = 0; i < movers.size() && i < kMaxMovers; ++i) {
+    if (operation.exposures[i] != Exposure::kNone) movers[i]->conceal(operation.exposures[i]);
+  }
+  operation.exposures = kNotExposed;
 }
 
-void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send_id,
-                              const RemoteMemory& remote, Bytes key) {
+bool Protocol::announce_rendezvous(Operation& send) {
+  wire::Offers offers;
+  if (!offer(send, Access::kRead, offers)) return false;
+  std::byte rts[sizeof(wire::Rts)];
+  wire::encode(wire::Rts{send.id()}, rts);
+  wire::Header header = send.header;
+  header.kind = wire::Kind::kRts;
+  header.payload_bytes = static_cast<std::uint32_t>(sizeof rts + offers.bytes().size());
+  if (!send.peer->channel->try_send(header, Bytes(rts, sizeof rts), offers.bytes())) {
+    conceal(send);
+    return false;
+  }
+  send.stage = Stage::kAnnounced;
+  ++counters_.rendezvous_sent;
+  return true;
+}
+
+void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, Bytes offers) {
   receive.remote_id = send_id;
-  receive.remote = remote;
   receive.transferred_bytes = 0;
-  receive.job = Channel::kNoJob;
-  receive.unreadable = false;
-  receive.stage = Stage::kCopying;
+  receive.stage = Stage::kMoving;
   if (from.failure != Error::kNone) [[unlikely]] {  // its memory is gone
     abort(receive, from.failure);
     return;
   }
   if (receive.transfer_bytes == 0) {
     send_control(from, wire::Fin{send_id, 0, 0});
-    complete(receive, Error::kNone);
+    finish_receive(receive);
     return;
   }
-  wire::Cts cts{.send_id = send_id,
-                .receive_id = receive.id(),
-                .address = reinterpret_cast<std::uint64_t>(receive.buffer.address),
-                .region = 0,
-                .length = receive.transfer_bytes,
-                .copy_job = 0,
-                .chunk_bytes = 0,
-                .generation = 0};
-  const bool gathered = (receive.header.flags & wire::kGathered) != 0;
-  const Reach reach = gathered ? Reach::kNone : from.channel->reach(remote, receive.transfer_bytes);
-  if (reach == Reach::kNone) {
-    receive.stage = Stage::kReading;
-    const bool reading =
-        !key.empty() && from.channel->start_read(receive.id(), receive.buffer.address,
-                                                 remote.address, receive.transfer_bytes, key);
-    if (!reading) stream(receive);
-    return;
-  }
-  receive.mapped = reach == Reach::kMapped;
-  set_chunks(receive, choose_chunk_bytes(receive.transfer_bytes));
-  if (receive.transfer_bytes >= limits_.shared_copy_bytes && receive.chunk_count > 1) {
-    receive.job = from.channel->acquire_job();
-  }
-  if (receive.job != Channel::kNoJob) {
-    receive.job_generation = next_job_generation_++;
-    from.channel->own_job(receive.job)->open(receive.job_generation);
-    cts.region = region_of(receive.buffer);
-    cts.copy_job = receive.job;
-    cts.chunk_bytes = receive.chunk_bytes;
-    cts.generation = receive.job_generation;
-    send_control(from, cts, wire::kTogether);
-  }
-  work_.push_back(receive);  // not before the next poll: the sender may have moved the bytes
+  const Move into = move_of(receive, receive.transfer_bytes);
+  const bool reading = start_any(
+      from, offers, [&](Mover& mover, Bytes key) { return mover.start_read(into, key, *sink_); });
+  if (!reading) ask(receive);
 }
 
-// Asks the sender for the bytes: the way that always works.
-void Protocol::stream(Operation& receive) {
+// Asks the sender for the bytes: the way that always works. A receive into host memory takes them
+// all at once, a sink as many as it has room for.
+void Protocol::ask(Operation& receive) {
   receive.stage = Stage::kStreaming;
-  receive.moved = false;
-  const RegionId region = region_of(receive.buffer);
-  receive.may_be_written = region != 0 || (writable_ && !receive.peer->channel->is_far());
-  const std::uint64_t address = reinterpret_cast<std::uint64_t>(receive.buffer.address);
+  std::uint64_t length = receive.transfer_bytes - receive.transferred_bytes;
+  wire::Offers offers;
+  receive.may_be_written = false;
+  if (receive.sink != nullptr) {
+    length = receive.sink->room(receive.transferred_bytes, length).size();
+    if (length == 0) {  // later
+      if (!static_cast<ListLink<WorkTag>&>(receive).linked()) work_.push_back(receive);
+      return;
+    }
+  } else if (receive.transferred_bytes == 0) {
+    offer(receive, Access::kWrite, offers);
+    receive.may_be_written = !offers.empty();
+  }
+  receive.window_end = receive.transferred_bytes + length;
   const wire::Cts cts{.send_id = receive.remote_id,
                       .receive_id = receive.id(),
-                      .address = receive.may_be_written ? address : 0,
-                      .region = region,
-                      .length = receive.transfer_bytes,
-                      .copy_job = 0,
-                      .chunk_bytes = 0,
-                      .generation = 0};
-  send_control(*receive.peer, cts, wire::kStream);
+                      .offset = receive.transferred_bytes,
+                      .length = length,
+                      .total = receive.transfer_bytes};
+  send_control(*receive.peer, cts, 0, offers.bytes());
 }
 
-void Protocol::on_read(std::uint64_t id, Error error) {
+void Protocol::on_moved(Peer& peer, std::uint64_t id, Error error) {
   outbox_memory_.reserve();
-  Operation* receive = operations_.find(id);
-  if (receive == nullptr || receive->stage != Stage::kReading) return;
-  if (error != Error::kNone || receive->moved) {
-    stream(*receive);
+  Operation* operation = operations_.find(id);
+  if (operation == nullptr || operation->stage != Stage::kMoving || operation->peer != &peer) {
     return;
   }
-  ++counters_.remote_reads;
-  send_control(*receive->peer, wire::Fin{receive->remote_id, 0, 0});
-  complete(*receive, Error::kNone);
+  if (operation->kind == Operation::Kind::kReceive) {
+    finish_moved(*operation, error);
+  } else if (error != Error::kNone) {
+    // Until FIN the receiver has heard of nothing: it gets a stream from the start.
+    stream_from_start(*operation);
+  } else {
+    send_control(peer, wire::Fin{operation->remote_id, 0, 0});
+    complete(*operation, Error::kNone);
+  }
 }
 
-std::uint64_t Protocol::chunk_size(const Operation& operation, std::uint32_t chunk) const noexcept {
-  const std::uint64_t offset = std::uint64_t{chunk} * operation.chunk_bytes;
-  return std::min<std::uint64_t>(operation.chunk_bytes, operation.transfer_bytes - offset);
-}
-
-void Protocol::read_chunk(Operation& receive, std::uint32_t chunk) {
-  const std::uint64_t offset = std::uint64_t{chunk} * receive.chunk_bytes;
-  if (receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate) {
-    const Error error = receive.peer->channel->read_peer(
-        receive.buffer.address + offset, receive.remote + offset, chunk_size(receive, chunk),
-        receive.transfer_bytes >= limits_.past_caches_bytes);
-    if (error == Error::kBuffer) {
-      receive.completion.error = error;
-    } else if (error != Error::kNone) {
-      receive.unreadable = true;
-    }
-  }
-  ++counters_.chunks_read;
-  counters_.chunks_mapped += receive.mapped ? 1 : 0;
-}
-
-unsigned Protocol::advance_copy(Operation& receive) {
-  if (receive.job == Channel::kNoJob) {
-    read_chunk(receive, receive.next_chunk++);
-    if (receive.next_chunk == receive.chunk_count || receive.unreadable) finish_copy(receive);
-    return 1;
-  }
-  CopyJob& job = *receive.peer->channel->own_job(receive.job);
-  std::uint32_t chunk = job.claim(receive.job_generation, receive.chunk_count);
-  if (chunk != CopyJob::kNone) {
-    if (!receive.unreadable) read_chunk(receive, chunk);
-    job.finish_chunk(receive.chunk_count);
-  }
-  // What is left is taken out of the job, so that only what the sender has claimed is waited for.
-  while (receive.unreadable && chunk != CopyJob::kNone) {
-    chunk = job.claim(receive.job_generation, receive.chunk_count);
-    if (chunk != CopyJob::kNone) job.finish_chunk(receive.chunk_count);
-  }
-  if (job.done.load(std::memory_order_acquire) == receive.chunk_count) {
-    finish_copy(receive);
-    return 1;
-  }
-  return chunk != CopyJob::kNone ? 1 : 0;  // 0: the sender still copies what it claimed
-}
-
-void Protocol::finish_copy(Operation& receive) {
-  Peer& from = *receive.peer;
-  if (receive.job != Channel::kNoJob) from.channel->release_job(receive.job);
+void Protocol::finish_moved(Operation& receive, Error error) {
   if (receive.moved) [[unlikely]] {
-    receive.job = Channel::kNoJob;
     receive.moved = false;
-    receive.next_chunk = 0;
-    receive.unreadable =
-        from.channel->reach(receive.remote, receive.transfer_bytes) == Reach::kNone;
-    if (!receive.unreadable) return;
+    std::vector<std::byte> offers;
+    follow_move(*receive.peer, receive.remote_id, offers);
+    start_transfer(receive, *receive.peer, receive.remote_id, offers);
+    return;
   }
-  if (receive.unreadable) {
-    IntrusiveList<Operation, WorkTag>::remove(receive);
-    receive.job = Channel::kNoJob;
-    return stream(receive);
+  if (error == Error::kBuffer) {
+    send_control(*receive.peer, wire::Fin{receive.remote_id, 1, 0});
+    receive.completion.error = error;
+    complete(receive, error);
+  } else if (error != Error::kNone) {
+    ask(receive);
+  } else {
+    send_control(*receive.peer, wire::Fin{receive.remote_id, 0, 0});
+    finish_receive(receive);
   }
-  const bool copied =
-      receive.completion.error == Error::kNone || receive.completion.error == Error::kTruncate;
-  send_control(from, wire::Fin{receive.remote_id, copied ? 0u : 1u, 0});
-  complete(receive, Error::kNone);
 }
 
 void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
@@ -196,97 +166,71 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   }
   Operation* send = find_send(from, cts.send_id);
   if (send == nullptr) return;
-  if (send->stage == Stage::kCopying && send->job != Channel::kNoJob &&
-      (header.flags & wire::kStream) != 0) {
-    // The receiver began with a shared copy and can go on with it no longer.
-    IntrusiveList<Operation, WorkTag>::remove(*send);
-    send->stage = Stage::kAnnounced;
-  }
-  if (send->stage != Stage::kAnnounced || cts.length > send->buffer.bytes || cts.length == 0) {
+  const bool first = send->stage == Stage::kAnnounced && cts.offset == 0;
+  const bool next = send->stage == Stage::kStreaming && cts.offset == send->transferred_bytes &&
+                    send->transferred_bytes == send->window_end &&
+                    cts.total == send->transfer_bytes;
+  if (cts.total > send->buffer.bytes || (!first && !next)) {
     ++counters_.packets_rejected;
     return;
+  }
+  if (send->shared) {  // the receiver began with a shared copy and can go on with it no longer
+    for (const auto& mover : from.movers)
+      mover->stop(send->id());
   }
   send->remote_id = cts.receive_id;
-  send->remote = {cts.address, cts.region};
-  send->transfer_bytes = cts.length;
-  const Reach reach = from.channel->reach(send->remote, cts.length);
-  send->mapped = reach == Reach::kMapped;
-  if ((header.flags & wire::kStream) != 0) {
-    start_writing(*send, reach);
-    return;
+  send->transfer_bytes = cts.total;
+  send->transferred_bytes = cts.offset;
+  send->window_end = cts.offset + cts.length;
+  if (first && cts.length == cts.total) {
+    send->stage = Stage::kMoving;
+    const Move move = move_of(*send, cts.total);
+    const bool writing = start_any(from, payload.subspan(sizeof cts), [&](Mover& mover, Bytes key) {
+      return mover.start_write(move, key, *sink_);
+    });
+    if (writing) {
+      send->shared = send->unusual = true;  // it is told when the operation ends before it does
+      return;
+    }
   }
-  if ((header.flags & wire::kTogether) == 0) {
-    ++counters_.packets_rejected;
-    return;
-  }
-  const std::uint64_t chunks = (cts.length + cts.chunk_bytes - 1) / cts.chunk_bytes;
-  // A sender that cannot write leaves it all to the receiver, which has begun already.
-  if (from.channel->peer_job(cts.copy_job) == nullptr || reach == Reach::kNone ||
-      chunks > UINT32_MAX) {
-    return;
-  }
-  send->stage = Stage::kCopying;
-  send->job = cts.copy_job;
-  send->job_generation = static_cast<std::uint32_t>(cts.generation);
-  send->chunk_bytes = cts.chunk_bytes;
-  send->chunk_count = static_cast<std::uint32_t>(chunks);
+  send->stage = Stage::kStreaming;
   work_.push_back(*send);
 }
 
-Error Protocol::write_chunk(Operation& send, std::uint32_t chunk) {
-  std::uint64_t offset = std::uint64_t{chunk} * send.chunk_bytes;
-  const std::uint64_t end = offset + chunk_size(send, chunk);
-  const bool past_caches = send.transfer_bytes >= limits_.past_caches_bytes;
-  ++counters_.chunks_written;
-  counters_.chunks_mapped += send.mapped ? 1 : 0;
-  while (offset < end) {
-    const Bytes run = bytes_at(send, offset, end - offset);
-    const Error error =
-        send.peer->channel->write_peer(run.data(), send.remote + offset, run.size(), past_caches);
-    if (error != Error::kNone) return error;
-    offset += run.size();
-  }
-  return Error::kNone;
+void Protocol::stream_from_start(Operation& send) {
+  send.transferred_bytes = 0;
+  send.window_end = send.transfer_bytes;
+  send.stage = Stage::kStreaming;
+  work_.push_back(send);
 }
 
-Bytes Protocol::bytes_at(const Operation& send, std::uint64_t offset, std::uint64_t most) noexcept {
-  if (send.pieces == nullptr) return {send.buffer.address + offset, most};
-  const Bytes run = send.pieces->run(offset);
-  return run.first(std::min<std::uint64_t>(run.size(), most));
-}
-
-unsigned Protocol::advance_help(Operation& send) {
-  Channel& channel = *send.peer->channel;
-  CopyJob& job = *channel.peer_job(send.job);
-  const std::uint32_t chunk = job.claim(send.job_generation, send.chunk_count);
-  if (chunk == CopyJob::kNone) {  // nothing left: FIN will come
-    IntrusiveList<Operation, WorkTag>::remove(send);
-    send.stage = Stage::kAnnounced;
-    return 1;
-  }
-  if (write_chunk(send, chunk) != Error::kNone) {
-    send_control(*send.peer, wire::ChunkFailed{send.remote_id, chunk, 0});
-  } else if (job.finish_chunk(send.chunk_count)) {
-    channel.ring();  // the receiver may sleep until the last chunk is there
-  }
-  return 1;
-}
-
-// The sender could not write a chunk that it had claimed: the receiver reads it.
-void Protocol::on_chunk_failed(Peer& from, const wire::Header& header, Bytes payload) {
-  wire::ChunkFailed failed;
-  Operation* receive = nullptr;
-  if (wire::decode(header, payload, failed) == wire::Error::kNone) {
-    receive = operations_.find(failed.receive_id);
-  }
-  if (receive == nullptr || receive->kind != Operation::Kind::kReceive || receive->peer != &from ||
-      receive->stage != Stage::kCopying || receive->job == Channel::kNoJob ||
-      failed.chunk >= receive->chunk_count) {
+// A note for a mover of this process, about an operation that the peer knows of.
+void Protocol::on_note(Peer& from, const wire::Header& header, Bytes payload) {
+  wire::Note note;
+  if (wire::decode(header, payload, note) != wire::Error::kNone) {
     ++counters_.packets_rejected;
     return;
   }
-  if (!receive->unreadable) read_chunk(*receive, failed.chunk);
-  from.channel->own_job(receive->job)->finish_chunk(receive->chunk_count);
+  Operation* operation = operations_.find(note.id);
+  Mover* mover = from.mover(static_cast<wire::LaneId>(note.lane));
+  const Stage expected = operation != nullptr && operation->kind == Operation::Kind::kSend
+                             ? Stage::kAnnounced
+                             : Stage::kMoving;
+  if (operation == nullptr || mover == nullptr || operation->peer != &from ||
+      operation->stage != expected) {
+    ++counters_.packets_rejected;
+    return;
+  }
+  operation->shared = operation->unusual = true;
+  const std::uint64_t bytes = operation->kind == Operation::Kind::kSend ? operation->buffer.bytes
+                                                                        : operation->transfer_bytes;
+  if (!mover->on_note(move_of(*operation, bytes), payload.subspan(sizeof note), *sink_)) {
+    ++counters_.packets_rejected;
+  }
+}
+
+void Protocol::send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) {
+  send_control(peer, wire::Note{id, lane, 0}, 0, note);
 }
 
 }  // namespace mooncake_mpi

@@ -1,8 +1,11 @@
 // The sending side up to the answer of the receiver.
 #include <algorithm>
+#include <cstring>
+#include <new>
 #include <utility>
 
 #include "base/clock.h"
+#include "memory/memory_device.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -51,6 +54,50 @@ bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer
   return true;
 }
 
+Result<Operation*> Protocol::send(const Context& context, std::int32_t dest, MatchChannel channel,
+                                  std::int32_t tag, const Buffer& buffer, SendMode mode,
+                                  std::unique_ptr<Source> source) {
+  const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
+  std::unique_ptr<std::byte[]> kept;
+  if (buffer.device != nullptr) {
+    auto made = buffer.device->source(buffer);
+    if (!made) return made.failure();
+    source = std::move(made).value();
+  } else if (mode == SendMode::kBuffered && buffer.bytes != 0) {
+    kept.reset(new (std::nothrow) std::byte[buffer.bytes]);
+    if (kept == nullptr) return Failure{Error::kNoMemory, "no memory for a buffered message"};
+    std::memcpy(kept.get(), buffer.address, buffer.bytes);
+  }
+  Operation& operation = operations_.acquire(Operation::Kind::kSend);
+  operation.peer = member.peer;
+  operation.buffer = buffer;
+  if (kept != nullptr) operation.buffer.address = kept.get();
+  operation.owned_buffer = std::move(kept);
+  if (source != nullptr) {
+    operation.supply = std::move(source);
+    operation.unusual = true;
+  }
+  operation.header = header(context, member, channel, tag, buffer);
+  operation.context_number = context.number;
+  operation.completion.source = context.rank;
+  operation.completion.dest = dest;
+  operation.completion.tag = tag;
+  operation.completion.bytes = buffer.bytes;
+  start_send(operation, mode == SendMode::kSynchronous);
+  return &operation;
+}
+
+void Protocol::send_notice(const Context& context, const Context::Member& member,
+                           MatchChannel channel, std::int32_t tag) {
+  Operation& notice = operations_.acquire(Operation::Kind::kSend);
+  notice.peer = member.peer;
+  notice.buffer = {};
+  notice.header = header(context, member, channel, tag, {});
+  notice.context_number = context.number;
+  notice.owned = false;
+  start_send(notice, false);
+}
+
 void Protocol::start_send(Operation& send, bool synchronous) {
   Peer& peer = *send.peer;
   add(active_, 1);
@@ -75,7 +122,7 @@ bool Protocol::announce(Operation& send) {
   Peer& peer = *send.peer;
   wire::Header header = send.header;
   const Buffer& buffer = send.buffer;
-  if (send.pieces != nullptr || buffer.bytes > eager_limit(peer) ||
+  if (send.supply != nullptr || buffer.bytes > eager_limit(peer) ||
       !credit_left(peer, buffer.bytes)) {
     return announce_rendezvous(send);
   }
@@ -93,33 +140,6 @@ bool Protocol::announce(Operation& send) {
   peer.credit_used += buffer.bytes + kMessageOverhead;
   ++counters_.eager_sent;
   if (header.kind == wire::Kind::kEager) complete(send, Error::kNone);
-  return true;
-}
-
-bool Protocol::announce_rendezvous(Operation& send) {
-  Channel& channel = *send.peer->channel;
-  wire::Header header = send.header;
-  header.kind = wire::Kind::kRts;
-  Channel::Exposure exposure;
-  exposure.address = reinterpret_cast<std::uint64_t>(send.buffer.address);
-  if (send.pieces != nullptr) {
-    header.flags = wire::kGathered;
-  } else if (!channel.expose(send.buffer.address, send.buffer.bytes, exposure)) {
-    return false;
-  }
-  std::byte rts[sizeof(wire::Rts)];
-  const bool copied = exposure.address != reinterpret_cast<std::uint64_t>(send.buffer.address);
-  wire::encode(wire::Rts{send.id(), exposure.address, copied ? 0 : region_of(send.buffer)}, rts);
-  header.payload_bytes = static_cast<std::uint32_t>(sizeof rts) + exposure.key_bytes;
-  if (!channel.try_send(header, Bytes(rts, sizeof rts),
-                        Bytes(exposure.key.data(), exposure.key_bytes))) {
-    if (exposure.handle != Channel::kNotExposed) channel.conceal(exposure.handle);
-    return false;
-  }
-  send.exposure = exposure.handle;
-  send.unusual |= exposure.handle != Channel::kNotExposed;
-  send.stage = Stage::kAnnounced;
-  ++counters_.rendezvous_sent;
   return true;
 }
 
@@ -221,9 +241,10 @@ void Protocol::complete(Operation& operation, Error error) {
 // What few operations have to be rid of, before anybody knows that they are done.
 CompletionWatch* Protocol::end_unusual(Operation& operation) {
   if (operation.undeliverable_since_ns != 0) add(undeliverable_, -1);
-  if (operation.exposure != Channel::kNotExposed) {
-    operation.peer->channel->conceal(operation.exposure);
-    operation.exposure = Channel::kNotExposed;
+  if (operation.exposures != kNotExposed) conceal(operation);
+  if (operation.shared && operation.kind == Operation::Kind::kSend) {
+    for (const auto& mover : operation.peer->movers)
+      mover->stop(operation.id());
   }
   return std::exchange(operation.watches, nullptr);
 }

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "matching/matcher.h"
-#include "memory/region.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi {
@@ -20,9 +19,8 @@ struct UnexpectedMessage : Unexpected {
   Peer* peer = nullptr;
   wire::Header header{};
   std::uint64_t send_id = 0;  // synchronous eager, RTS
-  RemoteMemory remote;        // RTS
   Operation* kept = nullptr;  // what has or gets the bytes of a message that was put back
-  std::uint32_t bytes = 0;    // stored behind the object: the message, or the key of an RTS
+  std::uint32_t bytes = 0;    // stored behind the object: the message, or the offers of an RTS
   std::uint32_t room = 0;
 
   std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }

@@ -14,8 +14,9 @@ namespace mooncake_mpi::wire {
 
 inline constexpr std::size_t kAddressBytes = 256;
 
-// Address::flags: the process may be read and written with process_vm_readv/writev.
-inline constexpr std::uint16_t kAddressCma = 1;
+// Address::flags.
+inline constexpr std::uint16_t kAddressCma =
+    1;  // may be read and written with process_vm_readv/writev
 
 struct Address {
   std::array<std::byte, 16> uid{};   // random, one per process

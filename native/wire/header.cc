@@ -1,7 +1,6 @@
-// What the header of each kind of packet may say, and what is wrong with one. Any thread; takes no
-// lock.
 #include "wire/header.h"
 
+#include "wire/offers.h"
 #include "wire/payload.h"
 
 namespace mooncake_mpi::wire {
@@ -10,11 +9,11 @@ namespace {
 
 // What the fields of a kind may be.
 struct Shape {
-  std::uint32_t fixed_bytes;    // of the payload, in front of message bytes
-  std::uint8_t flags;           // allowed
-  bool message;                 // has tag and length
-  bool bytes_follow;            // message bytes may follow the fixed part
-  std::uint32_t key_bytes = 0;  // of a lane, that may follow instead
+  std::uint32_t fixed_bytes;     // of the payload, in front of message bytes
+  std::uint8_t flags;            // allowed
+  bool message;                  // has tag and length
+  bool bytes_follow;             // message bytes may follow the fixed part
+  std::uint32_t more_bytes = 0;  // that may follow instead: of offers, or of a note
 };
 
 constexpr Shape kNoKind{0, 0, false, false};
@@ -26,17 +25,17 @@ constexpr Shape shape_of(Kind kind) {
     case Kind::kEagerSync:
       return {sizeof(EagerSync), 0, true, true};
     case Kind::kRts:
-      return {sizeof(Rts), kGathered | kMoved, true, false, kMaxKeyBytes};
+      return {sizeof(Rts), kMoved, true, false, Offers::kMaxBytes};
     case Kind::kCts:
-      return {sizeof(Cts), kTogether | kStream, false, false};
+      return {sizeof(Cts), 0, false, false, Offers::kMaxBytes};
     case Kind::kData:
       return {sizeof(Data), 0, false, true};
     case Kind::kFin:
       return {sizeof(Fin), 0, false, false};
     case Kind::kAck:
       return {sizeof(Ack), 0, false, false};
-    case Kind::kChunkFailed:
-      return {sizeof(ChunkFailed), 0, false, false};
+    case Kind::kNote:
+      return {sizeof(Note), 0, false, false, kMaxNoteBytes};
     case Kind::kCredit:
       return {sizeof(Credit), 0, false, false};
   }
@@ -46,7 +45,7 @@ constexpr Shape shape_of(Kind kind) {
 Error check_lengths(const Header& header, const Shape& shape) {
   if (header.payload_bytes < shape.fixed_bytes) return Error::kPayload;
   const std::uint64_t bytes = header.payload_bytes - shape.fixed_bytes;
-  if (!shape.bytes_follow) return bytes <= shape.key_bytes ? Error::kNone : Error::kPayload;
+  if (!shape.bytes_follow) return bytes <= shape.more_bytes ? Error::kNone : Error::kPayload;
   // An eager packet is the whole message; a data packet does not repeat the length.
   if (shape.message && bytes != header.length()) return Error::kLength;
   return Error::kNone;
@@ -61,7 +60,6 @@ Error validate(const Header& header, std::size_t packet_bytes) {
 
   const Shape shape = shape_of(header.kind);
   if ((header.flags & ~shape.flags) != 0) return Error::kFlags;
-  if (header.flags == (kTogether | kStream)) return Error::kFlags;
   if (header.reserved != 0) return Error::kReserved;
   if (header.source < 0) return Error::kSource;
   if (header.tag < 0) return Error::kTag;
@@ -94,10 +92,8 @@ const char* describe(Error error) {
       return "message length does not fit its payload";
     case Error::kRange:
       return "a range of bytes that wraps around";
-    case Error::kChunk:
-      return "a copy job without chunk size";
-    case Error::kRegion:
-      return "a region of memory that has no number";
+    case Error::kOffers:
+      return "what follows are no offers";
   }
   return "unknown error";
 }

@@ -1,5 +1,5 @@
 // The header of every packet between two processes, little-endian, and its validation. Any thread;
-// takes no lock.
+// nothing here has a state.
 #pragma once
 
 #include <bit>
@@ -13,29 +13,21 @@ static_assert(std::endian::native == std::endian::little,
               "structs are copied to the wire as they are");
 
 enum class Kind : std::uint8_t {
-  kEager = 1,        // a whole message: `length` bytes follow
-  kEagerSync = 2,    // EagerSync, then a whole message; the receiver answers kAck when it matched
-  kRts = 3,          // Rts: a message of `length` bytes is ready to be fetched; perhaps a key
-  kCts = 4,          // Cts: the receiver is ready and says who copies
-  kData = 5,         // Data, then bytes of a message: payload_bytes - sizeof(Data) of them
-  kFin = 6,          // Fin: the other side is done with the operation, and so the operation is over
-  kAck = 7,          // Ack: a synchronous eager message was matched
-  kChunkFailed = 8,  // ChunkFailed: the sender could not copy this chunk, the receiver must
-  kCredit = 9,       // Credit: eager bytes that the receiver's unexpected queue no longer holds
+  kEager = 1,      // a whole message: `length` bytes follow
+  kEagerSync = 2,  // EagerSync, then a whole message; the receiver answers kAck when it matched
+  kRts = 3,        // Rts: a message of `length` bytes is ready to be fetched; Offers
+  kCts = 4,        // Cts: the receiver asks for bytes of a message; Offers
+  kData = 5,       // Data, then bytes of a message: payload_bytes - sizeof(Data) of them
+  kFin = 6,        // Fin: the other side is done with the operation, and so the operation is over
+  kAck = 7,        // Ack: a synchronous eager message was matched
+  kNote = 8,       // Note: from a mover to the peer's mover of the same lane, in its own layout
+  kCredit = 9,     // Credit: eager bytes that the receiver's unexpected queue no longer holds
 };
 
-// What a lane needs to read a message's bytes by itself follows the RTS, in the lane's own layout.
-inline constexpr std::uint32_t kMaxKeyBytes = 32;
+inline constexpr std::uint32_t kMaxNoteBytes = 64;
 
-// Header::flags. On kCts one of these.
-inline constexpr std::uint8_t kTogether = 1;  // both sides copy chunks of the copy job
-// The sender writes the bytes itself and says so with kFin, or streams kData packets.
-inline constexpr std::uint8_t kStream = 2;
-
-// On kRts: the bytes lie at several places, so that only the sender can move them.
-inline constexpr std::uint8_t kGathered = 4;
-// On kRts: a message that was announced before has its bytes elsewhere now.
-inline constexpr std::uint8_t kMoved = 8;
+// Header::flags. On kRts: a message that was announced before has its bytes elsewhere now.
+inline constexpr std::uint8_t kMoved = 1;
 
 struct Header {
   Kind kind;
@@ -45,10 +37,9 @@ struct Header {
   std::int32_t source;          // the sender's rank in the context's communicator
   std::int32_t tag;             // zero where the packet is not a message or RTS
   std::uint32_t payload_bytes;  // that follow in this packet
-  // Whole message length in bytes; zero as for tag. Two words, because the header is aligned to
-  // four bytes only.
-  std::uint32_t length_low;
-  std::uint32_t length_high;
+  std::uint32_t
+      length_low;  // whole message length in bytes; zero as for tag. Two words, because the
+  std::uint32_t length_high;  // header is aligned to four bytes only
 
   std::uint64_t length() const {
     return (static_cast<std::uint64_t>(length_high) << 32) | length_low;
@@ -92,8 +83,7 @@ enum class Error : std::uint8_t {
   kPayload,   // payload_bytes does not fit the kind
   kLength,    // a length that contradicts payload_bytes, or where the kind has none
   kRange,     // offset + bytes or address + bytes overflows
-  kChunk,     // a copy job without chunk size
-  kRegion,    // a region of memory without number or descriptor
+  kOffers,    // what follows an RTS or a CTS are no offers
 };
 
 // One line for a log or an exception.

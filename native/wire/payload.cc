@@ -2,8 +2,6 @@
 
 #include <limits>
 
-#include "memory/region.h"
-
 namespace mooncake_mpi::wire {
 
 namespace {
@@ -18,15 +16,13 @@ Error check(const Header& /*header*/, const EagerSync& /*payload*/) {
   return Error::kNone;
 }
 
-Error check(const Header& header, const Rts& payload) {
-  if (payload.region != 0 && !is_region(payload.region)) return Error::kRegion;
-  return wraps(payload.address, header.length()) ? Error::kRange : Error::kNone;
+Error check(const Header& /*header*/, const Rts& /*payload*/) {
+  return Error::kNone;
 }
 
-Error check(const Header& header, const Cts& payload) {
-  if (payload.region != 0 && !is_region(payload.region)) return Error::kRegion;
-  if (wraps(payload.address, payload.length)) return Error::kRange;
-  if ((header.flags & kTogether) != 0 && payload.chunk_bytes == 0) return Error::kChunk;
+Error check(const Header& /*header*/, const Cts& payload) {
+  if (wraps(payload.offset, payload.length)) return Error::kRange;
+  if (payload.length == 0 || payload.offset + payload.length > payload.total) return Error::kRange;
   return Error::kNone;
 }
 
@@ -43,8 +39,8 @@ Error check(const Header& /*header*/, const Ack& /*payload*/) {
   return Error::kNone;
 }
 
-Error check(const Header& /*header*/, const ChunkFailed& payload) {
-  return payload.reserved == 0 ? Error::kNone : Error::kReserved;
+Error check(const Header& /*header*/, const Note& payload) {
+  return payload.reserved == 0 && payload.lane <= UINT8_MAX ? Error::kNone : Error::kReserved;
 }
 
 Error check(const Header& /*header*/, const Credit& /*payload*/) {

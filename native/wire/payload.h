@@ -1,5 +1,4 @@
-// What follows the header, by kind: fixed layouts, little-endian, without padding bytes. Any
-// thread; takes no lock.
+// What follows the header, by kind: fixed layouts, little-endian, without padding bytes.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +7,7 @@
 #include <span>
 
 #include "wire/header.h"
+#include "wire/offers.h"
 
 namespace mooncake_mpi::wire {
 
@@ -18,19 +18,16 @@ struct EagerSync {
 
 struct Rts {
   std::uint64_t send_id;
-  std::uint64_t address;  // of the bytes in the sender's address space
-  std::uint64_t region;   // of the sender's, that they lie in; zero: none
 };
 
+// Bytes [offset, offset + length) are wanted now, `total` in all: fewer than the message has when
+// it is truncated. With all of them at once come offers of the receiver's memory.
 struct Cts {
   std::uint64_t send_id;
   std::uint64_t receive_id;
-  std::uint64_t address;      // of the buffer in the receiver's address space
-  std::uint64_t region;       // of the receiver's, that it lies in; zero: none
-  std::uint64_t length;       // bytes wanted: fewer than the message has when it is truncated
-  std::uint32_t copy_job;     // slot of the shared copy job; used with kTogether
-  std::uint32_t chunk_bytes;  // of the copy job, not zero with kTogether
-  std::uint64_t generation;   // of the copy job's slot
+  std::uint64_t offset;
+  std::uint64_t length;
+  std::uint64_t total;
 };
 
 // Before streamed bytes.
@@ -52,9 +49,9 @@ struct Ack {
   std::uint64_t send_id;
 };
 
-struct ChunkFailed {
-  std::uint64_t receive_id;
-  std::uint32_t chunk;
+struct Note {
+  std::uint64_t id;    // the operation of the process that gets this packet
+  std::uint32_t lane;  // whose mover it is for
   std::uint32_t reserved;
 };
 
@@ -62,9 +59,9 @@ struct Credit {
   std::uint64_t bytes;
 };
 
-static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 24 && sizeof(Cts) == 56);
+static_assert(sizeof(EagerSync) == 8 && sizeof(Rts) == 8 && sizeof(Cts) == 40);
 static_assert(sizeof(Data) == 16 && sizeof(Fin) == 16 && sizeof(Ack) == 8);
-static_assert(sizeof(ChunkFailed) == 16 && sizeof(Credit) == 8);
+static_assert(sizeof(Note) == 16 && sizeof(Credit) == 8);
 
 // The one kind that carries Payload at the front of its payload.
 template <class Payload>
@@ -82,9 +79,13 @@ inline constexpr Kind kKindOf<Fin> = Kind::kFin;
 template <>
 inline constexpr Kind kKindOf<Ack> = Kind::kAck;
 template <>
-inline constexpr Kind kKindOf<ChunkFailed> = Kind::kChunkFailed;
+inline constexpr Kind kKindOf<Note> = Kind::kNote;
 template <>
 inline constexpr Kind kKindOf<Credit> = Kind::kCredit;
+
+// Whether offers follow it.
+template <class Payload>
+inline constexpr bool kHasOffers = kKindOf<Payload> == Kind::kRts || kKindOf<Payload> == Kind::kCts;
 
 // Checks of fields that the header's validation does not see.
 Error check(const Header& header, const EagerSync& payload);
@@ -93,7 +94,7 @@ Error check(const Header& header, const Cts& payload);
 Error check(const Header& header, const Data& payload);
 Error check(const Header& header, const Fin& payload);
 Error check(const Header& header, const Ack& payload);
-Error check(const Header& header, const ChunkFailed& payload);
+Error check(const Header& header, const Note& payload);
 Error check(const Header& header, const Credit& payload);
 
 // Copies the fixed part out of `payload`, the bytes behind a header that validate() accepted, and
@@ -104,6 +105,9 @@ Error decode(const Header& header, std::span<const std::byte> payload, Payload& 
   if (header.kind != kKindOf<Payload>) return Error::kKind;
   if (payload.size() < sizeof(Payload)) return Error::kShort;
   std::memcpy(&out, payload.data(), sizeof(Payload));
+  if constexpr (kHasOffers<Payload>) {
+    if (!are_offers(payload.subspan(sizeof(Payload)))) return Error::kOffers;
+  }
   return check(header, out);
 }
 

@@ -56,11 +56,12 @@ std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
   return sane ? std::optional<Hello>(hello) : std::nullopt;
 }
 
-std::optional<RemoteKeys> decode_keys(std::span<const std::byte> bytes) {
+std::optional<RemoteKeys> decode_keys(std::span<const std::byte> bytes, std::uint64_t length) {
   if (bytes.size() != sizeof(RemoteKeys)) return std::nullopt;
   RemoteKeys keys;
   std::memcpy(&keys, bytes.data(), sizeof keys);
-  if (keys.rails == 0 || keys.rails >> kMaxRails != 0) return std::nullopt;
+  if (keys.rails == 0 || keys.rails >> kMaxRails != 0 || keys.reserved != 0) return std::nullopt;
+  if (length > UINT64_MAX - keys.address) return std::nullopt;
   return keys;
 }
 

@@ -1,6 +1,6 @@
 // What the verbs lane puts on the wire besides packets: the rails in a process's address, the
 // datagram that two processes wire up with, the frame in front of every packet, and the keys behind
-// an RTS. Little-endian, fixed layouts; docs/wire.md describes them. Any thread; takes no lock.
+// an RTS. Little-endian, fixed layouts; docs/wire.md describes them.
 #pragma once
 
 #include <array>
@@ -39,8 +39,8 @@ struct PathOffer {
   std::uint32_t epoch = 0;       // counts the connections of this path; higher replaces lower
   std::uint32_t queue_pair = 0;  // of the sender in that epoch; zero: its rail is down
   std::uint32_t psn = 0;         // that the sender's packets begin with
-  // The addressee's epoch that the sender is connected to; zero: none.
-  std::uint32_t known_epoch = 0;
+  std::uint32_t known_epoch =
+      0;                    // the addressee's epoch that the sender is connected to; zero: none
   std::uint32_t ready = 0;  // 1: the sender knows that the addressee is connected to it
 };
 static_assert(sizeof(PathOffer) == 20);
@@ -54,7 +54,8 @@ struct Hello {
   std::array<std::byte, 16> secret{};
   std::array<std::byte, 16> from{};  // process ids
   std::array<std::byte, 16> to{};
-  std::uint32_t credits = 0;  // packets that the addressee may send before any was consumed
+  std::uint32_t credits =
+      0;  // packets that the addressee may send before the sender has consumed any
   std::uint32_t reserved = 0;
   std::array<PathOffer, kMaxRails> offers{};
 };
@@ -70,9 +71,11 @@ std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
 
 // In front of the header of every packet.
 struct Frame {
-  std::uint32_t sequence = 0;  // of the sender's packets, from 1; zero: a credit packet, uncounted
-  std::uint32_t consumed = 0;  // the addressee's packets that the sender has consumed, all up to it
-  std::uint64_t credit = 0;    // eager bytes of the addressee that the sender no longer holds, ever
+  std::uint32_t sequence =
+      0;  // of the sender's packets, from 1; zero: a credit packet, not counted
+  std::uint32_t consumed =
+      0;  // the addressee's packets that the sender has consumed, all up to this one
+  std::uint64_t credit = 0;  // eager bytes of the addressee that the sender no longer holds, ever
 };
 static_assert(sizeof(Frame) == 16);
 
@@ -98,13 +101,17 @@ inline std::optional<PacketHead> decode_head(std::span<const std::byte> packet) 
 inline constexpr std::uint8_t kContinued = 0x80;
 inline constexpr auto kContinuation = static_cast<Kind>(0x40);
 
-// Behind an RTS whose bytes may be read by RDMA: the remote key on each rail of the sender.
+// The lane's offer of bytes that may be read by RDMA: where they are, perhaps in a copy, and the
+// remote key on each rail of the sender.
 struct RemoteKeys {
+  std::uint64_t address = 0;
   std::uint32_t rails = 0;  // bit per rail
   std::array<std::uint32_t, kMaxRails> keys{};
+  std::uint32_t reserved = 0;
 };
-static_assert(sizeof(RemoteKeys) == 20);
+static_assert(sizeof(RemoteKeys) == 32);
 
-std::optional<RemoteKeys> decode_keys(std::span<const std::byte> bytes);
+// For a message of `length` bytes.
+std::optional<RemoteKeys> decode_keys(std::span<const std::byte> bytes, std::uint64_t length);
 
 }  // namespace mooncake_mpi::wire

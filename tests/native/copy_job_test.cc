@@ -1,5 +1,5 @@
 // Chunks of a shared copy are claimed once each, by whoever comes, and only in their own life.
-#include "transport/copy_job.h"
+#include "transport/copy/copy_job.h"
 
 #include <gtest/gtest.h>
 
@@ -10,30 +10,42 @@
 namespace mooncake_mpi {
 namespace {
 
-TEST(CopyJob, HandsOutEveryChunkOnceAndThenNone) {
+TEST(CopyJob, HandsOutEveryChunkOnceHalfOfTheRestAtATimeAndThenNone) {
   CopyJob job;
   job.open(1);
-  for (std::uint32_t chunk = 0; chunk < 10; ++chunk)
-    EXPECT_EQ(job.claim(1, 10), chunk);
-  EXPECT_EQ(job.claim(1, 10), CopyJob::kNone);
-  for (int i = 0; i < 9; ++i)
-    EXPECT_FALSE(job.finish_chunk(10));
-  EXPECT_TRUE(job.finish_chunk(10));
+  std::uint32_t next = 0;
+  for (const std::uint32_t count : {5u, 3u, 1u, 1u}) {
+    const CopyJob::Claim claim = job.claim(1, 10);
+    EXPECT_EQ(claim.first, next);
+    EXPECT_EQ(claim.count, count);
+    next += count;
+  }
+  EXPECT_EQ(job.claim(1, 10).count, 0u);
+  EXPECT_FALSE(job.finish(5, 10));
+  EXPECT_FALSE(job.finish(4, 10));
+  EXPECT_TRUE(job.finish(1, 10));
+}
+
+TEST(CopyJob, NobodyClaimsMoreThanATurn) {
+  CopyJob job;
+  job.open(1);
+  EXPECT_EQ(job.claim(1, 100, 3).count, 3u);
+  EXPECT_EQ(job.claim(1, 100, 3).first, 3u);
 }
 
 TEST(CopyJob, ALateClaimForAnEarlierLifeGetsNothing) {
   CopyJob job;
   job.open(7);
-  EXPECT_EQ(job.claim(7, 4), 0u);
+  EXPECT_EQ(job.claim(7, 4).count, 2u);
   job.open(8);
-  EXPECT_EQ(job.claim(7, 4), CopyJob::kNone);
-  EXPECT_EQ(job.claim(9, 4), CopyJob::kNone);
-  EXPECT_EQ(job.claim(8, 4), 0u);
+  EXPECT_EQ(job.claim(7, 4).count, 0u);
+  EXPECT_EQ(job.claim(9, 4).count, 0u);
+  EXPECT_EQ(job.claim(8, 4).first, 0u);
 }
 
 TEST(CopyJob, AJobThatWasNeverOpenedGivesNothing) {
   CopyJob job;
-  EXPECT_EQ(job.claim(1, 4), CopyJob::kNone);
+  EXPECT_EQ(job.claim(1, 4).count, 0u);
 }
 
 // Two threads copy each message together, life after life: every chunk is copied exactly once, and
@@ -47,9 +59,10 @@ TEST(CopyJob, TwoThreadsShareEveryLifeWithoutGapOrOverlap) {
   std::atomic<int> last{0};
 
   const auto copy_all = [&](std::uint32_t life) {
-    for (std::uint32_t chunk; (chunk = job.claim(life, kChunks)) != CopyJob::kNone;) {
-      copied[chunk].fetch_add(1, std::memory_order_relaxed);
-      if (job.finish_chunk(kChunks)) last.fetch_add(1);
+    for (CopyJob::Claim claim; (claim = job.claim(life, kChunks, 5)).count != 0;) {
+      for (std::uint32_t i = 0; i < claim.count; ++i)
+        copied[claim.first + i].fetch_add(1, std::memory_order_relaxed);
+      if (job.finish(claim.count, kChunks)) last.fetch_add(1);
     }
   };
   std::thread sender([&] {

@@ -92,7 +92,7 @@ class EngineParty final : public Party {
   Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
     return *take(engine_->send(*context_, kChannel, dest, tag, buffer, mode));
   }
-  Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+  Operation& send_pieces(int dest, int tag, std::unique_ptr<Source> pieces,
                          SendMode mode) override {
     return *take(engine_->send_pieces(*context_, kChannel, dest, tag, std::move(pieces), mode));
   }

@@ -16,7 +16,9 @@ class FakeParty final : public Party, private PacketSink {
     address_.uid[0] = static_cast<std::byte>(rank + 1);
     address_.pid = rank + 1;
     address_.context = context_.number;
-    transport_ = std::make_unique<FakeTransport>(network, address_.uid);
+    protocol_.set_sink(this);
+    transport_ = std::make_unique<FakeTransport>(network, address_.uid, limits.copy,
+                                                 protocol_.mover_counters());
   }
 
   wire::Address address() const { return address_; }
@@ -24,54 +26,37 @@ class FakeParty final : public Party, private PacketSink {
     for (const wire::Address& member : members) {
       peers_.push_back(std::make_unique<Peer>(member));
       Peer& peer = *peers_.back();
-      peer.channel = take(transport_->connect(member, peer));
+      Way way = take(transport_->connect(member, peer));
+      peer.channel = std::move(way.channel);
+      peer.movers.push_back(std::move(way.mover));
       context_.members.push_back({&peer, member.context});
     }
   }
 
   Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
-    return start(dest, tag, buffer, mode, nullptr);
+    return *take(protocol_.send(context_, dest, kChannel, tag, buffer, mode));
   }
-  Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+  Operation& send_pieces(int dest, int tag, std::unique_ptr<Source> pieces,
                          SendMode mode) override {
     const Buffer whole{nullptr, pieces->bytes()};
-    return start(dest, tag, whole, mode, std::move(pieces));
-  }
-  Operation& start(int dest, int tag, const Buffer& buffer, SendMode mode,
-                   std::unique_ptr<Pieces> pieces) {
-    Operation& operation = protocol_.operations().acquire(Operation::Kind::kSend);
-    operation.peer = context_.members[static_cast<std::size_t>(dest)].peer;
-    operation.buffer = buffer;
-    operation.pieces = std::move(pieces);
-    operation.header = header(dest, tag, buffer);
-    operation.context_number = context_.number;
-    operation.completion.dest = dest;
-    protocol_.start_send(operation, mode == SendMode::kSynchronous);
-    return operation;
+    return *take(protocol_.send(context_, dest, kChannel, tag, whole, mode, std::move(pieces)));
   }
   bool try_send_now(int dest, int tag, const Buffer& buffer) override {
-    return protocol_.try_send_now(*context_.members[static_cast<std::size_t>(dest)].peer,
-                                  header(dest, tag, buffer), buffer);
+    return protocol_.try_send_now(context_, context_.members[static_cast<std::size_t>(dest)],
+                                  kChannel, tag, buffer);
   }
   Operation& receive(int source, int tag, const Buffer& buffer) override {
-    Operation& operation = new_receive(source, tag, buffer);
-    protocol_.start_receive(operation, kChannel);
-    return operation;
+    return *protocol_.receive(context_, kChannel, source, tag, &buffer);
   }
   Operation& receive_any_size(int source, int tag) override {
-    Operation& operation = new_receive(source, tag, {});
-    operation.allocate_on_match = true;
-    protocol_.start_receive(operation, kChannel);
-    return operation;
+    return *protocol_.receive(context_, kChannel, source, tag, nullptr);
   }
   UnexpectedMessage* improbe(int source, int tag) override {
     progress();
     return static_cast<UnexpectedMessage*>(context_.matcher(kChannel).take(source, tag));
   }
   Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
-    Operation& operation = new_receive(message.source, message.tag, buffer);
-    protocol_.start_matched_receive(operation, message);
-    return operation;
+    return *protocol_.receive(context_, kChannel, message.source, message.tag, &buffer, &message);
   }
   bool cancel(Operation& operation) override { return protocol_.cancel(operation, kChannel); }
   void release(Operation& operation) override { protocol_.release(operation); }
@@ -80,6 +65,7 @@ class FakeParty final : public Party, private PacketSink {
     Peer& peer = *context_.members[static_cast<std::size_t>(rank)].peer;
     transport_->poll(*this);
     protocol_.fail_peer(peer, Error::kProcessFailed);
+    peer.movers.clear();
     peer.channel = std::make_unique<GoneChannel>();
   }
   std::size_t acknowledge(std::size_t count) override {
@@ -101,21 +87,11 @@ class FakeParty final : public Party, private PacketSink {
     }
     return nullptr;
   }
-  wire::Header header(int dest, int tag, const Buffer& buffer) const {
-    const std::uint32_t number = context_.members[static_cast<std::size_t>(dest)].number;
-    return wire::message_header(wire::Kind::kEager, ContextTable::with_channel(number, kChannel),
-                                context_.rank, tag, 0, buffer.bytes);
+  void on_moved(Peer& peer, std::uint64_t id, Error error) override {
+    protocol_.on_moved(peer, id, error);
   }
-  Operation& new_receive(int source, int tag, const Buffer& buffer) {
-    Operation& operation = protocol_.operations().acquire(Operation::Kind::kReceive);
-    operation.context = &context_;
-    operation.source = source;
-    operation.tag = tag;
-    operation.buffer = buffer;
-    if (source != kAnySource) {
-      operation.peer = context_.members[static_cast<std::size_t>(source)].peer;
-    }
-    return operation;
+  void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override {
+    protocol_.send_note(peer, lane, id, note);
   }
 
   Protocol protocol_;

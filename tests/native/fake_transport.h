@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "transport/copy/copy_mover.h"
 #include "transport/transport.h"
 
 namespace mooncake_mpi::testing {
@@ -85,19 +86,34 @@ class FakeChannel final : public Channel {
   std::size_t max_payload_bytes() const noexcept override { return limits_.payload_bytes; }
   void return_credit(std::uint32_t bytes) noexcept override { in_.credit_returned += bytes; }
   std::uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
-  bool can_read_peer() const noexcept override { return limits_.reads_peer; }
 
-  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
-                  bool) noexcept override {
+ private:
+  const FakeLimits& limits_;
+  FakePipe& out_;
+  FakePipe& in_;
+};
+
+// Reads and writes by the kernel, which refuses memory that is not there.
+class FakeMover final : public CopyMover {
+ public:
+  FakeMover(CopyWork& work, Peer& peer, const FakeLimits& limits, FakePipe& out, FakePipe& in)
+      : CopyMover(work, peer), limits_(limits), out_(out), in_(in) {}
+  wire::LaneId lane() const noexcept override { return 200; }
+  bool reaches_everything() const noexcept override { return limits_.reads_peer; }
+
+ private:
+  Reach reach(const RemoteMemory&, std::uint64_t) noexcept override {
+    return limits_.reads_peer ? Reach::kKernel : Reach::kNone;
+  }
+  Error read(void* local, const RemoteMemory& remote, std::size_t bytes, bool) noexcept override {
     return copy({local, bytes}, {reinterpret_cast<void*>(remote.address), bytes}, process_vm_readv);
   }
-  Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
-                   bool) noexcept override {
+  Error write(const void* local, const RemoteMemory& remote, std::size_t bytes,
+              bool) noexcept override {
     if (!limits_.writes_peer) return Error::kBuffer;
     return copy({const_cast<void*>(local), bytes}, {reinterpret_cast<void*>(remote.address), bytes},
                 process_vm_writev);
   }
-
   std::uint32_t acquire_job() noexcept override {
     const auto free = std::find(in_.job_in_use.begin(), in_.job_in_use.end(), false);
     if (free == in_.job_in_use.end()) return kNoJob;
@@ -112,8 +128,6 @@ class FakeChannel final : public Channel {
     return job < out_.jobs.size() ? &out_.jobs[job] : nullptr;
   }
 
- private:
-  // By the kernel, which refuses memory that is not there.
   template <class Call>
   static Error copy(iovec local, iovec remote, Call call) noexcept {
     const ssize_t done = call(getpid(), &local, 1, &remote, 1, 0);
@@ -127,17 +141,19 @@ class FakeChannel final : public Channel {
 
 class FakeTransport final : public Transport {
  public:
-  FakeTransport(FakeNetwork& network, const ProcessId& process)
-      : network_(network), process_(process) {}
+  FakeTransport(FakeNetwork& network, const ProcessId& process, const CopyLimits& limits,
+                MoverCounters& counters)
+      : network_(network), process_(process), work_({.limits = limits}, counters) {}
 
   std::string_view name() const noexcept override { return "fake"; }
   void describe(wire::Address&) const override {}
   std::string unreachable_reason(const wire::Address&) const override { return {}; }
 
-  Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer&) override {
-    return std::unique_ptr<Channel>(
-        std::make_unique<FakeChannel>(network_.limits(), network_.pipe(process_, address.uid),
-                                      network_.pipe(address.uid, process_)));
+  Result<Way> connect(const wire::Address& address, Peer& peer) override {
+    FakePipe& out = network_.pipe(process_, address.uid);
+    FakePipe& in = network_.pipe(address.uid, process_);
+    return Way{std::make_unique<FakeChannel>(network_.limits(), out, in),
+               std::make_unique<FakeMover>(work_, peer, network_.limits(), out, in)};
   }
 
   unsigned poll(PacketSink& sink) override {
@@ -152,12 +168,13 @@ class FakeTransport final : public Transport {
         ++count;
       }
     });
-    return count;
+    return count + work_.advance(sink);
   }
 
  private:
   FakeNetwork& network_;
   ProcessId process_;
+  CopyWork work_;
 };
 
 }  // namespace mooncake_mpi::testing

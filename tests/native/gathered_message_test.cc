@@ -47,8 +47,9 @@ TEST(Pieces, GiveTheBytesOfAnyOffsetUpToTheNextGap) {
   EXPECT_EQ(pieces->bytes(), 9u);
   const std::size_t ends[] = {3, 3, 3, 4, 9, 9, 9, 9, 9};
   for (std::size_t offset = 0; offset < 9; ++offset) {
-    const Bytes run = pieces->run(offset);
+    const Bytes run = pieces->at(offset, 100);
     EXPECT_EQ(run.size(), ends[offset] - offset);
+    EXPECT_EQ(pieces->at(offset, 1).size(), 1u);
     EXPECT_EQ(run[0], whole.bytes()[offset]);
   }
 }

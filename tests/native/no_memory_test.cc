@@ -37,7 +37,9 @@ void progress(Job& job, int turns) {
 
 TEST_P(WithoutMemory, EveryMessageArrives) {
   // One credit's worth of eager bytes, so that announcements and answers pile up, too.
-  Job job(GetParam(), 2, {.unexpected_bytes = 256 * 1024});
+  ProtocolLimits limits;
+  limits.unexpected_bytes = 256 * 1024;
+  Job job(GetParam(), 2, limits);
   std::mt19937 random(7);
   const std::size_t sizes[] = {0, 8, 200, 5000, 9000, 30'000, 100'000, 700'000};
   for (int round = 0; round < 12; ++round) {

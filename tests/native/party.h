@@ -23,7 +23,7 @@ class Party {
   virtual Operation& send(int dest, int tag, const Buffer& buffer,
                           SendMode mode = SendMode::kStandard) = 0;
   // The message's bytes lie at several places.
-  virtual Operation& send_pieces(int dest, int tag, std::unique_ptr<Pieces> pieces,
+  virtual Operation& send_pieces(int dest, int tag, std::unique_ptr<Source> pieces,
                                  SendMode mode = SendMode::kStandard) = 0;
   virtual bool try_send_now(int dest, int tag, const Buffer& buffer) = 0;
   virtual Operation& receive(int source, int tag, const Buffer& buffer) = 0;

@@ -16,11 +16,11 @@ inline constexpr int kTags = 3;
 inline constexpr std::size_t kMostLive = 24;
 inline constexpr std::uint64_t kSizes[] = {0,     1,     100,    1'023,  1'024,  1'025,
                                            4'096, 9'000, 40'000, 70'000, 130'000};
-inline constexpr ProtocolLimits kLimits{.eager_bytes = 1'024,
-                                        .far_eager_bytes = 2'048,
-                                        .unexpected_bytes = 8'192,
-                                        .shared_copy_bytes = 32 * 1024,
-                                        .past_caches_bytes = 100'000};
+inline constexpr ProtocolLimits kLimits{
+    .eager_bytes = 1'024,
+    .far_eager_bytes = 2'048,
+    .unexpected_bytes = 8'192,
+    .copy = {.shared_bytes = 32 * 1024, .past_caches_bytes = 100'000}};
 
 struct Live {
   int rank = 0;
@@ -98,6 +98,9 @@ class Play {
   std::uint64_t some_address();
   std::uint64_t some_length();
   wire::Header some_header(int from);
+  std::uint64_t some_region();
+  void put_offers();
+  void put_note();
   std::uint64_t put_body(wire::Kind kind);
   void lie();
   template <class Payload>

@@ -2,6 +2,7 @@
 // every rank.
 #include <utility>
 
+#include "memory/pieces.h"
 #include "play.h"
 
 namespace mooncake_mpi::testing {

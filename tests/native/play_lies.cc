@@ -4,7 +4,9 @@
 #include <cstdlib>
 
 #include "play.h"
+#include "wire/copy_notes.h"
 #include "wire/payload.h"
+#include "wire/verbs.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -76,6 +78,45 @@ wire::Header Play::some_header(int from) {
   return header;
 }
 
+std::uint64_t Play::some_region() {
+  return choices_.below(3) == 0 ? choices_.word() : choices_.below(5);
+}
+
+// A lane's key of the kind that it may have, of another's, or of none.
+void Play::put_offers() {
+  wire::Offers offers;
+  for (std::uint32_t left = choices_.below(3); left != 0; --left) {
+    const wire::Place place{some_address(), some_region()};
+    wire::RemoteKeys keys{.address = some_address(), .rails = choices_.below(5)};
+    const auto lane = static_cast<wire::LaneId>(choices_.below(5));
+    offers.add(lane, choices_.below(2) == 0 ? std::as_bytes(std::span(&place, 1))
+                                            : std::as_bytes(std::span(&keys, 1)));
+  }
+  body_.insert(body_.end(), offers.bytes().begin(), offers.bytes().end());
+  put_noise(choices_.below(8) == 0 ? choices_.below(9) : 0);
+}
+
+void Play::put_note() {
+  put(wire::Note{some_id(), choices_.below(5), 0});
+  const auto add = [this](const auto& note) {
+    const auto bytes = std::as_bytes(std::span(&note, 1));
+    body_.insert(body_.end(), bytes.begin(), bytes.end());
+  };
+  switch (choices_.below(4)) {
+    case 0:
+      return add(wire::ChunksFailed{.first = choices_.below(20), .count = choices_.below(20)});
+    case 1:
+      return put_noise(choices_.below(wire::kMaxNoteBytes + 1));
+    default:
+      add(wire::ShareCopy{.job = choices_.below(5),
+                          .receive_id = some_id(),
+                          .place = {some_address(), some_region()},
+                          .length = some_length(),
+                          .chunk_bytes = choices_.of(kChunks),
+                          .generation = choices_.below(5)});
+  }
+}
+
 // What follows a header of that kind; the length that the header is to claim.
 std::uint64_t Play::put_body(wire::Kind kind) {
   std::uint64_t length = 0;
@@ -91,16 +132,18 @@ std::uint64_t Play::put_body(wire::Kind kind) {
       length = data_bytes;
       break;
     case wire::Kind::kRts:
-      put(wire::Rts{some_id(), some_address(),
-                    choices_.below(3) == 0 ? choices_.word() : choices_.below(5)});
-      put_noise(choices_.below(3) == 0 ? choices_.below(wire::kMaxKeyBytes + 1) : 0);
+      put(wire::Rts{some_id()});
+      put_offers();
       length = some_length();
       break;
-    case wire::Kind::kCts:
-      put(wire::Cts{some_id(), some_id(), some_address(),
-                    choices_.below(3) == 0 ? choices_.word() : choices_.below(5), some_length(),
-                    choices_.below(5), choices_.of(kChunks), choices_.below(5)});
+    case wire::Kind::kCts: {
+      const std::uint64_t wanted = some_length();
+      const std::uint64_t offset = choices_.below(4) == 0 ? some_length() : 0;
+      put(wire::Cts{some_id(), some_id(), offset, wanted,
+                    choices_.below(4) == 0 ? some_length() : offset + wanted});
+      put_offers();
       break;
+    }
     case wire::Kind::kData:
       put(wire::Data{some_id(), some_length()});
       put_noise(data_bytes);
@@ -111,8 +154,8 @@ std::uint64_t Play::put_body(wire::Kind kind) {
     case wire::Kind::kAck:
       put(wire::Ack{some_id()});
       break;
-    case wire::Kind::kChunkFailed:
-      put(wire::ChunkFailed{some_id(), choices_.below(20), 0});
+    case wire::Kind::kNote:
+      put_note();
       break;
     case wire::Kind::kCredit:
       put(wire::Credit{some_length()});

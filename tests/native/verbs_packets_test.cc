@@ -15,7 +15,8 @@ namespace {
 
 using verbs_driver::Step;
 
-constexpr ProtocolLimits kLongEager{.eager_bytes = 64 * 1024, .far_eager_bytes = 64 * 1024};
+constexpr ProtocolLimits kLongEager{
+    .eager_bytes = 64 * 1024, .far_eager_bytes = 64 * 1024, .copy = {}};
 constexpr std::size_t kPacket = verbs::kPacketBytes - wire::kPacketHeadBytes;
 
 TEST(VerbsLane, AnEagerMessageMayTakeSeveralPackets) {

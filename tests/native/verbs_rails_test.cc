@@ -79,7 +79,8 @@ TEST(VerbsRails, WithoutAnyPortThatIsUpThereIsNoLane) {
   fabric.begin_with_port_down(0, 0);
   wire::Address address;
   address.uid[0] = std::byte{1};
-  const auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {});
+  MoverCounters counters;
+  const auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {}, counters);
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.failure().message, "fake0:1 port down");
 }

@@ -20,6 +20,8 @@ struct Doorman final : PacketSink {
     ++asked;
     return nullptr;
   }
+  void on_moved(Peer&, std::uint64_t, Error) override {}
+  void send_note(Peer&, wire::LaneId, std::uint64_t, Bytes) override {}
   int asked = 0;
 };
 
@@ -27,7 +29,7 @@ class VerbsWireup : public ::testing::Test {
  protected:
   VerbsWireup() {
     address.uid[0] = std::byte{1};
-    auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {});
+    auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {}, counters);
     EXPECT_TRUE(made.ok());
     lane = std::move(made).value();
     lane->describe(address);
@@ -51,6 +53,7 @@ class VerbsWireup : public ::testing::Test {
   }
 
   verbs_driver::FakeFabric fabric;
+  MoverCounters counters;
   wire::Address address;
   std::unique_ptr<verbs::VerbsTransport> lane;
   wire::Hello hello;

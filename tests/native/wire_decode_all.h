@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "wire/address.h"
+#include "wire/copy_notes.h"
 #include "wire/header.h"
+#include "wire/offers.h"
 #include "wire/payload.h"
 #include "wire/pickle_stream.h"
 #include "wire/verbs.h"
@@ -23,6 +25,18 @@ template <class Payload>
 bool decodes(const Header& header, std::span<const std::byte> payload) {
   Payload out;
   return decode(header, payload, out) == Error::kNone;
+}
+
+// Every key as each lane's mover would read it.
+inline bool decode_offers(std::span<const std::byte> bytes) {
+  if (!are_offers(bytes)) return false;
+  for (Offer offer; next_offer(bytes, offer);) {
+    const auto keys = decode_keys(offer.key, 1000);
+    if (keys && (keys->rails == 0 || keys->rails >> kMaxRails != 0)) std::abort();
+    const auto place = decode_place(offer.key, 1000);
+    if (place && place->address > UINT64_MAX - 1000) std::abort();
+  }
+  return true;
 }
 
 // Stops the program when a header that was accepted promises bytes that are not there.
@@ -39,17 +53,23 @@ inline bool decode_packet(std::span<const std::byte> packet) {
     case Kind::kEagerSync:
       return decodes<EagerSync>(header, payload);
     case Kind::kRts:
-      return decodes<Rts>(header, payload);
+      return decodes<Rts>(header, payload) && decode_offers(payload.subspan(sizeof(Rts)));
     case Kind::kCts:
-      return decodes<Cts>(header, payload);
+      return decodes<Cts>(header, payload) && decode_offers(payload.subspan(sizeof(Cts)));
     case Kind::kData:
       return decodes<Data>(header, payload);
     case Kind::kFin:
       return decodes<Fin>(header, payload);
     case Kind::kAck:
       return decodes<Ack>(header, payload);
-    case Kind::kChunkFailed:
-      return decodes<ChunkFailed>(header, payload);
+    case Kind::kNote: {
+      if (!decodes<Note>(header, payload)) return false;
+      const auto note = payload.subspan(sizeof(Note));
+      const auto share = decode_share(note);
+      if (share && share->chunk_bytes == 0) std::abort();
+      if (share && decode_chunks_failed(note)) std::abort();
+      return true;
+    }
     case Kind::kCredit:
       return decodes<Credit>(header, payload);
   }
@@ -83,16 +103,12 @@ inline bool decode_datagram(std::span<const std::byte> datagram) {
   return true;
 }
 
-// A packet of the verbs lane, the message in it, and the keys behind an RTS.
+// A packet of the verbs lane, and the message in it.
 inline bool decode_framed(std::span<const std::byte> packet) {
   const auto head = decode_head(packet);
   if (!head) return false;
   const auto inner = packet.subspan(sizeof(Frame));
   if (!decode_packet(inner)) return false;
-  if (head->header.kind == Kind::kRts) {
-    const auto keys = decode_keys(inner.subspan(sizeof(Header) + sizeof(Rts)));
-    if (keys && (keys->rails == 0 || keys->rails >> kMaxRails != 0)) std::abort();
-  }
   return true;
 }
 

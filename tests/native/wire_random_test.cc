@@ -40,7 +40,8 @@ class RandomBytes : public ::testing::Test {
 
   // A packet as a peer would send it, of a random kind.
   std::vector<std::byte> packet() {
-    constexpr std::uint32_t kFixed[] = {0, 0, 8, sizeof(Rts), sizeof(Cts), 16, 16, 8, 16, 8};
+    constexpr std::uint32_t kFixed[] = {0,  0,  8, sizeof(Rts),  sizeof(Cts),
+                                        16, 16, 8, sizeof(Note), 8};
     const auto kind = static_cast<Kind>(1 + draw(9));
     const bool bytes_follow =
         kind == Kind::kEager || kind == Kind::kEagerSync || kind == Kind::kData;
@@ -48,15 +49,16 @@ class RandomBytes : public ::testing::Test {
     const std::uint32_t more = bytes_follow ? draw(64) : 0;
     const std::uint32_t payload_bytes = kFixed[static_cast<std::size_t>(kind)] + more;
     const Header header =
-        message ? message_header(kind, draw(1000), static_cast<std::int32_t>(draw(8)),
-                                 static_cast<std::int32_t>(draw(1000)), payload_bytes, more)
-                : control_header(
-                      kind, draw(1000), static_cast<std::int32_t>(draw(8)), payload_bytes,
-                      kind == Kind::kCts ? static_cast<std::uint8_t>(draw(3)) : std::uint8_t{0});
+        message
+            ? message_header(kind, draw(1000), static_cast<std::int32_t>(draw(8)),
+                             static_cast<std::int32_t>(draw(1000)), payload_bytes, more)
+            : control_header(kind, draw(1000), static_cast<std::int32_t>(draw(8)), payload_bytes);
     std::vector<std::byte> bytes(sizeof(Header) + payload_bytes, std::byte{1});
     std::memcpy(bytes.data(), &header, sizeof(Header));
-    if (kind == Kind::kFin || kind == Kind::kChunkFailed) {
-      std::fill(bytes.end() - 4, bytes.end(), std::byte{0});
+    if (kind == Kind::kFin) std::fill(bytes.end() - 4, bytes.end(), std::byte{0});
+    if (kind == Kind::kNote) std::fill(bytes.end() - 7, bytes.end(), std::byte{0});
+    if (kind == Kind::kCts) {  // from the start of the message, all of it
+      std::fill_n(bytes.begin() + sizeof(Header) + 16, 8, std::byte{0});
     }
     return bytes;
   }
@@ -69,10 +71,11 @@ class RandomBytes : public ::testing::Test {
       keys.rails = 1 + draw((1u << kMaxRails) - 1);
       Header header;
       std::memcpy(&header, inner.data(), sizeof header);
-      header.payload_bytes += static_cast<std::uint32_t>(sizeof keys);
+      Offers offers;
+      offers.add(3, std::as_bytes(std::span(&keys, 1)));
+      header.payload_bytes += static_cast<std::uint32_t>(offers.bytes().size());
       std::memcpy(inner.data(), &header, sizeof header);
-      const auto raw = std::as_bytes(std::span(&keys, 1));
-      inner.insert(inner.end(), raw.begin(), raw.end());
+      inner.insert(inner.end(), offers.bytes().begin(), offers.bytes().end());
     }
     Frame frame{.sequence = draw(100), .consumed = draw(100), .credit = draw(1 << 20)};
     const auto raw = std::as_bytes(std::span(&frame, 1));

@@ -31,13 +31,33 @@ class SelfChannel final : public Channel {
     transport_.credit_returned_ += bytes;
   }
   std::uint64_t returned_credit() const noexcept override { return transport_.credit_returned_; }
-  bool can_read_peer() const noexcept override { return true; }
-  Reach reach(const RemoteMemory&, std::uint64_t) noexcept override { return Reach::kMapped; }
 
-  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
-                  bool past_caches) noexcept override {
-    const auto* from = reinterpret_cast<const std::byte*>(remote.address);
-    auto* to = static_cast<std::byte*>(local);
+ private:
+  SelfTransport& transport_;
+};
+
+namespace {
+
+class SelfMover final : public CopyMover {
+ public:
+  using CopyMover::CopyMover;
+  wire::LaneId lane() const noexcept override { return SelfTransport::kLane; }
+  bool reaches_everything() const noexcept override { return true; }
+
+ private:
+  Reach reach(const RemoteMemory&, std::uint64_t) noexcept override { return Reach::kMapped; }
+  Error read(void* local, const RemoteMemory& remote, std::size_t bytes,
+             bool past_caches) noexcept override {
+    return copy(static_cast<std::byte*>(local), reinterpret_cast<const std::byte*>(remote.address),
+                bytes, past_caches);
+  }
+  Error write(const void* local, const RemoteMemory& remote, std::size_t bytes,
+              bool past_caches) noexcept override {
+    return copy(reinterpret_cast<std::byte*>(remote.address), static_cast<const std::byte*>(local),
+                bytes, past_caches);
+  }
+  static Error copy(std::byte* to, const std::byte* from, std::size_t bytes,
+                    bool past_caches) noexcept {
     if (from + bytes <= to || to + bytes <= from) {
       copy_bytes(to, from, bytes, past_caches);
     } else {
@@ -45,25 +65,26 @@ class SelfChannel final : public Channel {
     }
     return Error::kNone;
   }
-
- private:
-  SelfTransport& transport_;
 };
 
-Result<std::unique_ptr<Channel>> SelfTransport::connect(const wire::Address&, Peer& peer) {
+}  // namespace
+
+Result<Way> SelfTransport::connect(const wire::Address&, Peer& peer) {
   peer_ = &peer;
-  return std::unique_ptr<Channel>(std::make_unique<SelfChannel>(*this));
+  return Way{std::make_unique<SelfChannel>(*this), std::make_unique<SelfMover>(work_, peer)};
 }
 
 // Only what was there at the start: a message that answers itself must not hold the poll for ever.
 unsigned SelfTransport::poll(PacketSink& sink) {
+  if (packets_.empty()) [[likely]]
+    return work_.advance(sink);
   const std::size_t count = packets_.size();
   for (std::size_t i = 0; i < count; ++i) {
     const Packet& packet = packets_.front();  // stays where it is while others are added
     sink.on_packet(*peer_, packet.header, packet.payload);
     packets_.pop_front();
   }
-  return static_cast<unsigned>(count);
+  return static_cast<unsigned>(count) + work_.advance(sink);
 }
 
 }  // namespace mooncake_mpi

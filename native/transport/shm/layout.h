@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "transport/copy_job.h"
+#include "transport/copy/copy_job.h"
 #include "transport/doorbell.h"
 #include "transport/hang_board.h"
 #include "transport/transport.h"

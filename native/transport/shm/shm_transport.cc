@@ -1,20 +1,19 @@
 #include "transport/shm/shm_transport.h"
 
-#include <bit>
-#include <cerrno>
 #include <utility>
 
-#include "memory/copy.h"
+#include "transport/shm/mover.h"
 
 namespace mooncake_mpi::shm {
 
 Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
     const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory,
-    std::unique_ptr<RegionMapper> region_mapper) {
+    std::unique_ptr<RegionMapper> region_mapper, const CopyConfig& copy, MoverCounters& counters) {
   Result<OwnSegment> segment = OwnSegment::create(self.uid);
   if (!segment) return segment.failure();
-  return std::unique_ptr<ShmTransport>(new ShmTransport(
-      self, std::move(segment).value(), std::move(process_memory), std::move(region_mapper)));
+  return std::unique_ptr<ShmTransport>(new ShmTransport(self, std::move(segment).value(),
+                                                        std::move(process_memory),
+                                                        std::move(region_mapper), copy, counters));
 }
 
 namespace {
@@ -27,12 +26,14 @@ linux_driver::RemoteProcess process_of(const wire::Address& address) noexcept {
 
 ShmTransport::ShmTransport(const wire::Address& self, OwnSegment segment,
                            std::unique_ptr<linux_driver::ProcessMemory> process_memory,
-                           std::unique_ptr<RegionMapper> region_mapper)
+                           std::unique_ptr<RegionMapper> region_mapper, const CopyConfig& copy,
+                           MoverCounters& counters)
     : process_(self.uid),
       host_(self.host),
       segment_(std::move(segment)),
       process_memory_(std::move(process_memory)),
-      region_mapper_(std::move(region_mapper)) {
+      region_mapper_(std::move(region_mapper)),
+      work_(copy, counters) {
   std::memcpy(&probe_word_, process_.data(), sizeof probe_word_);
   probe_word_ |= 1;  // zero would be what an unmapped probe looks like
 }
@@ -60,11 +61,12 @@ bool ShmTransport::probe(const wire::Address& address) const {
          word == address.probe_magic;
 }
 
-Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& address, Peer& peer) {
+Result<Way> ShmTransport::connect(const wire::Address& address, Peer& peer) {
   Result<PeerSlot> slot = PeerSlot::claim(address.pid, address.memfd, address.uid, process_);
   if (!slot) return slot.failure();
-  auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer,
-                                              process_of(address), probe(address));
+  auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer);
+  auto mover = std::make_unique<ShmMover>(*this, *channel, process_of(address), probe(address));
+  channels_[&peer] = channel.get();
   for (const auto& incoming : incoming_) {
     if (incoming->peer == &peer) {
       incoming->channel = channel.get();
@@ -72,9 +74,8 @@ Result<std::unique_ptr<Channel>> ShmTransport::connect(const wire::Address& addr
     }
   }
   if (channel->incoming_ == nullptr) ++unanswered_;
-  channels_[&peer] = channel.get();
   channel->ring();
-  return std::unique_ptr<Channel>(std::move(channel));
+  return Way{std::move(channel), std::move(mover)};
 }
 
 void ShmTransport::accept(PacketSink& sink) {
@@ -135,7 +136,7 @@ unsigned ShmTransport::poll(PacketSink& sink) {
   }
   if (unanswered_ != 0) [[unlikely]]
     look_for_refusal(sink);
-  return count;
+  return count + work_.advance(sink);
 }
 
 // Of the peers that this process has called and that have not answered.
@@ -169,15 +170,8 @@ void ShmTransport::forget(Peer& peer) {
   });
 }
 
-ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer,
-                       const linux_driver::RemoteProcess& process, bool can_read)
-    : transport_(transport),
-      slot_(std::move(slot)),
-      producer_(slot_.view()),
-      peer_(peer),
-      process_(process),
-      can_read_(can_read),
-      regions_(*transport.region_mapper_, process.pid) {}
+ShmChannel::ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer)
+    : transport_(transport), slot_(std::move(slot)), producer_(slot_.view()), peer_(peer) {}
 
 ShmChannel::~ShmChannel() {
   transport_.channels_.erase(&peer_);
@@ -202,62 +196,6 @@ void ShmChannel::return_credit(std::uint32_t bytes) noexcept {
 
 std::uint64_t ShmChannel::returned_credit() const noexcept {
   return producer_.header().credit_returned.load(std::memory_order_acquire);
-}
-
-namespace {
-
-// A fault is the buffer's; everything else says that this way is closed, and another may not be.
-Error copy_error(int code) noexcept {
-  if (code == 0) return Error::kNone;
-  if (code == EFAULT) return Error::kBuffer;
-  return code == ESRCH ? Error::kProcessFailed : Error::kOther;
-}
-
-}  // namespace
-
-Reach ShmChannel::reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept {
-  if (regions_.find(remote, bytes) != nullptr) return Reach::kMapped;
-  return can_read_ ? Reach::kKernel : Reach::kNone;
-}
-
-Error ShmChannel::read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
-                            bool past_caches) noexcept {
-  if (const std::byte* mapped = regions_.find(remote, bytes)) {
-    copy_bytes(local, mapped, bytes, past_caches);
-    return Error::kNone;
-  }
-  const int code = transport_.process_memory_->read(process_, local, remote.address, bytes);
-  if (code != 0 && code != EFAULT) can_read_ = false;
-  return copy_error(code);
-}
-
-Error ShmChannel::write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
-                             bool past_caches) noexcept {
-  if (std::byte* mapped = regions_.find(remote, bytes)) {
-    copy_bytes(mapped, local, bytes, past_caches);
-    return Error::kNone;
-  }
-  return copy_error(transport_.process_memory_->write(process_, local, remote.address, bytes));
-}
-
-std::uint32_t ShmChannel::acquire_job() noexcept {
-  if (incoming_ == nullptr) return kNoJob;
-  const int job = std::countr_one(incoming_->jobs_in_use);
-  if (job >= static_cast<int>(kJobs)) return kNoJob;
-  incoming_->jobs_in_use |= 1u << job;
-  return static_cast<std::uint32_t>(job);
-}
-
-void ShmChannel::release_job(std::uint32_t job) noexcept {
-  incoming_->jobs_in_use &= ~(1u << job);
-}
-
-CopyJob* ShmChannel::own_job(std::uint32_t job) noexcept {
-  return incoming_ != nullptr && job < kJobs ? &incoming_->ring.job(job) : nullptr;
-}
-
-CopyJob* ShmChannel::peer_job(std::uint32_t job) noexcept {
-  return job < kJobs ? &producer_.job(job) : nullptr;
 }
 
 void ShmChannel::want_room(bool wanted) noexcept {

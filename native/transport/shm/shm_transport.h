@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "drivers/linux/process_memory.h"
+#include "transport/copy/copy_mover.h"
 #include "transport/shm/peer_regions.h"
 #include "transport/shm/ring.h"
 #include "transport/shm/segment.h"
@@ -15,18 +16,22 @@ namespace mooncake_mpi::shm {
 
 class ShmChannel;
 
+class ShmMover;
+
 // Processes of one node: rings in shared memory; large messages by loads and stores where they lie
 // in regions, and by cross-memory attach where it is allowed.
 class ShmTransport final : public Transport {
  public:
+  static constexpr wire::LaneId kLane = 2;
+
   static Result<std::unique_ptr<ShmTransport>> create(
       const wire::Address& self, std::unique_ptr<linux_driver::ProcessMemory> process_memory,
-      std::unique_ptr<RegionMapper> region_mapper);
+      std::unique_ptr<RegionMapper> region_mapper, const CopyConfig& copy, MoverCounters& counters);
 
   std::string_view name() const noexcept override { return "shm"; }
   void describe(wire::Address& address) const override;
   std::string unreachable_reason(const wire::Address& peer) const override;
-  Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) override;
+  Result<Way> connect(const wire::Address& address, Peer& peer) override;
   unsigned poll(PacketSink& sink) override;
   void drain(Peer& peer, PacketSink& sink) override;
   void forget(Peer& peer) override;
@@ -36,6 +41,7 @@ class ShmTransport final : public Transport {
 
  private:
   friend class ShmChannel;
+  friend class ShmMover;
 
   // One peer's ring into this process.
   struct Incoming {
@@ -50,7 +56,8 @@ class ShmTransport final : public Transport {
 
   ShmTransport(const wire::Address& self, OwnSegment segment,
                std::unique_ptr<linux_driver::ProcessMemory> process_memory,
-               std::unique_ptr<RegionMapper> region_mapper);
+               std::unique_ptr<RegionMapper> region_mapper, const CopyConfig& copy,
+               MoverCounters& counters);
 
   void accept(PacketSink& sink);
   unsigned drain(Incoming& incoming, PacketSink& sink);
@@ -68,30 +75,21 @@ class ShmTransport final : public Transport {
   std::uint32_t slots_seen_ = 0;
   std::uint32_t unanswered_ = 0;  // channels without a ring in the other direction
   std::unordered_map<Peer*, ShmChannel*> channels_;
+  CopyWork work_;
 };
 
 class ShmChannel final : public Channel {
  public:
-  ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer,
-             const linux_driver::RemoteProcess& process, bool can_read);
+  ShmChannel(ShmTransport& transport, PeerSlot slot, Peer& peer);
   ~ShmChannel() override;
 
   bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override;
   std::size_t max_payload_bytes() const noexcept override { return kMaxPacketBytes; }
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override;
-  bool can_read_peer() const noexcept override { return can_read_; }
-  Reach reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept override;
-  Error read_peer(void* local, const RemoteMemory& remote, std::size_t bytes,
-                  bool past_caches) noexcept override;
-  Error write_peer(const void* local, const RemoteMemory& remote, std::size_t bytes,
-                   bool past_caches) noexcept override;
-  std::uint32_t acquire_job() noexcept override;
-  void release_job(std::uint32_t job) noexcept override;
-  CopyJob* own_job(std::uint32_t job) noexcept override;
-  CopyJob* peer_job(std::uint32_t job) noexcept override;
-  void ring() noexcept override { slot_.header().doorbell.ring(true); }
   void want_room(bool wanted) noexcept override;
+
+  void ring() noexcept { slot_.header().doorbell.ring(true); }
 
   bool is_refused() const noexcept {
     return producer_.header().refused.load(std::memory_order_acquire) != 0;
@@ -99,14 +97,12 @@ class ShmChannel final : public Channel {
 
  private:
   friend class ShmTransport;
+  friend class ShmMover;
 
   ShmTransport& transport_;
   PeerSlot slot_;
   RingProducer producer_;
   Peer& peer_;
-  linux_driver::RemoteProcess process_;
-  bool can_read_;  // until the system refuses it
-  PeerRegions regions_;
   ShmTransport::Incoming* incoming_ = nullptr;
 };
 

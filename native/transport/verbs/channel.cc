@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "transport/verbs/mover.h"
 #include "transport/verbs/verbs_transport.h"
 #include "wire/payload.h"
 
@@ -297,7 +298,7 @@ void VerbsChannel::complete_requests(Connection& connection, std::uint32_t end) 
     if (done.packet && &connection == primary_ && after(done.sequence, sent_complete_)) {
       sent_complete_ = done.sequence;
     } else if (done.fragment.read != nullptr) {
-      finish_fragment(connection, done, Outcome::kDone);
+      mover_->finish_fragment(connection, done, VerbsMover::Outcome::kDone);
     }
   }
 }
@@ -315,7 +316,8 @@ void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t requ
     const bool hopeless = status == Status::kRemoteAccess || status == Status::kLocalProtection ||
                           status == Status::kRemoteOperation;
     if (failed.fragment.read != nullptr) {
-      finish_fragment(connection, failed, hopeless ? Outcome::kFailed : Outcome::kAgain);
+      using Outcome = VerbsMover::Outcome;
+      mover_->finish_fragment(connection, failed, hopeless ? Outcome::kFailed : Outcome::kAgain);
     }
     ++connection.completed;
     if (!connection.failed) {
@@ -329,7 +331,8 @@ void VerbsChannel::on_send_completion(Connection& connection, std::uint32_t requ
 void VerbsChannel::on_closed(Connection& connection) {
   for (; connection.completed != connection.posted; ++connection.completed) {
     Connection::Request& request = connection.request(connection.completed);
-    if (request.fragment.read != nullptr) finish_fragment(connection, request, Outcome::kAgain);
+    if (request.fragment.read == nullptr) continue;
+    mover_->finish_fragment(connection, request, VerbsMover::Outcome::kAgain);
   }
 }
 
@@ -339,14 +342,9 @@ void VerbsChannel::attend(PacketSink& sink) {
     deliver_early(sink);
   replay();
   if (primary_ != nullptr && owes_credit()) send_credit();
-  if (!reads_.empty()) {
-    pump_reads();
-    report_reads(sink);
-  }
-  // An adapter that refused a request for the moment gives no other sign when it would take it.
+  if (mover_ != nullptr) mover_->attend(sink);
   if (primary_ == nullptr) return;
-  const bool idle = std::any_of(reads_.begin(), reads_.end(),
-                                [](const auto& read) { return read->under_way == 0; });
+  const bool idle = mover_ != nullptr && mover_->has_idle_reads();
   if (posted_sequence_ + 1 != next_sequence_ || owes_credit() || idle) {
     transport_.attend_later(*this);
   }

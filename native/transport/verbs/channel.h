@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "transport/transport.h"
-#include "transport/verbs/bounce_buffers.h"
 #include "transport/verbs/connection.h"
 #include "transport/verbs/pages.h"
 #include "transport/verbs/registrations.h"
@@ -19,6 +18,7 @@
 namespace mooncake_mpi::verbs {
 
 class VerbsTransport;
+class VerbsMover;
 
 // A rail of ours and a rail of the peer. Either side may begin a new epoch, a higher one than both
 // have seen; both then make a queue pair for it and connect them.
@@ -42,26 +42,7 @@ struct Path {
   std::string trouble;         // why it is not ready
 };
 
-// Bytes of the peer that are being read into a buffer here, piece by piece over all paths.
-struct Read {
-  std::uint64_t id = 0;
-  std::byte* target = nullptr;   // the program's buffer
-  BounceBuffers::Buffer bounce;  // that is read into instead
-  std::byte* local = nullptr;    // the one or the other
-  std::uint64_t remote = 0;
-  std::uint64_t bytes = 0;
-  wire::RemoteKeys keys;
-  std::uint64_t next = 0;       // not yet posted from here on
-  std::vector<Fragment> again;  // posted on a path that failed
-  std::uint32_t under_way = 0;
-  std::uint64_t done = 0;
-  bool failed = false;
-  std::array<Registrations::Region, wire::kMaxRails> regions;
-  std::array<bool, wire::kMaxRails> refused{};  // rails that could not register the buffer
-  std::array<int, wire::kMaxRails> distance{};  // of rails to the buffer
-};
-
-// The way to one peer: packets over one path at a time, reads over all of them.
+// The way of packets to one peer, over one path at a time; VerbsMover reads over all of them.
 //
 // Every packet stays in its slot until the peer has consumed it, so that a path that fails loses
 // nothing: what the peer has not consumed is sent again over another one, and the peer drops what
@@ -80,10 +61,6 @@ class VerbsChannel final : public Channel {
   bool is_far() const noexcept override { return true; }
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override { return peer_credit_; }
-  bool expose(const std::byte* address, std::uint64_t bytes, Exposure& exposure) noexcept override;
-  void conceal(std::uint32_t handle) noexcept override;
-  bool start_read(std::uint64_t id, std::byte* local, std::uint64_t remote, std::uint64_t bytes,
-                  Bytes key) noexcept override;
   void abandon() noexcept override;
   std::vector<std::string> troubles() const override;
 
@@ -111,12 +88,7 @@ class VerbsChannel final : public Channel {
 
  private:
   friend class VerbsTransport;
-
-  struct Exposed {
-    BounceBuffers::Buffer bounce;  // a copy of the message
-    std::array<Registrations::Region, wire::kMaxRails> regions;
-    bool used = false;
-  };
+  friend class VerbsMover;
 
   // channel.cc
   bool has_room(std::uint32_t packets = 1) const noexcept {
@@ -142,19 +114,6 @@ class VerbsChannel final : public Channel {
   wire::Frame frame(std::uint32_t sequence) noexcept;
   bool owes_credit() const noexcept;
 
-  // reads.cc
-  void open_to_reads(const std::byte* address, std::uint64_t bytes, Exposure& exposure);
-  bool begin_read(std::uint64_t id, std::byte* local, std::uint64_t remote, std::uint64_t bytes,
-                  const wire::RemoteKeys& keys);
-  BounceBuffers::Buffer take_bounce(const std::byte* address, std::uint64_t bytes) noexcept;
-  void pump_reads() noexcept;
-  bool post_fragment(const Fragment& fragment) noexcept;
-  Path* choose_path(Read& read) noexcept;
-  bool prepare(Read& read, const Path& path) noexcept;
-  enum class Outcome : std::uint8_t { kDone, kAgain, kFailed };
-  void finish_fragment(Connection& connection, Connection::Request& request, Outcome outcome);
-  void report_reads(PacketSink& sink);
-
   // wireup.cc
   // After a change of paths what was sent again may lie unread beside what was sent since: the peer
   // sends on as the same packets are consumed that had arrived over the other path.
@@ -177,6 +136,7 @@ class VerbsChannel final : public Channel {
   bool abandoned_ = false;        // and nothing of it is under way
   bool short_of_memory_ = false;  // the last path that could not be begun may be later
   std::string last_error_;
+  VerbsMover* mover_ = nullptr;  // while there is one
 
   // Packets out.
   Pages slots_;
@@ -199,12 +159,6 @@ class VerbsChannel final : public Channel {
   std::vector<std::byte> assembled_;
   wire::Header assembled_header_{};
   bool assembling_ = false;
-
-  // Large messages.
-  std::vector<std::unique_ptr<Read>> reads_;
-  std::vector<std::pair<std::uint64_t, Error>> over_;  // reads, to be reported
-  std::vector<Exposed> exposed_;
-  std::vector<std::uint32_t> free_exposed_;
 
   // Wire-up.
   std::uint64_t hello_ns_ = 0;

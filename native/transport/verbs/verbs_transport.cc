@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "drivers/linux/lockable_memory.h"
+#include "transport/verbs/mover.h"
 
 namespace mooncake_mpi::verbs {
 
@@ -29,11 +30,12 @@ constexpr std::uint64_t kRetireNs = 100'000'000;
 }  // namespace
 
 VerbsTransport::VerbsTransport(const wire::Address& self, std::shared_ptr<Provider> provider,
-                               const Config& config,
+                               const Config& config, MoverCounters& counters,
                                std::shared_ptr<linux_driver::MemoryPlaces> places)
     : process_(self.uid),
       provider_(std::move(provider)),
       config_(config),
+      counters_(counters),
       places_(std::move(places)) {}
 
 VerbsTransport::~VerbsTransport() {
@@ -44,13 +46,13 @@ VerbsTransport::~VerbsTransport() {
 
 Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
     const wire::Address& self, std::shared_ptr<Provider> provider, const Config& config,
-    std::shared_ptr<linux_driver::MemoryPlaces> places, SharedPool* pool) {
+    MoverCounters& counters, std::shared_ptr<linux_driver::MemoryPlaces> places, SharedPool* pool) {
   Result<std::vector<PortInfo>> ports = provider->ports();
   if (!ports) return ports.failure();
   if (ports.value().empty()) return Failure{Error::kUnreachable, "no RDMA device"};
   if (places == nullptr) places = linux_driver::system_memory_places();
   std::unique_ptr<VerbsTransport> transport(
-      new VerbsTransport(self, std::move(provider), config, std::move(places)));
+      new VerbsTransport(self, std::move(provider), config, counters, std::move(places)));
   if (getrandom(transport->secret_.data(), transport->secret_.size(), 0) !=
       static_cast<ssize_t>(transport->secret_.size())) {
     return Failure{Error::kOther, "no random numbers for the job's secret"};
@@ -107,7 +109,7 @@ std::string VerbsTransport::unreachable_reason(const wire::Address& peer) const 
   return {};
 }
 
-Result<std::unique_ptr<Channel>> VerbsTransport::connect(const wire::Address& address, Peer& peer) {
+Result<Way> VerbsTransport::connect(const wire::Address& address, Peer& peer) {
   auto channel = std::make_unique<VerbsChannel>(*this, address, peer);
   Result<bool> opened = channel->open();
   if (!opened) return opened.failure();
@@ -115,7 +117,8 @@ Result<std::unique_ptr<Channel>> VerbsTransport::connect(const wire::Address& ad
   // From here on no channel that asks for attention allocates.
   attention_.reserve(channels_.size());
   attending_.reserve(channels_.size());
-  return std::unique_ptr<Channel>(std::move(channel));
+  auto mover = std::make_unique<VerbsMover>(*this, *channel);
+  return Way{std::move(channel), std::move(mover)};
 }
 
 unsigned VerbsTransport::poll(PacketSink& sink) {

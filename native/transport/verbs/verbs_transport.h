@@ -22,18 +22,20 @@ namespace mooncake_mpi::verbs {
 // Other hosts, and this one on request: reliable connected queue pairs over every active port.
 class VerbsTransport final : public Transport {
  public:
+  static constexpr wire::LaneId kLane = 3;
+
   // Fails, with the reason in one line, where no port can be used. Memory of `pool` stays
   // registered.
   static Result<std::unique_ptr<VerbsTransport>> create(
       const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
-      const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places = nullptr,
-      SharedPool* pool = nullptr);
+      const Config& config, MoverCounters& counters,
+      std::shared_ptr<linux_driver::MemoryPlaces> places = nullptr, SharedPool* pool = nullptr);
   ~VerbsTransport() override;
 
   std::string_view name() const noexcept override { return "verbs"; }
   void describe(wire::Address& address) const override;
   std::string unreachable_reason(const wire::Address& peer) const override;
-  Result<std::unique_ptr<Channel>> connect(const wire::Address& address, Peer& peer) override;
+  Result<Way> connect(const wire::Address& address, Peer& peer) override;
   unsigned poll(PacketSink& sink) override;
   void drain(Peer&, PacketSink& sink) override;
   void start(Waker& waker) override;
@@ -49,9 +51,11 @@ class VerbsTransport final : public Transport {
 
  private:
   friend class VerbsChannel;
+  friend class VerbsMover;
 
   VerbsTransport(const wire::Address& self, std::shared_ptr<verbs_driver::Provider> provider,
-                 const Config& config, std::shared_ptr<linux_driver::MemoryPlaces> places);
+                 const Config& config, MoverCounters& counters,
+                 std::shared_ptr<linux_driver::MemoryPlaces> places);
 
   void divide_memory(const std::vector<PortReport>& reports);
   unsigned poll_rail(Rail& rail, PacketSink& sink);
@@ -73,6 +77,7 @@ class VerbsTransport final : public Transport {
   std::array<std::byte, 16> secret_{};
   std::shared_ptr<verbs_driver::Provider> provider_;
   Config config_;
+  MoverCounters& counters_;
   std::shared_ptr<linux_driver::MemoryPlaces> places_;
   std::vector<std::unique_ptr<Rail>> rails_;
   std::optional<BounceBuffers> bounce_buffers_;

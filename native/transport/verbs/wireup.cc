@@ -273,9 +273,6 @@ void VerbsChannel::abandon() noexcept {
     path.state = State::kDown;
   }
   transport_.close_all(*this);
-  reads_.clear();
-  for (std::uint32_t handle = 0; handle < exposed_.size(); ++handle)
-    conceal(handle);
 }
 
 }  // namespace mooncake_mpi::verbs

@@ -1,30 +1,54 @@
 // Large messages: the receiver's adapters read the sender's memory, fragment by fragment over all
 // paths that are ready. A fragment whose path fails is read again over another. What takes longer
 // to register than to copy is read from a bounce buffer, and into one.
+#include "transport/verbs/mover.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "transport/verbs/channel.h"
 #include "transport/verbs/verbs_transport.h"
 
 namespace mooncake_mpi::verbs {
 
 using verbs_driver::SendRequest;
 
-bool VerbsChannel::expose(const std::byte* address, std::uint64_t bytes,
-                          Exposure& exposure) noexcept {
-  if (!has_room()) return false;
-  if (bytes == 0) return true;
-  try {
-    open_to_reads(address, bytes, exposure);
-  } catch (const std::bad_alloc&) {  // then it is streamed
-  }
-  return true;
+VerbsMover::VerbsMover(VerbsTransport& transport, VerbsChannel& channel)
+    : transport_(transport), channel_(channel) {
+  channel.mover_ = this;
 }
 
-void VerbsChannel::open_to_reads(const std::byte* address, std::uint64_t bytes,
-                                 Exposure& exposure) {
+VerbsMover::~VerbsMover() {
+  abandon();
+  channel_.mover_ = nullptr;
+}
+
+wire::LaneId VerbsMover::lane() const noexcept {
+  return VerbsTransport::kLane;
+}
+
+// The adapters' requests name these buffers: with the connections they are gone.
+void VerbsMover::abandon() noexcept {
+  channel_.abandon();
+  reads_.clear();
+  for (std::uint32_t handle = 0; handle < exposed_.size(); ++handle)
+    conceal(handle);
+}
+
+Answer VerbsMover::expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept {
+  if (access != Access::kRead || buffer.device != nullptr || buffer.address == nullptr) {
+    return Answer::kNo;
+  }
+  if (!channel_.has_room()) return Answer::kNotNow;
+  if (buffer.bytes == 0) return Answer::kNo;
+  try {
+    open_to_reads(buffer.address, buffer.bytes, exposure);
+  } catch (const std::bad_alloc&) {  // then it is streamed
+  }
+  return exposure.handle != Exposure::kNone ? Answer::kYes : Answer::kNo;
+}
+
+void VerbsMover::open_to_reads(const std::byte* address, std::uint64_t bytes, Exposure& exposure) {
   if (free_exposed_.empty()) {
     exposed_.emplace_back();
     free_exposed_.reserve(exposed_.capacity());  // conceal() does not allocate
@@ -33,9 +57,10 @@ void VerbsChannel::open_to_reads(const std::byte* address, std::uint64_t bytes,
   Exposed opened;
   wire::RemoteKeys keys;
   opened.bounce = take_bounce(address, bytes);
+  keys.address = reinterpret_cast<std::uint64_t>(address);
   if (opened.bounce) {
     std::memcpy(opened.bounce.data(), address, bytes);
-    exposure.address = reinterpret_cast<std::uint64_t>(opened.bounce.data());
+    keys.address = reinterpret_cast<std::uint64_t>(opened.bounce.data());
   }
   for (std::size_t i = 0; i < transport_.rails_.size(); ++i) {
     if (opened.bounce) {
@@ -46,7 +71,7 @@ void VerbsChannel::open_to_reads(const std::byte* address, std::uint64_t bytes,
                                                                   bytes, verbs_driver::kRemoteRead);
       // All rails or none: a reader must be able to go on over any of them.
       if (!region) {
-        last_error_ = region.failure().message;
+        channel_.last_error_ = region.failure().message;
         return;
       }
       opened.regions[i] = std::move(region).value();
@@ -62,15 +87,15 @@ void VerbsChannel::open_to_reads(const std::byte* address, std::uint64_t bytes,
   std::memcpy(exposure.key.data(), &keys, sizeof keys);
 }
 
-void VerbsChannel::conceal(std::uint32_t handle) noexcept {
+void VerbsMover::conceal(std::uint32_t handle) noexcept {
   if (handle >= exposed_.size() || !exposed_[handle].used) return;
   exposed_[handle] = {};
   free_exposed_.push_back(handle);
 }
 
 // For a message that is copied faster than its memory is registered, unless that has been done.
-BounceBuffers::Buffer VerbsChannel::take_bounce(const std::byte* address,
-                                                std::uint64_t bytes) noexcept {
+BounceBuffers::Buffer VerbsMover::take_bounce(const std::byte* address,
+                                              std::uint64_t bytes) noexcept {
   if (bytes > BounceBuffers::kBytes) return {};
   try {
     if (transport_.rails_.front()->registrations().cached(address, bytes) != nullptr) return {};
@@ -80,48 +105,45 @@ BounceBuffers::Buffer VerbsChannel::take_bounce(const std::byte* address,
   }
 }
 
-bool VerbsChannel::start_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
-                              std::uint64_t bytes, Bytes key) noexcept {
-  const auto keys = wire::decode_keys(key);
-  if (failed_ || !keys) return false;
+bool VerbsMover::start_read(const Move& into, Bytes key, PacketSink&) {
+  const auto keys = wire::decode_keys(key, into.bytes);
+  if (channel_.failed_ || !keys || into.sink != nullptr) return false;
   try {
-    return begin_read(id, local, remote, bytes, *keys);
+    return begin_read(into, *keys);
   } catch (const std::bad_alloc&) {
     return false;
   }
 }
 
-bool VerbsChannel::begin_read(std::uint64_t id, std::byte* local, std::uint64_t remote,
-                              std::uint64_t bytes, const wire::RemoteKeys& keys) {
+bool VerbsMover::begin_read(const Move& into, const wire::RemoteKeys& keys) {
   auto read = std::make_unique<Read>();
-  read->again.reserve(paths_.size() * kReadsPerPath);
-  over_.reserve(reads_.size() + 1);
-  read->id = id;
-  read->target = local;
-  read->bounce = take_bounce(local, bytes);
-  read->local = read->bounce ? read->bounce.data() : local;
-  read->remote = remote;
-  read->bytes = bytes;
+  read->again.reserve(channel_.paths_.size() * kReadsPerPath);
+  reads_.reserve(reads_.size() + 1);
+  read->id = into.id;
+  read->target = into.address;
+  read->bounce = take_bounce(into.address, into.bytes);
+  read->local = read->bounce ? read->bounce.data() : into.address;
+  read->bytes = into.bytes;
   read->keys = keys;
   if (transport_.places_->several()) [[unlikely]] {
-    const int node = transport_.places_->node_of(local);
+    const int node = transport_.places_->node_of(into.address);
     for (std::size_t rail = 0; rail < transport_.rails_.size(); ++rail) {
       read->distance[rail] =
           transport_.places_->distance(transport_.rails_[rail]->port().numa_node, node);
     }
   }
   bool any = false;
-  for (const Path& path : paths_)
+  for (const Path& path : channel_.paths_)
     any |= prepare(*read, path);
   if (!any) return false;
   reads_.push_back(std::move(read));
   pump_reads();
-  transport_.attend_later(*this);  // it may be over, or have failed, already
+  transport_.attend_later(channel_);  // it may be over, or have failed, already
   return true;
 }
 
 // Registers the buffer with the path's rail; false where that is refused or the peer has no key.
-bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
+bool VerbsMover::prepare(Read& read, const Path& path) noexcept {
   if ((read.keys.rails >> path.remote_index & 1) == 0 || read.refused[path.rail_index]) {
     return false;
   }
@@ -139,7 +161,7 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
       return true;
     }
     read.refused[path.rail_index] = true;
-    last_error_ = registered.failure().message;
+    channel_.last_error_ = registered.failure().message;
   } catch (const std::bad_alloc&) {
     read.refused[path.rail_index] = true;
   }
@@ -148,11 +170,11 @@ bool VerbsChannel::prepare(Read& read, const Path& path) noexcept {
 
 // Of the ready paths with room those whose adapters are nearest to the buffer, and of these the one
 // with the least under way; nullptr when all are busy. So others help when the nearest are full.
-Path* VerbsChannel::choose_path(Read& read) noexcept {
+Path* VerbsMover::choose_path(Read& read) noexcept {
   Path* best = nullptr;
   bool ready = false;
   bool usable = false;
-  for (Path& path : paths_) {
+  for (Path& path : channel_.paths_) {
     if (path.state != Path::State::kReady) continue;
     ready = true;
     if (!prepare(read, path)) continue;
@@ -169,7 +191,7 @@ Path* VerbsChannel::choose_path(Read& read) noexcept {
   return best;
 }
 
-void VerbsChannel::pump_reads() noexcept {
+void VerbsMover::pump_reads() noexcept {
   for (const auto& read : reads_) {
     while (!read->failed && (!read->again.empty() || read->next < read->bytes)) {
       Fragment fragment;
@@ -194,7 +216,7 @@ void VerbsChannel::pump_reads() noexcept {
   }
 }
 
-bool VerbsChannel::post_fragment(const Fragment& fragment) noexcept {
+bool VerbsMover::post_fragment(const Fragment& fragment) noexcept {
   Read& read = *fragment.read;
   Path* path = choose_path(read);
   if (path == nullptr) return false;
@@ -204,12 +226,13 @@ bool VerbsChannel::post_fragment(const Fragment& fragment) noexcept {
   request.address = read.local + fragment.offset;
   request.bytes = fragment.bytes;
   request.local_key = read.regions[path->rail_index]->local_key();
-  request.remote_address = read.remote + fragment.offset;
+  request.remote_address = read.keys.address + fragment.offset;
   request.remote_key = read.keys.keys[path->remote_index];
   ++connection.reads;
   connection.read_bytes += fragment.bytes;
   ++read.under_way;
-  if (post(connection, request, {.fragment = fragment, .sequence = 0, .packet = false}, true)) {
+  if (channel_.post(connection, request, {.fragment = fragment, .sequence = 0, .packet = false},
+                    true)) {
     return true;
   }
   --connection.reads;
@@ -218,8 +241,8 @@ bool VerbsChannel::post_fragment(const Fragment& fragment) noexcept {
   return false;
 }
 
-void VerbsChannel::finish_fragment(Connection& connection, Connection::Request& request,
-                                   Outcome outcome) {
+void VerbsMover::finish_fragment(Connection& connection, Connection::Request& request,
+                                 Outcome outcome) {
   const Fragment fragment = request.fragment;
   request.fragment.read = nullptr;
   --connection.reads;
@@ -235,18 +258,32 @@ void VerbsChannel::finish_fragment(Connection& connection, Connection::Request& 
   }
 }
 
-// Only when nothing of a read is under way does its buffer belong to the program again.
-void VerbsChannel::report_reads(PacketSink& sink) {
-  over_.clear();
-  std::erase_if(reads_, [&](const std::unique_ptr<Read>& read) {
-    const bool done = read->done == read->bytes;
-    if (read->under_way != 0 || (!done && !read->failed)) return false;
-    if (done && read->bounce) std::memcpy(read->target, read->local, read->bytes);
-    over_.emplace_back(read->id, done ? Error::kNone : Error::kOther);  // there is room
-    return true;
-  });
-  for (const auto& [id, error] : over_)
-    sink.on_read(id, error);
+void VerbsMover::attend(PacketSink& sink) {
+  if (reads_.empty()) return;
+  pump_reads();
+  report_reads(sink);
+}
+
+bool VerbsMover::has_idle_reads() const noexcept {
+  return std::any_of(reads_.begin(), reads_.end(),
+                     [](const auto& read) { return read->under_way == 0; });
+}
+
+// Only when nothing of a read is under way does its buffer belong to the program again. A read that
+// cannot be told of, for want of memory, stays.
+void VerbsMover::report_reads(PacketSink& sink) {
+  for (std::size_t i = 0; i < reads_.size();) {
+    Read& read = *reads_[i];
+    const bool done = read.done == read.bytes;
+    if (read.under_way != 0 || (!done && !read.failed)) {
+      ++i;
+      continue;
+    }
+    if (done && read.bounce) std::memcpy(read.target, read.local, read.bytes);
+    transport_.counters_.remote_reads += done ? 1 : 0;
+    sink.on_moved(channel_.peer_, read.id, done ? Error::kNone : Error::kOther);
+    reads_.erase(reads_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
 }
 
 }  // namespace mooncake_mpi::verbs

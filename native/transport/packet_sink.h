@@ -1,0 +1,48 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "wire/header.h"
+#include "wire/offers.h"
+
+namespace mooncake_mpi {
+
+using Bytes = std::span<const std::byte>;
+// Random, one per process: wire::Address::uid.
+using ProcessId = std::array<std::byte, 16>;
+
+// One peer process as the layers above a transport see it; a transport only passes it through.
+struct Peer;
+
+// Receives what arrives. Every call is made with the engine's lock held; spans live for the call.
+class PacketSink {
+ public:
+  virtual ~PacketSink() = default;
+  virtual void on_packet(Peer& from, const wire::Header& header, Bytes payload) = 0;
+  // The peer that a connecting process is, or nullptr when it is not known (yet): asked again at
+  // the next poll.
+  virtual Peer* on_connect(const ProcessId& process) = 0;
+  // Whether on_connect() will never know that process: it cannot be answered.
+  virtual bool refuses(const ProcessId&) { return false; }
+  // What a mover began for that operation is over; it no longer touches the operation's memory.
+  virtual void on_moved(Peer& peer, std::uint64_t id, Error error) = 0;
+  // Takes a mover's words to the peer's mover of the same lane, about the peer's operation `id`.
+  virtual void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) = 0;
+  // The lane has lost the peer for good.
+  virtual void on_failure(Peer& /*peer*/, const std::string& /*reason*/) {}
+};
+
+// What a lane's own thread may ask of the engine; any thread may call.
+class Waker {
+ public:
+  virtual ~Waker() = default;
+  virtual void wake() = 0;      // threads that sleep look again
+  virtual void poll_now() = 0;  // every lane is polled once
+};
+
+}  // namespace mooncake_mpi
