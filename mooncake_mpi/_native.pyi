@@ -26,9 +26,9 @@ class MatchChannel(enum.Enum):
 
     MESSAGES = 0
 
-    ATTACHMENTS = 1
+    PARTITION_DATA = 1
 
-    PARTITIONS = 2
+    PARTITION_SETUP = 2
 
     AGREEMENTS = 3
 
@@ -39,14 +39,18 @@ class Communicator:
         """Allocate this process's context of a communicator of `size` ranks."""
 
     @property
-    def entry(self) -> bytes:
+    def head(self) -> bytes:
         """
-        This process's address, of the same length in every process: allgather it.
+        What every process must have of this one first, HEAD_BYTES long: allgather it.
         """
 
-    def activate(self, entries: bytes, label: str = "") -> None:
+    @property
+    def entry(self) -> bytes:
+        """This process's address, as long as its head says."""
+
+    def activate(self, entries: Sequence[bytes], label: str = "") -> None:
         """
-        Take the addresses of all ranks, concatenated in rank order; `label` is for people.
+        Take the addresses of all ranks, in rank order, zeros behind them; `label` is for people.
         """
 
     def inherit(self, parent: Communicator, ranks: Sequence[int], label: str = "") -> None:
@@ -95,7 +99,16 @@ class Communicator:
     @property
     def tag_ub(self) -> int: ...
 
-ENTRY_BYTES: int = 256
+HEAD_BYTES: int = 32
+
+HEAD_OF_NO_MEMBER: bytes = ...
+
+HEAD_OF_REFUSAL: bytes = ...
+
+def objection_to_heads(heads: bytes) -> str:
+    """
+    Why these heads, one of each process, do not allow to go on; empty when they do.
+    """
 
 class Request:
     """A non-blocking operation of the engine."""
@@ -357,8 +370,10 @@ def pending() -> list[dict[str, Any]]:
 def rdma_ports() -> list[dict[str, Any]]:
     """The RDMA ports of this machine, and which of them are used."""
 
-def verbs_trouble() -> str:
-    """Why this process has no verbs lane; empty when it has one."""
+def missing_lanes() -> dict[str, str]:
+    """The lanes that this process does without, and why."""
+
+LANES: tuple[str, ...]
 
 def path_troubles(communicator: Communicator, rank: int) -> list[str]:
     """

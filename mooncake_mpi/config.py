@@ -11,11 +11,10 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from mooncake_mpi import _native
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-#: The lanes of this build, in the order in which the fastest is looked for.
-LANES = ("self", "shm", "verbs")
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:I?B)?", re.IGNORECASE)
@@ -113,8 +112,9 @@ class Config:
         if self.verbs_mtu_bytes not in {None, 256, 512, 1024, 2048, 4096}:
             raise ConfigError("verbs_mtu_bytes must be 256, 512, 1024, 2048 or 4096")
         for lane in self.lane_names():
-            if lane not in LANES:
-                raise ConfigError(f"no lane is called {lane!r}; there are {', '.join(LANES)}")
+            if lane not in _native.LANES:
+                known = ", ".join(_native.LANES)
+                raise ConfigError(f"no lane is called {lane!r}; there are {known}")
 
     def lane_names(self) -> tuple[str, ...]:
         """The lanes that may be used, empty for all."""

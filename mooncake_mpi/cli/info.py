@@ -119,8 +119,9 @@ def rdma() -> Iterator[tuple[str, str]]:
             address = IPv6Address(gid)
             chosen = ", chosen" if index == port["gid_index"] else ""
             yield f"  GID {index}", f"{address.ipv4_mapped or address} ({kind}{chosen})"
-    trouble = _native.verbs_trouble()
-    yield "verbs lane", f"off: {trouble}" if trouble else "on"
+    missing = _native.missing_lanes()
+    for lane in _native.LANES:
+        yield f"{lane} lane", f"off: {missing[lane]}" if lane in missing else "on"
 
 
 def _settings() -> Iterator[tuple[str, object]]:

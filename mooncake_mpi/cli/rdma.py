@@ -39,9 +39,9 @@ def hints(world: Intracomm) -> Iterator[str]:
         for rank in range(world.Get_size())
         if rank != world.Get_rank()
     }
-    trouble = _native.verbs_trouble()
+    trouble = _native.missing_lanes().get("verbs")
     adapters = sorted(path.name for path in ADAPTERS.iterdir()) if ADAPTERS.is_dir() else []
-    stranded = any(lane not in {"self", "shm", "verbs"} for lane in lanes.values())
+    stranded = any(lane not in _native.LANES for lane in lanes.values())
     if trouble and (adapters or stranded):
         yield f"the lane to other hosts, verbs, is off: {trouble}"
     if adapters:

@@ -1,23 +1,17 @@
 """Communicators that the MPI library made of members of another one, made known to the engine.
 
-Called in the program's threads, no lock of its own. The members know each other: only the numbers
-of their contexts are exchanged. They are over the parent, since the first messages of a new
+Called in the program's threads, no lock of its own. The members know each other: only their heads
+are exchanged. They are over the parent, since the first messages of a new
 communicator take some libraries longer than making it.
 """
 
 from __future__ import annotations
-
-import struct
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import refusals
 from mooncake_mpi.engine.runtime import tie
-
-# What a process of a communicator says of its part in one that is made of members of it.
-_PART = struct.Struct("=II")  # one of the following, and the number of its context
-_NO_MEMBER, _MEMBER, _CANNOT = range(3)
 
 
 def derived(
@@ -39,7 +33,7 @@ def derived(
     communicator: _native.Communicator | None = None
     failure: Exception | None = None
     ranks: list[int] = []  # in the parent, empty for all of them
-    entry = _PART.pack(_NO_MEMBER, 0)
+    head = _native.HEAD_OF_NO_MEMBER
     if comm != MPI.COMM_NULL:
         try:  # everything that can fail
             ranks = [] if same_group else _ranks_in(parent, comm)
@@ -49,17 +43,17 @@ def derived(
             communicator = _native.Communicator(rank, size, known.tag_ub)
             communicator.inherit(known, ranks, comm.Get_name())
             tie(comm, communicator)
-            entry = _PART.pack(_MEMBER, communicator.number)
+            head = communicator.head
         except Exception as error:  # noqa: BLE001 - raised below, at every process
-            failure, entry = error, _PART.pack(_CANNOT, 0)
-    words = memoryview(refusals.exchange(parent, entry)).cast("I").tolist()
-    if _CANNOT in words[::2]:
+            failure, head = error, _native.HEAD_OF_REFUSAL
+    heads = refusals.Heads(refusals.exchange(parent, head))
+    if heads.refuse():
         refused = refusals.told(parent, failure)
         if comm != MPI.COMM_NULL:
             MPI.Comm.Free(comm)
         raise refusals.not_made(refused, failure)
     if communicator is not None:
-        numbers = words[1::2]
+        numbers = heads.numbers
         communicator.join([numbers[rank] for rank in ranks] if ranks else numbers)
     return communicator
 
@@ -71,7 +65,7 @@ class Duplicate:
         known: the engine's side of the communicator that is duplicated.
 
     Attributes:
-        entry: what every process must have of this one, ``ENTRY_BYTES`` long.
+        entry: what every process must have of this one, of the same length in each.
     """
 
     def __init__(self, known: _native.Communicator) -> None:
@@ -80,8 +74,7 @@ class Duplicate:
         try:
             self._communicator = _native.Communicator(known.rank, known.size, known.tag_ub)
             self._communicator.inherit(known, [])
-            entry = _PART.pack(_MEMBER, self._communicator.number)
-            self.entry = entry.ljust(_native.ENTRY_BYTES, b"\0")
+            self.entry = refusals.padded(self._communicator.head)
         except Exception as error:  # noqa: BLE001 - raised at every process, by join()
             self._failure, self.entry = error, refusals.refusal(error)
 
@@ -98,8 +91,7 @@ class Duplicate:
             MPI.Comm.Free(comm)
             raise refusals.not_made(refused, self._failure)
         tie(comm, self._communicator)
-        words = memoryview(entries).cast("I")[1 :: _native.ENTRY_BYTES // 4]
-        self._communicator.join(words.tolist())
+        self._communicator.join(refusals.unpadded(entries).numbers)
         return self._communicator
 
 

@@ -14,9 +14,11 @@ from mooncake_mpi import _native, errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Begins what a process sends that has no address; an address begins with a random number.
+# Begins what a process sends that has no head or address, which begin with another word.
 _REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
-_NO_REFUSAL = bytes(_native.ENTRY_BYTES)
+_TEXT_BYTES = 256
+_NO_REFUSAL = bytes(_TEXT_BYTES)
+_CANNOT = 2  # the part of a process, in its head
 
 
 def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
@@ -24,6 +26,30 @@ def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
     entries = bytearray(len(entry) * MPI.Intracomm.Get_size(comm))
     MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
     return entries
+
+
+class Heads:
+    """The heads of all processes, in rank order, as :func:`exchange` gave them."""
+
+    __slots__ = ("_words", "raw")
+
+    def __init__(self, raw: bytearray) -> None:
+        self.raw = raw
+        self._words: list[int] = memoryview(raw).cast("I").tolist()
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of their contexts."""
+        return self._words[2::8]
+
+    @property
+    def longest_address(self) -> int:
+        """In bytes."""
+        return max(self._words[3::8])
+
+    def refuse(self) -> bool:
+        """Whether a process cannot take part."""
+        return any(word >> 16 == _CANNOT for word in self._words[1::8])
 
 
 def told(comm: MPI.Intracomm, failure: Exception | None) -> str:
@@ -39,9 +65,7 @@ def told(comm: MPI.Intracomm, failure: Exception | None) -> str:
 def refusal(error: Exception) -> bytes:
     """What a process sends in the place of its address, because of ``error``."""
     text = f"{type(error).__name__}: {error}".encode(errors="replace")
-    return (_REFUSED + text[: _native.ENTRY_BYTES - len(_REFUSED)]).ljust(
-        _native.ENTRY_BYTES, b"\0"
-    )
+    return (_REFUSED + text[: _TEXT_BYTES - len(_REFUSED)]).ljust(_TEXT_BYTES, b"\0")
 
 
 def refusals(entries: Mapping[int, bytes]) -> str:
@@ -53,9 +77,21 @@ def refusals(entries: Mapping[int, bytes]) -> str:
     )
 
 
+def padded(head: bytes) -> bytes:
+    """A head, as long as a refusal that may stand in its place."""
+    return head.ljust(_TEXT_BYTES, b"\0")
+
+
+def unpadded(entries: bytearray) -> Heads:
+    """The heads in what :func:`exchange` gave of padded ones."""
+    size = _native.HEAD_BYTES
+    places = range(0, len(entries), _TEXT_BYTES)
+    return Heads(bytearray().join(entries[at : at + size] for at in places))
+
+
 def among(entries: bytearray) -> str:
     """As :func:`refusals`, of what :func:`exchange` gave."""
-    size = _native.ENTRY_BYTES
+    size = _TEXT_BYTES
     places = range(0, len(entries), size)
     return refusals({at // size: bytes(entries[at : at + size]) for at in places})
 

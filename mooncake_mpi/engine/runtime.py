@@ -35,18 +35,26 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
     already = known(comm)
     if already is not None:
         return already
-    # A process that cannot take part says why in the place of its address: nobody is left waiting.
+    # A process that cannot take part says so, and why: nobody is left waiting.
     communicator: _native.Communicator | None = None
     failure: Exception | None = None
+    entry, head = b"", _native.HEAD_OF_REFUSAL
     try:
         communicator, entry = new_communicator(comm)
+        head = communicator.head
     except Exception as error:  # noqa: BLE001 - raised below, at every rank
-        failure, entry = error, refusals.refusal(error)
-    entries = refusals.exchange(comm, entry)
-    refused = refusals.among(entries)
+        failure = error
+    heads = refusals.Heads(refusals.exchange(comm, head))
+    # Processes of another version may not even agree on what comes next.
+    refused = _native.objection_to_heads(bytes(heads.raw))
+    if not refused and heads.refuse():
+        refused = refusals.told(comm, failure)
     if communicator is not None and not refused:
+        longest = heads.longest_address
+        entries = bytes(refusals.exchange(comm, entry.ljust(longest, b"\0")))
         try:
-            activate(comm, communicator, entries)
+            places = range(0, len(entries), longest)
+            activate(comm, communicator, [entries[at : at + longest] for at in places])
         except Exception as error:  # noqa: BLE001 - as above
             failure = error
         refused = refusals.told(comm, failure)
@@ -78,7 +86,7 @@ def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:
 
 
 def activate(
-    comm: MPI.Intracomm, communicator: _native.Communicator, entries: bytearray
+    comm: MPI.Intracomm, communicator: _native.Communicator, entries: list[bytes]
 ) -> _native.Communicator:
     """Give ``communicator`` the addresses of all ranks and tie it to ``comm``.
 
@@ -86,7 +94,7 @@ def activate(
         Error: an address is not one, or a process runs another version.
     """
     try:
-        communicator.activate(bytes(entries), comm.Get_name())
+        communicator.activate(entries, comm.Get_name())
     except ValueError as error:
         raise errors.make_error("ERR_OTHER", str(error)) from None
     tie(comm, communicator)

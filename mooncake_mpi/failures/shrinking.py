@@ -118,7 +118,7 @@ class Making(Run):
             self._give_up()
             return
         self._new.reshape(members.index(mine), len(members))
-        entries = b"".join(brought[rank][0] for rank in members)
-        self.comm._communicator = runtime.activate(self.comm, self._new, bytearray(entries))
+        entries = [brought[rank][0] for rank in members]
+        self.comm._communicator = runtime.activate(self.comm, self._new, entries)
         self.comm._group = self._parent_group.Incl(members)
         self._parent_group.Free()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.constants import SETUP_CHANNEL
+from mooncake_mpi.constants import PARTITION_SETUP
 
 if TYPE_CHECKING:
     from mooncake_mpi.requests.request import Request
@@ -40,7 +40,7 @@ class Introduction:
         self._setup: Setup | None = Setup(0, 0, 0) if source == MPI.PROC_NULL else None
         self._memory = memory = MPI.buffer.allocate(SETUP.size)
         self._message: Request = _native.post_recv(
-            communicator, memory.address, memory.nbytes, memory, source, tag, SETUP_CHANNEL
+            communicator, memory.address, memory.nbytes, memory, source, tag, PARTITION_SETUP
         )
 
     def arrived(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.constants import DATA_CHANNEL, STANDARD
+from mooncake_mpi.constants import PARTITION_DATA, STANDARD
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.partitioned.ends import End
 from mooncake_mpi.partitioned.introductions import Introduction, Introductions, Setup
@@ -83,11 +83,11 @@ class PartitionedReceive(End):
         self._introductions.forget(self)
         tag = data_tag(setup.first_number + max(1, setup.partitions))
         self._withdrawal = _native.post_recv(
-            self._communicator, 0, 0, None, self._source, tag, DATA_CHANNEL
+            self._communicator, 0, 0, None, self._source, tag, PARTITION_DATA
         )
         _native.isend_bytes(
             *(self._communicator, b"", self._source, reply_tag(setup.first_number)),
-            *(STANDARD, DATA_CHANNEL),
+            *(STANDARD, PARTITION_DATA),
         )
         return True
 
@@ -123,7 +123,7 @@ class PartitionedReceive(End):
                 self._keepalive,
                 self._source,
                 data_tag(setup.first_number + part),
-                DATA_CHANNEL,
+                PARTITION_DATA,
             )
             for part in range(setup.partitions)
         ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.constants import BUFFERED, DATA_CHANNEL, SETUP_CHANNEL, STANDARD
+from mooncake_mpi.constants import BUFFERED, PARTITION_DATA, PARTITION_SETUP, STANDARD
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.partitioned.ends import End
 from mooncake_mpi.partitioned.introductions import SETUP
@@ -51,16 +51,16 @@ class PartitionedSend(End):
         self._dest = dest
         first = self._first_number = new_numbers(max(1, partitions) + 1)
         setup = SETUP.pack(partitions, first, self._nbytes)
-        self._setup = _native.isend_bytes(communicator, setup, dest, tag, STANDARD, SETUP_CHANNEL)
+        self._setup = _native.isend_bytes(communicator, setup, dest, tag, STANDARD, PARTITION_SETUP)
         self._reply = _native.post_recv(
-            communicator, 0, 0, None, dest, reply_tag(first), DATA_CHANNEL
+            communicator, 0, 0, None, dest, reply_tag(first), PARTITION_DATA
         )
         self._ready: set[int] = set()
 
     def _withdraw(self) -> None:
         self._reply.Cancel()
         tag = data_tag(self._first_number + max(1, self._partitions))
-        _native.isend_bytes(self._communicator, b"", self._dest, tag, BUFFERED, DATA_CHANNEL)
+        _native.isend_bytes(self._communicator, b"", self._dest, tag, BUFFERED, PARTITION_DATA)
 
     def start(self) -> None:
         """Begin a message; no partition is ready."""
@@ -98,7 +98,7 @@ class PartitionedSend(End):
             self._dest,
             data_tag(self._first_number + partition),
             STANDARD if self._reply._test() else BUFFERED,
-            DATA_CHANNEL,
+            PARTITION_DATA,
         )
 
     def _poll(self) -> bool:

@@ -57,14 +57,18 @@ void Communicator::leave_all_behind() noexcept {
     communicator->active_ = false;
 }
 
-std::array<std::byte, wire::kAddressBytes> Communicator::entry() const {
+wire::Head Communicator::head() const {
+  return runtime().engine->head(*context_);
+}
+
+std::vector<std::byte> Communicator::entry() const {
   return wire::encode(runtime().engine->address(*context_));
 }
 
-void Communicator::activate(Bytes entries, std::string label) {
+void Communicator::activate(const std::vector<Bytes>& entries, std::string label) {
   std::vector<wire::Address> members;
-  for (std::size_t at = 0; at + wire::kAddressBytes <= entries.size(); at += wire::kAddressBytes) {
-    wire::DecodedAddress entry = wire::decode_address(entries.subspan(at, wire::kAddressBytes));
+  for (const Bytes bytes : entries) {
+    wire::DecodedAddress entry = wire::decode_address(bytes);
     if (!entry.address) {
       throw std::invalid_argument("address of rank " + std::to_string(members.size()) + ": " +
                                   entry.reason);

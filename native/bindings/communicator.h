@@ -23,8 +23,10 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  std::array<std::byte, wire::kAddressBytes> entry() const;
-  void activate(Bytes entries, std::string label = {});
+  wire::Head head() const;
+  std::vector<std::byte> entry() const;
+  // The entries of all members, in rank order.
+  void activate(const std::vector<Bytes>& entries, std::string label = {});
   // For members of `parent`, which know each other: `ranks` are theirs there, in order (empty: all
   // of them), and number() goes to every member. join() takes all members' numbers and cannot fail.
   void inherit(const Communicator& parent, const std::vector<int>& ranks, std::string label);

@@ -24,6 +24,14 @@ Context& context_in_use(const Communicator& communicator) {
   return communicator.context();
 }
 
+nb::bytes bytes_of(const wire::Head& head) {
+  return nb::bytes(reinterpret_cast<const char*>(&head), sizeof head);
+}
+
+std::span<const std::byte> heads_of(const nb::bytes& heads) {
+  return {reinterpret_cast<const std::byte*>(heads.c_str()), heads.size()};
+}
+
 }  // namespace
 
 void define_communicator(nb::module_& m) {
@@ -32,21 +40,26 @@ void define_communicator(nb::module_& m) {
       .def(nb::init<int, int, int>(), "rank"_a, "size"_a, "tag_ub"_a,
            "Allocate this process's context of a communicator of `size` ranks.")
       .def_prop_ro(
+          "head", [](const Communicator& self) { return bytes_of(self.head()); },
+          "What every process must have of this one first, HEAD_BYTES long: allgather it.")
+      .def_prop_ro(
           "entry",
           [](const Communicator& self) {
             auto entry = self.entry();
             return nb::bytes(reinterpret_cast<const char*>(entry.data()), entry.size());
           },
-          "This process's address, of the same length in every process: allgather it.")
+          "This process's address, as long as its head says.")
       .def(
           "activate",
-          [](Communicator& self, nb::bytes entries, std::string label) {
-            self.activate(
-                Bytes(reinterpret_cast<const std::byte*>(entries.c_str()), entries.size()),
-                std::move(label));
+          [](Communicator& self, std::vector<nb::bytes> entries, std::string label) {
+            std::vector<Bytes> views;
+            for (const nb::bytes& entry : entries)
+              views.emplace_back(reinterpret_cast<const std::byte*>(entry.c_str()), entry.size());
+            self.activate(views, std::move(label));
           },
           "entries"_a, "label"_a = "",
-          "Take the addresses of all ranks, concatenated in rank order; `label` is for people.")
+          "Take the addresses of all ranks, in rank order, zeros behind them; `label` is for "
+          "people.")
       .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
       .def_prop_ro("number", &Communicator::number,
@@ -82,7 +95,13 @@ void define_communicator(nb::module_& m) {
       .def_prop_ro("rank", &Communicator::rank)
       .def_prop_ro("size", &Communicator::size)
       .def_prop_ro("tag_ub", &Communicator::tag_ub);
-  m.attr("ENTRY_BYTES") = wire::kAddressBytes;
+  m.attr("HEAD_BYTES") = sizeof(wire::Head);
+  m.attr("HEAD_OF_NO_MEMBER") = bytes_of({});
+  m.attr("HEAD_OF_REFUSAL") = bytes_of({.part = wire::Part::kCannot});
+  m.def(
+      "objection_to_heads",
+      [](const nb::bytes& heads) { return wire::objection_to_heads(heads_of(heads)); }, "heads"_a,
+      "Why these heads, one of each process, do not allow to go on; empty when they do.");
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -10,7 +10,9 @@
 #include "bindings/module.h"
 #include "bindings/runtime.h"
 #include "drivers/verbs/system_provider.h"
-#include "transport/verbs/verbs_transport.h"
+#include "engine/lanes.h"
+#include "transport/verbs/lane.h"
+#include "transport/verbs/survey.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -41,7 +43,7 @@ nb::list rdma_ports() {
   auto ports = provider.value()->ports();
   if (!ports) return result;
   verbs::Config config;
-  if (runtime().engine != nullptr) config = runtime().engine->config().verbs_config;
+  if (runtime().engine != nullptr) config = verbs::read_config(runtime().engine->config().settings);
   for (const verbs::PortReport& report :
        verbs::survey(std::move(ports).value(), config, *linux_driver::system_memory_places())) {
     nb::dict entry;
@@ -73,11 +75,20 @@ void define_lane_inspection(nb::module_& m) {
   m.def("rdma_ports", &rdma_ports, nb::sig("def rdma_ports() -> list[dict[str, Any]]"),
         "The RDMA ports of this machine, and which of them are used.");
   m.def(
-      "verbs_trouble",
+      "missing_lanes",
       [] {
-        return runtime().engine != nullptr ? runtime().engine->verbs_trouble() : std::string();
+        nb::dict missing;
+        if (runtime().engine == nullptr) return missing;
+        for (const auto& [name, reason] : runtime().engine->missing_lanes())
+          missing[name.c_str()] = reason;
+        return missing;
       },
-      "Why this process has no verbs lane; empty when it has one.");
+      nb::sig("def missing_lanes() -> dict[str, str]"),
+      "The lanes that this process does without, and why.");
+  nb::list names;
+  for (const Lane& lane : all_lanes())
+    names.append(lane.name);
+  m.attr("LANES") = nb::tuple(names);
   m.def(
       "path_troubles",
       [](Communicator& c, int rank) { return runtime().engine->path_troubles(c.context(), rank); },

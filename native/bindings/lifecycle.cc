@@ -34,48 +34,36 @@ std::vector<std::string> split(const std::string& text) {
 }
 
 // The ranges of the numbers were checked by the package's config module.
-void read_verbs(const nb::dict& config, verbs::Config& verbs) {
-  auto read = [&]<class Number>(const char* key, Number& number) {
-    if (config.contains(key)) number = static_cast<Number>(nb::cast<std::int64_t>(config[key]));
-  };
-  if (config.contains("verbs_devices")) {
-    verbs.devices = split(nb::cast<std::string>(config["verbs_devices"]));
+Settings read_settings(const nb::dict& config) {
+  Settings settings;
+  for (const auto& [key, value] : config) {
+    const auto name = nb::cast<std::string>(key);
+    if (nb::isinstance<nb::str>(value)) {
+      settings.set(name, nb::cast<std::string>(value));
+    } else {
+      settings.set(name, nb::cast<std::int64_t>(nb::int_(value)));
+    }
   }
-  read("verbs_gid_index", verbs.gid_index);
-  read("verbs_mtu_bytes", verbs.mtu_bytes);
-  read("verbs_traffic_class", verbs.traffic_class);
-  read("verbs_service_level", verbs.service_level);
-  read("verbs_fragment_bytes", verbs.fragment_bytes);
-  read("verbs_registered_bytes", verbs.cached_bytes);
-  if (config.contains("verbs_timeout_s")) {
-    verbs.timeout_ns = nb::cast<std::uint64_t>(config["verbs_timeout_s"]) * 1'000'000'000u;
-  }
+  return settings;
 }
 
 EngineConfig read_config(const nb::dict& config) {
   EngineConfig engine_config;
-  auto number = [&](const char* key, std::uint64_t fallback) {
-    return config.contains(key) ? nb::cast<std::uint64_t>(config[key]) : fallback;
+  const Settings settings = read_settings(config);
+  ProtocolLimits& limits = engine_config.limits;
+  settings.read("eager_limit_bytes", limits.eager_bytes);
+  settings.read("eager_limit_bytes", limits.far_eager_bytes);
+  settings.read("unexpected_limit_bytes", limits.unexpected_bytes);
+  auto scaled = [&](const char* name, std::uint64_t unit, std::uint64_t& into) {
+    if (const auto value = settings.number(name)) into = static_cast<std::uint64_t>(*value) * unit;
   };
-  auto flag = [&](const char* key) { return !config.contains(key) || nb::cast<bool>(config[key]); };
-  engine_config.limits.eager_bytes = number("eager_limit_bytes", engine_config.limits.eager_bytes);
-  engine_config.limits.far_eager_bytes =
-      number("eager_limit_bytes", engine_config.limits.far_eager_bytes);
-  engine_config.limits.unexpected_bytes =
-      number("unexpected_limit_bytes", engine_config.limits.unexpected_bytes);
-  engine_config.spin_ns = number("spin_us", engine_config.spin_ns / 1000) * 1000;
-  engine_config.timeout_ns = number("timeout_ms", 0) * 1'000'000u;
-  engine_config.finalize_timeout_ns = number("finalize_timeout_ms", 0) * 1'000'000u;
-  engine_config.cross_memory = flag("cma");
-  engine_config.progress_thread = flag("progress_thread");
-  engine_config.mapping = flag("mapping");
+  scaled("spin_us", 1000, engine_config.spin_ns);
+  scaled("timeout_ms", 1'000'000, engine_config.timeout_ns);
+  scaled("finalize_timeout_ms", 1'000'000, engine_config.finalize_timeout_ns);
+  engine_config.progress_thread = settings.flag("progress_thread");
   engine_config.pool = &process_pool();
-  if (config.contains("lanes")) {
-    const auto lanes = nb::cast<std::string>(config["lanes"]);
-    engine_config.shm = lanes.empty() || lanes.find("shm") != std::string::npos;
-    engine_config.verbs = lanes.empty() || lanes.find("verbs") != std::string::npos;
-  }
-  read_verbs(config, engine_config.verbs_config);
+  engine_config.lanes = split(settings.text("lanes"));
+  engine_config.settings = settings;
   return engine_config;
 }
 

@@ -20,8 +20,8 @@ void define_enums(nb::module_& m) {
                           "The matching spaces of a communicator: messages of different channels "
                           "never match each other.")
       .value("MESSAGES", MatchChannel::kMessages)
-      .value("ATTACHMENTS", MatchChannel::kAttachments)
-      .value("PARTITIONS", MatchChannel::kPartitions)
+      .value("PARTITION_DATA", MatchChannel::kPartitionData)
+      .value("PARTITION_SETUP", MatchChannel::kPartitionSetup)
       .value("AGREEMENTS", MatchChannel::kAgreements);
 }
 

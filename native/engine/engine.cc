@@ -3,10 +3,8 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
-#include "drivers/verbs/system_provider.h"
 #include "engine/failure.h"
 #include "engine/process_identity.h"
 #include "memory/memory_device.h"
@@ -41,46 +39,14 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
-                                               std::unique_ptr<linux_driver::ProcessMemory> memory,
-                                               std::vector<std::unique_ptr<Transport>> more_lanes,
-                                               std::unique_ptr<linux_driver::ProcessWatch> watch,
-                                               std::unique_ptr<shm::RegionMapper> mapper) {
+                                               const std::vector<Lane>& lanes,
+                                               std::unique_ptr<linux_driver::ProcessWatch> watch) {
   if (watch == nullptr) watch = std::make_unique<linux_driver::SystemProcessWatch>();
   const wire::Address address = identify_process();
   std::unique_ptr<Engine> engine(new Engine(config, address.uid, std::move(watch)));
   engine->own_address_ = address;
-  const CopyConfig copy{.limits = config.limits.copy,
-                        .pool = config.mapping ? config.pool : nullptr,
-                        .writable = config.cross_memory};
-  MoverCounters& counters = engine->protocol_.mover_counters();
-  engine->lanes_.push_back(std::make_unique<SelfTransport>(address.uid, copy, counters));
-  if (config.shm) {
-    if (memory == nullptr && config.cross_memory) {
-      memory = std::make_unique<linux_driver::SystemProcessMemory>();
-    } else if (memory == nullptr) {
-      memory = std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
-    }
-    if (mapper == nullptr && config.mapping) {
-      mapper = std::make_unique<shm::SystemRegionMapper>();
-    } else if (mapper == nullptr) {
-      mapper = std::make_unique<shm::RefusingRegionMapper>();
-    }
-    auto shm =
-        shm::ShmTransport::create(address, std::move(memory), std::move(mapper), copy, counters);
-    if (!shm) return shm.failure();
-    engine->doorbell_ = &shm.value()->doorbell();
-    engine->board_ = &shm.value()->board();
-    engine->lanes_.push_back(std::move(shm).value());
-  }
-  if (config.verbs) {
-    engine->open_verbs();
-  } else {
-    engine->verbs_trouble_ = "not among the chosen lanes";
-  }
-  for (auto& lane : more_lanes)
-    engine->lanes_.push_back(std::move(lane));
-  for (const auto& lane : engine->lanes_)
-    lane->describe(engine->own_address_);
+  Result<bool> opened = engine->open_lanes(lanes);
+  if (!opened) return opened.failure();
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
   engine->board_->pid = address.pid;
@@ -96,24 +62,31 @@ Engine::~Engine() {
   stop_threads();
 }
 
-void Engine::open_verbs() {
-  std::shared_ptr<verbs_driver::Provider> provider = config_.verbs_provider;
-  if (provider == nullptr) {
-    auto system = verbs_driver::open_system_provider();
-    if (!system) {
-      verbs_trouble_ = system.failure().message;
-      return;
+Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
+  const CopyConfig copy{.limits = config_.limits.copy,
+                        .pool = config_.settings.flag("mapping") ? config_.pool : nullptr,
+                        .writable = config_.settings.flag("cma")};
+  const LaneContext context{own_address_, config_.settings, copy, protocol_.mover_counters()};
+  for (const Lane& lane : lanes) {
+    if (!lane.always && !config_.lanes.empty() &&
+        std::ranges::find(config_.lanes, lane.name) == config_.lanes.end()) {
+      missing_lanes_.push_back({lane.name, "not among the chosen lanes"});
+      continue;
     }
-    provider = std::move(system).value();
+    auto opened = lane.open(context);
+    if (!opened && !lane.optional) return opened.failure();
+    if (!opened) {
+      missing_lanes_.push_back({lane.name, opened.failure().message});
+      continue;
+    }
+    lanes_.push_back(std::move(opened).value());
+    if (Doorbell* doorbell = lanes_.back()->doorbell()) doorbell_ = doorbell;
+    if (HangBoard* board = lanes_.back()->board()) board_ = board;
   }
-  auto lane = verbs::VerbsTransport::create(own_address_, std::move(provider), config_.verbs_config,
-                                            protocol_.mover_counters(), config_.memory_places,
-                                            config_.mapping ? config_.pool : nullptr);
-  if (!lane) {
-    verbs_trouble_ = lane.failure().message;
-    return;
-  }
-  lanes_.push_back(std::move(lane).value());
+  for (const auto& lane : lanes_)
+    lane->describe(own_address_);
+  address_bytes_ = static_cast<std::uint32_t>(wire::encode(own_address_).size());
+  return true;
 }
 
 void Engine::before_sleep(bool sleeping) {
@@ -165,6 +138,13 @@ Result<Context*> Engine::create_context(std::int32_t rank, std::int32_t size) {
   context->rank = rank;
   context->size = size;
   return context;
+}
+
+wire::Head Engine::head(const Context& context) const noexcept {
+  return {.part = wire::Part::kMember,
+          .context = context.number,
+          .address_bytes = address_bytes_,
+          .uid = process_};
 }
 
 wire::Address Engine::address(const Context& context) const {
@@ -298,7 +278,8 @@ Result<bool> Engine::connect(Peer& peer) {
       if (!reasons.empty()) reasons += "; ";
       reasons.append(lane->name()).append(": ").append(reason);
     }
-    if (!verbs_trouble_.empty()) reasons += "; verbs: " + verbs_trouble_;
+    for (const MissingLane& missing : missing_lanes_)
+      reasons.append("; ").append(missing.name).append(": ").append(missing.reason);
     peer.unreachable = std::move(reasons);
   }
   if (peer.address.host == own_address_.host && has_ended(peer.address)) {

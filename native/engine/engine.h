@@ -10,15 +10,14 @@
 
 #include "base/biased_mutex.h"
 #include "drivers/linux/membarrier.h"
+#include "drivers/linux/process_watch.h"
 #include "engine/config.h"
 #include "engine/hang_report.h"
+#include "engine/lanes.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
 #include "engine/watch_thread.h"
 #include "protocol/protocol.h"
-#include "transport/self/self_transport.h"
-#include "transport/shm/shm_transport.h"
-#include "transport/verbs/verbs_transport.h"
 
 namespace mooncake_mpi {
 
@@ -27,16 +26,16 @@ namespace mooncake_mpi {
 class Engine final : private PacketSink, private Waker {
  public:
   static Result<std::unique_ptr<Engine>> create(
-      const EngineConfig& config, std::unique_ptr<linux_driver::ProcessMemory> memory = nullptr,
-      std::vector<std::unique_ptr<Transport>> more_lanes = {},
-      std::unique_ptr<linux_driver::ProcessWatch> watch = nullptr,
-      std::unique_ptr<shm::RegionMapper> mapper = nullptr);
+      const EngineConfig& config, const std::vector<Lane>& lanes = all_lanes(),
+      std::unique_ptr<linux_driver::ProcessWatch> watch = nullptr);
   ~Engine() override;
 
   // --- communicators ---
   // A context of `size` processes in which this one is `rank`. Its address() goes to every member;
   // activate() takes all members' addresses, in rank order.
   Result<Context*> create_context(std::int32_t rank, std::int32_t size);
+  // What goes to every member before that, and instead of it where they know each other.
+  wire::Head head(const Context& context) const noexcept;
   wire::Address address(const Context& context) const;
   Result<bool> activate(Context& context, const std::vector<wire::Address>& members,
                         std::string label = {});
@@ -212,8 +211,12 @@ class Engine final : private PacketSink, private Waker {
   std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
   const EngineConfig& config() const noexcept { return config_; }
-  // Why there is no verbs lane; empty when there is.
-  const std::string& verbs_trouble() const noexcept { return verbs_trouble_; }
+  // The lanes that this process does without, and why.
+  struct MissingLane {
+    std::string name;
+    std::string reason;
+  };
+  const std::vector<MissingLane>& missing_lanes() const noexcept { return missing_lanes_; }
   // What has arrived waits for memory, for that long.
   std::uint64_t starved_ns() const noexcept {
     const std::uint64_t since = starved_since_ns_.load(std::memory_order_relaxed);
@@ -264,7 +267,7 @@ class Engine final : private PacketSink, private Waker {
   void wake() override { doorbell_->wake(); }
   void poll_now() override;
   void before_sleep(bool sleeping);
-  void open_verbs();
+  Result<bool> open_lanes(const std::vector<Lane>& lanes);
   Result<bool> connect(Peer& peer);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
@@ -283,7 +286,8 @@ class Engine final : private PacketSink, private Waker {
   EngineConfig config_;
   ProcessId process_;
   wire::Address own_address_;
-  mutable BiasedMutex mutex_;  // guards everything below
+  std::uint32_t address_bytes_ = 0;  // of it, encoded
+  mutable BiasedMutex mutex_;        // guards everything below
   linux_driver::GlobalBarrier barrier_;
   Protocol protocol_;
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
@@ -298,7 +302,7 @@ class Engine final : private PacketSink, private Waker {
   std::uint64_t last_failure_ns_ = 0;
   Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
-  std::string verbs_trouble_;
+  std::vector<MissingLane> missing_lanes_;
   // Read by waiting threads while a communicator is made by another.
   std::atomic<std::uint64_t> spin_ns_{0};
   std::atomic<std::uint64_t> yield_ns_{0};

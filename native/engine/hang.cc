@@ -228,13 +228,17 @@ void Engine::report() {
   mutex_.lock_as_visitor();
   const bool notice = by != 0 && by == getppid() && last_failure_ns_ != 0 &&
                       now_ns() - last_failure_ns_ < kNoticeNs;
-  std::vector<wire::Address> others;
+  std::vector<std::pair<pid_t, int>> others;
   for (const auto& [key, peers] : peers_) {
     for (const auto& peer : peers) {
       const wire::Address& address = peer->address;
-      if (address.host == own_address_.host && address.memfd >= 0 &&
-          peer->failure == Error::kNone && address.uid != process_) {
-        others.push_back(address);
+      if (address.host != own_address_.host || peer->failure != Error::kNone ||
+          address.uid == process_) {
+        continue;
+      }
+      for (const auto& lane : lanes_) {
+        const int descriptor = lane->board_descriptor(address);
+        if (descriptor >= 0) others.emplace_back(address.pid, descriptor);
       }
     }
   }
@@ -243,8 +247,8 @@ void Engine::report() {
   std::string text = explain(place_in_library());
   if (board_->rank == 0) {
     std::vector<BoardCopy> boards{copy_board(process_, *board_)};
-    for (const wire::Address& other : others)
-      boards.push_back(read_board(other.pid, other.memfd));
+    for (const auto& [pid, descriptor] : others)
+      boards.push_back(read_board(pid, descriptor));
     text += describe_cycles(boards, now_ns());
   }
   copy_text(board_->report, text);

@@ -49,6 +49,10 @@ wire::Address identify_process() {
     const std::uint64_t words[2] = {static_cast<std::uint64_t>(getpid()), start_time()};
     std::memcpy(address.uid.data(), words, sizeof words);
   }
+  if (getrandom(address.job_secret.data(), address.job_secret.size(), 0) !=
+      static_cast<ssize_t>(address.job_secret.size())) {
+    address.job_secret = {};  // lanes over a network do without this process
+  }
   const std::string host = host_identity();
   const std::uint64_t words[2] = {hash(host, 0xcbf29ce484222325u), hash(host, 0x9e3779b97f4a7c15u)};
   std::memcpy(address.host.data(), words, sizeof words);

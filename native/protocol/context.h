@@ -16,8 +16,8 @@ struct Peer;
 // Agreements go on where a communicator was revoked.
 enum class MatchChannel : std::uint8_t {
   kMessages = 0,
-  kAttachments = 1,
-  kPartitions = 2,
+  kPartitionData = 1,
+  kPartitionSetup = 2,
   kAgreements = 3,
 };
 inline constexpr std::size_t kMatchChannels = 4;
@@ -70,9 +70,9 @@ struct Context {
 class ContextTable {
  public:
   static constexpr std::uint32_t kSlotBits = 18;
-  static constexpr std::uint32_t kChannelBits = 2;
+  static constexpr std::uint32_t kChannelBits = 3;
 
-  // nullptr when all slots are taken, or used up: after a thousand million communicators.
+  // nullptr when all slots are taken, or used up: after five hundred million communicators.
   Context* create();
   void destroy(Context& context) noexcept;
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "transport/transport.h"
+#include "transport/packet_sink.h"
 
 namespace mooncake_mpi {
 

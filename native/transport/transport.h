@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/result.h"
+#include "transport/doorbell.h"
+#include "transport/hang_board.h"
 #include "transport/mover.h"
 #include "transport/packet_sink.h"
 #include "wire/address.h"
@@ -59,7 +61,7 @@ class Transport {
  public:
   virtual ~Transport() = default;
   virtual std::string_view name() const noexcept = 0;
-  // Fills this lane's part of the address that is handed to every peer.
+  // Adds this lane's section to the address that is handed to every peer.
   virtual void describe(wire::Address& address) const = 0;
   // Why this lane cannot reach that process; empty when it can.
   virtual std::string unreachable_reason(const wire::Address& peer) const = 0;
@@ -82,6 +84,12 @@ class Transport {
   virtual std::uint64_t patience_ns() const noexcept { return 0; }
   // Whether all that was sent has left this process, so that it may end.
   virtual bool drained() { return true; }
+
+  // Where peers wake this process and read what it waits for, if the lane has memory that they map;
+  // and where this process finds a peer's, as a descriptor in that process, or -1.
+  virtual Doorbell* doorbell() noexcept { return nullptr; }
+  virtual HangBoard* board() noexcept { return nullptr; }
+  virtual int board_descriptor(const wire::Address& /*peer*/) const { return -1; }
 };
 
 }  // namespace mooncake_mpi

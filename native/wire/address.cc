@@ -1,127 +1,158 @@
-// A process's address as bytes, and back, with every field checked. Any thread; takes no lock.
 #include "wire/address.h"
 
 #include <cstring>
-
-#include "wire/header.h"
+#include <type_traits>
 
 namespace mooncake_mpi::wire {
 
 namespace {
 
-constexpr std::uint32_t kMagic = 0x49504d4d;  // "MMPI" in memory
-constexpr std::uint16_t kVersion = 2;
-constexpr std::uint16_t kKnownFlags = kAddressCma;
-
-struct Layout {
+// In front of the sections; a checksum of 8 bytes is behind them.
+struct Core {
   std::uint32_t magic;
   std::uint16_t version;
-  std::uint16_t flags;
+  std::uint16_t sections;
+  std::uint32_t bytes;  // from the magic to the checksum's end
+  std::uint32_t context;
   std::array<std::byte, 16> uid;
   std::array<std::byte, 16> host;
-  std::int32_t pid;
-  std::int32_t memfd;
-  std::uint64_t start_time;
-  std::uint64_t segment_bytes;
-  std::uint64_t probe_address;
-  std::uint64_t probe_magic;
-  std::uint32_t context;
-  std::uint32_t reserved_word;
   std::array<std::byte, 16> job_secret;
-  std::array<RailAddress, kMaxRails> rails;
-  std::array<std::byte, 16> reserved;
-  std::uint64_t checksum;
+  std::uint64_t start_time;
+  std::int32_t pid;
+  std::uint32_t reserved;
 };
-static_assert(sizeof(Layout) == kAddressBytes);
-static_assert(std::is_trivially_copyable_v<Layout>);
+static_assert(sizeof(Core) == 80 && std::is_trivially_copyable_v<Core>);
 
-// FNV-1a over everything before the checksum: against mix-ups, not against an attacker.
+struct SectionHead {
+  std::uint8_t lane;
+  std::uint8_t reserved;
+  std::uint16_t bytes;
+};
+static_assert(sizeof(SectionHead) == 4);
+
+constexpr std::size_t kChecksumBytes = sizeof(std::uint64_t);
+constexpr std::size_t kMostBytes = 4096;
+
+// FNV-1a: against mix-ups, not against an attacker.
 std::uint64_t checksum_of(std::span<const std::byte> entry) {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const std::byte byte : entry.first(offsetof(Layout, checksum))) {
+  for (const std::byte byte : entry)
     hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3u;
-  }
   return hash;
 }
 
-// Why `layout` is no address, or nullptr.
-const char* objection(const Layout& layout) {
+void append(std::vector<std::byte>& entry, const void* from, std::size_t bytes) {
+  const auto* first = static_cast<const std::byte*>(from);
+  entry.insert(entry.end(), first, first + bytes);
+}
+
+// Why `core` is no address, or nullptr.
+const char* objection(const Core& core) {
   constexpr std::array<std::byte, 16> kZero{};
-  if (layout.flags & ~kKnownFlags) return "process address: unknown flags";
-  if (layout.reserved_word != 0 || layout.reserved != kZero) {
-    return "process address: a reserved field is not zero";
-  }
-  if (layout.uid == kZero) return "process address: no process id";
-  if (layout.pid <= 0) return "process address: no pid";
-  if (layout.memfd < -1) return "process address: not a descriptor";
-  if ((layout.memfd == -1) != (layout.segment_bytes == 0)) {
-    return "process address: shared segment without size, or a size without segment";
-  }
-  if ((layout.flags & kAddressCma) && layout.probe_address == 0) {
-    return "process address: CMA without an address to probe";
-  }
-  bool last = false;
-  for (const RailAddress& rail : layout.rails) {
-    if (const char* reason = objection(rail)) return reason;
-    if (last && rail.queue_pair != 0) return "process address: a rail behind an empty one";
-    last = rail.queue_pair == 0;
-  }
-  if (layout.rails[0].queue_pair != 0 && layout.job_secret == kZero) {
-    return "process address: rails without a secret";
-  }
+  if (core.reserved != 0) return "process address: a reserved field is not zero";
+  if (core.uid == kZero) return "process address: no process id";
+  if (core.pid <= 0) return "process address: no pid";
   return nullptr;
+}
+
+const char* read_sections(std::span<const std::byte> bytes, std::size_t count, Address& address) {
+  for (; count != 0; --count) {
+    SectionHead head;
+    if (bytes.size() < sizeof head) return "process address: sections are missing";
+    std::memcpy(&head, bytes.data(), sizeof head);
+    bytes = bytes.subspan(sizeof head);
+    if (head.reserved != 0) return "process address: a reserved field is not zero";
+    if (head.bytes > bytes.size()) return "process address: a section is cut off";
+    if (!address.section(head.lane).empty()) return "process address: two sections of one lane";
+    address.add(head.lane, bytes.first(head.bytes));
+    bytes = bytes.subspan(head.bytes);
+  }
+  return bytes.empty() ? nullptr : "process address: bytes behind the sections";
 }
 
 }  // namespace
 
-std::array<std::byte, kAddressBytes> encode(const Address& address) {
-  Layout layout{};
-  layout.magic = kMagic;
-  layout.version = kVersion;
-  layout.flags = address.flags;
-  layout.uid = address.uid;
-  layout.host = address.host;
-  layout.pid = address.pid;
-  layout.memfd = address.memfd;
-  layout.start_time = address.start_time;
-  layout.segment_bytes = address.segment_bytes;
-  layout.probe_address = address.probe_address;
-  layout.probe_magic = address.probe_magic;
-  layout.context = address.context;
-  layout.job_secret = address.job_secret;
-  layout.rails = address.rails;
+std::string objection_to_heads(std::span<const std::byte> heads) {
+  std::string others;
+  std::uint16_t version = 0;
+  for (std::size_t rank = 0; (rank + 1) * sizeof(Head) <= heads.size(); ++rank) {
+    Head head;
+    std::memcpy(&head, heads.data() + rank * sizeof head, sizeof head);
+    if (head.magic != Head::kMagic) {
+      return "rank " + std::to_string(rank) + " runs something else, not this library";
+    }
+    if (rank == 0) version = head.version;
+    if (head.version == version) continue;
+    if (!others.empty()) others += ", ";
+    others += "rank " + std::to_string(rank) + ": " + std::to_string(head.version);
+  }
+  if (others.empty() && (heads.empty() || version == kVersion)) return {};
+  return "processes run different versions of this library (wire version of rank 0: " +
+         std::to_string(version) + (others.empty() ? "" : ", " + others) +
+         ", of this process: " + std::to_string(kVersion) + ")";
+}
 
-  std::array<std::byte, kAddressBytes> entry;
-  std::memcpy(entry.data(), &layout, sizeof(layout));
-  layout.checksum = checksum_of(entry);
-  std::memcpy(entry.data(), &layout, sizeof(layout));
+std::vector<std::byte> encode(const Address& address) {
+  Core core{};
+  core.magic = Head::kMagic;
+  core.version = kVersion;
+  core.sections = static_cast<std::uint16_t>(address.sections.size());
+  core.context = address.context;
+  core.uid = address.uid;
+  core.host = address.host;
+  core.job_secret = address.job_secret;
+  core.start_time = address.start_time;
+  core.pid = address.pid;
+  std::size_t bytes = sizeof core + kChecksumBytes;
+  for (const Address::Section& section : address.sections)
+    bytes += sizeof(SectionHead) + section.bytes.size();
+  core.bytes = static_cast<std::uint32_t>(bytes);
+  std::vector<std::byte> entry;
+  entry.reserve(bytes);
+  append(entry, &core, sizeof core);
+  for (const Address::Section& section : address.sections) {
+    const SectionHead head{section.lane, 0, static_cast<std::uint16_t>(section.bytes.size())};
+    append(entry, &head, sizeof head);
+    append(entry, section.bytes.data(), section.bytes.size());
+  }
+  const std::uint64_t checksum = checksum_of(entry);
+  append(entry, &checksum, sizeof checksum);
   return entry;
 }
 
 DecodedAddress decode_address(std::span<const std::byte> entry) {
-  if (entry.size() != kAddressBytes) return {std::nullopt, "process address: wrong size"};
-  Layout layout;
-  std::memcpy(&layout, entry.data(), sizeof(layout));
-  if (layout.magic != kMagic) return {std::nullopt, "process address: not from this library"};
-  if (layout.version != kVersion) {
+  Core core;
+  if (entry.size() < sizeof core + kChecksumBytes) {
+    return {std::nullopt, "process address: wrong size"};
+  }
+  std::memcpy(&core, entry.data(), sizeof core);
+  if (core.magic != Head::kMagic) return {std::nullopt, "process address: not from this library"};
+  if (core.version != kVersion) {
     return {std::nullopt, "process address: from another version of this library"};
   }
-  if (layout.checksum != checksum_of(entry)) return {std::nullopt, "process address: damaged"};
-  if (const char* reason = objection(layout)) return {std::nullopt, reason};
+  if (core.bytes < sizeof core + kChecksumBytes || core.bytes > entry.size() ||
+      core.bytes > kMostBytes) {
+    return {std::nullopt, "process address: wrong size"};
+  }
+  for (const std::byte behind : entry.subspan(core.bytes)) {
+    if (behind != std::byte{0}) return {std::nullopt, "process address: wrong size"};
+  }
+  const auto checked = entry.first(core.bytes - kChecksumBytes);
+  std::uint64_t checksum;
+  std::memcpy(&checksum, entry.data() + checked.size(), sizeof checksum);
+  if (checksum != checksum_of(checked)) return {std::nullopt, "process address: damaged"};
+  if (const char* reason = objection(core)) return {std::nullopt, reason};
 
   Address address;
-  address.uid = layout.uid;
-  address.host = layout.host;
-  address.pid = layout.pid;
-  address.memfd = layout.memfd;
-  address.start_time = layout.start_time;
-  address.segment_bytes = layout.segment_bytes;
-  address.probe_address = layout.probe_address;
-  address.probe_magic = layout.probe_magic;
-  address.context = layout.context;
-  address.flags = layout.flags;
-  address.job_secret = layout.job_secret;
-  address.rails = layout.rails;
+  if (const char* reason = read_sections(checked.subspan(sizeof core), core.sections, address)) {
+    return {std::nullopt, reason};
+  }
+  address.uid = core.uid;
+  address.host = core.host;
+  address.pid = core.pid;
+  address.start_time = core.start_time;
+  address.context = core.context;
+  address.job_secret = core.job_secret;
   return {address, nullptr};
 }
 

@@ -1,5 +1,6 @@
-// A process's address for one context: what every process of a communicator gives to the others,
-// over MPI, when the communicator is activated. A fixed 256-byte entry, little-endian.
+// What the processes of a communicator give to each other over MPI when it is made: first a head,
+// whose layout never changes, then an address with a section for each lane. Any thread; nothing
+// here has a state.
 #pragma once
 
 #include <array>
@@ -7,36 +8,68 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
-#include "wire/verbs.h"
+#include "wire/offers.h"
 
 namespace mooncake_mpi::wire {
 
-inline constexpr std::size_t kAddressBytes = 256;
+// Of everything that goes from one process to another. Processes of two versions do not talk.
+inline constexpr std::uint16_t kVersion = 3;
 
-// Address::flags.
-inline constexpr std::uint16_t kAddressCma =
-    1;  // may be read and written with process_vm_readv/writev
+// A process's part in a communicator.
+enum class Part : std::uint16_t { kNone = 0, kMember = 1, kCannot = 2 };
+
+// 32 bytes, in every version.
+struct Head {
+  std::uint32_t magic = kMagic;
+  std::uint16_t version = kVersion;
+  Part part = Part::kNone;
+  std::uint32_t context = 0;        // the process's number of the context: slot and generation
+  std::uint32_t address_bytes = 0;  // of the address that it exchanges next, if any
+  std::array<std::byte, 16> uid{};  // random, one per process
+
+  static constexpr std::uint32_t kMagic = 0x49504d4d;  // "MMPI" in memory
+};
+static_assert(sizeof(Head) == 32);
+
+// Why these heads, one of each process in rank order, do not allow to go on: the same for every
+// process. Empty when they do.
+std::string objection_to_heads(std::span<const std::byte> heads);
 
 struct Address {
+  // What one lane says of itself, in the layout of its own file.
+  struct Section {
+    LaneId lane = 0;
+    std::vector<std::byte> bytes;
+    friend bool operator==(const Section&, const Section&) = default;
+  };
+
   std::array<std::byte, 16> uid{};   // random, one per process
   std::array<std::byte, 16> host{};  // hash of the node's (and its namespaces') identity
   std::int32_t pid = 0;
-  std::int32_t memfd = -1;          // the shared segment's descriptor in that process; -1: none
-  std::uint64_t start_time = 0;     // of the process, clock ticks: tells a reused pid
-  std::uint64_t segment_bytes = 0;  // of the shared segment; zero exactly when there is none
-  std::uint64_t probe_address = 0;  // where a peer reads to find out whether CMA works
-  std::uint64_t probe_magic = 0;    // and what it must find there
-  std::uint32_t context = 0;        // the process's number of the context: slot and generation
-  std::uint16_t flags = 0;
+  std::uint64_t start_time = 0;  // of the process, clock ticks: tells a reused pid
+  std::uint32_t context = 0;     // the process's number of the context: slot and generation
   // What a peer must show to be let in over a network; members of its communicators know it.
   std::array<std::byte, 16> job_secret{};
-  std::array<RailAddress, kMaxRails> rails{};  // of the verbs lane, in order, then empty ones
+  std::vector<Section> sections;
+
+  // Of that lane; empty where it has none.
+  std::span<const std::byte> section(LaneId lane) const noexcept {
+    for (const Section& one : sections) {
+      if (one.lane == lane) return one.bytes;
+    }
+    return {};
+  }
+  void add(LaneId lane, std::span<const std::byte> bytes) {
+    sections.push_back({lane, {bytes.begin(), bytes.end()}});
+  }
 
   friend bool operator==(const Address&, const Address&) = default;
 };
 
-std::array<std::byte, kAddressBytes> encode(const Address& address);
+std::vector<std::byte> encode(const Address& address);
 
 // An entry of another process, or why it is none.
 struct DecodedAddress {
@@ -44,7 +77,7 @@ struct DecodedAddress {
   const char* reason = nullptr;  // set exactly when there is no address
 };
 
-// Reads `entry`, which must be kAddressBytes long, and checks every field.
+// Reads `entry`, which may have zeros behind it, and checks every field but what is in sections.
 DecodedAddress decode_address(std::span<const std::byte> entry);
 
 }  // namespace mooncake_mpi::wire

@@ -17,28 +17,30 @@ bool same_secret(const std::array<std::byte, 16>& one, const std::array<std::byt
   return difference == std::byte{0};
 }
 
-bool well_formed(const PathOffer& offer) {
+bool well_formed(const RailAddress& rail) {
+  if (rail.queue_pair == 0) return rail == RailAddress{};
+  const bool mtu = rail.mtu_bytes >= 256 && (rail.mtu_bytes & (rail.mtu_bytes - 1)) == 0;
+  const bool reserved = rail.reserved[0] == 0 && rail.reserved[1] == 0 && rail.reserved[2] == 0;
+  const bool reached = rail.global == 0 ? rail.lid != 0 : rail.gid != std::array<std::byte, 16>{};
+  return rail.queue_pair >> kNumberBits == 0 && mtu && rail.global <= 1 && reserved && reached;
+}
+
+bool well_formed_offer(const PathOffer& offer) {
   return offer.queue_pair >> kNumberBits == 0 && offer.psn >> kNumberBits == 0 && offer.ready <= 1;
 }
 
 }  // namespace
 
-const char* objection(const RailAddress& rail) {
-  if (rail.queue_pair == 0) {
-    return rail == RailAddress{} ? nullptr : "process address: a rail without a queue pair";
+std::optional<Rails> decode_rails(std::span<const std::byte> section) {
+  Rails rails;
+  if (section.size() != sizeof rails) return std::nullopt;
+  std::memcpy(rails.data(), section.data(), sizeof rails);
+  bool last = false;
+  for (const RailAddress& rail : rails) {
+    if (!well_formed(rail) || (last && rail.queue_pair != 0)) return std::nullopt;
+    last = rail.queue_pair == 0;
   }
-  if (rail.queue_pair >> kNumberBits != 0) return "process address: not a queue pair number";
-  if (rail.mtu_bytes < 256 || (rail.mtu_bytes & (rail.mtu_bytes - 1)) != 0) {
-    return "process address: not an MTU";
-  }
-  if (rail.global > 1 || rail.reserved[0] != 0 || rail.reserved[1] != 0 || rail.reserved[2] != 0) {
-    return "process address: a reserved field of a rail is not zero";
-  }
-  if (rail.global == 1 && rail.gid == std::array<std::byte, 16>{}) {
-    return "process address: a rail without a GID";
-  }
-  if (rail.global == 0 && rail.lid == 0) return "process address: a rail without LID or GID";
-  return nullptr;
+  return rails.front().queue_pair != 0 ? std::optional(rails) : std::nullopt;
 }
 
 std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
@@ -48,11 +50,10 @@ std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
   Hello hello;
   std::memcpy(&hello, datagram.data(), sizeof hello);
   if (!same_secret(hello.secret, secret)) return std::nullopt;
-  const bool sane = hello.magic == kHelloMagic && hello.version == kVerbsVersion &&
-                    hello.to == to && hello.reserved == 0 && hello.paths >= 1 &&
-                    hello.paths <= kMaxRails && hello.credits >= 1 &&
-                    hello.credits <= kMaxCredits &&
-                    std::all_of(hello.offers.begin(), hello.offers.end(), well_formed);
+  const bool sane = hello.magic == kHelloMagic && hello.version == kVersion && hello.to == to &&
+                    hello.reserved == 0 && hello.paths >= 1 && hello.paths <= kMaxRails &&
+                    hello.credits >= 1 && hello.credits <= kMaxCredits &&
+                    std::all_of(hello.offers.begin(), hello.offers.end(), well_formed_offer);
   return sane ? std::optional<Hello>(hello) : std::nullopt;
 }
 

@@ -11,6 +11,7 @@
 #include <span>
 #include <type_traits>
 
+#include "wire/address.h"
 #include "wire/header.h"
 
 namespace mooncake_mpi::wire {
@@ -31,8 +32,9 @@ struct RailAddress {
 };
 static_assert(sizeof(RailAddress) == 32);
 
-// Why a rail's fields contradict each other, or nullptr.
-const char* objection(const RailAddress& rail);
+// The lane's section of an address: the ports that the process uses, in order, then empty ones.
+using Rails = std::array<RailAddress, kMaxRails>;
+std::optional<Rails> decode_rails(std::span<const std::byte> section);
 
 // One path of a pair of processes, as its sender sees it: a connected queue pair on either side.
 struct PathOffer {
@@ -62,7 +64,6 @@ struct Hello {
 static_assert(sizeof(Hello) == 144 && std::is_trivially_copyable_v<Hello>);
 
 inline constexpr std::uint32_t kHelloMagic = 0x4f4c4548;  // "HELO"
-inline constexpr std::uint16_t kVerbsVersion = 1;
 
 // A datagram that is a well-formed Hello for the process `to` with the secret `secret`.
 std::optional<Hello> decode_hello(std::span<const std::byte> datagram,

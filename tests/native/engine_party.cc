@@ -8,6 +8,9 @@
 #include "drivers/linux/fake_memory_places.h"
 #include "drivers/linux/fake_process_watch.h"
 #include "parties.h"
+#include "transport/self/lane.h"
+#include "transport/shm/lane.h"
+#include "transport/verbs/lane.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -54,8 +57,29 @@ std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, in
     return std::make_unique<FlakyProcessMemory>();
   }
   if (lane.kind == Lane::Kind::kShmWithdrawn) return std::make_unique<WithdrawnProcessMemory>();
-  if (lane.kind == Lane::Kind::kShm || lane.kind == Lane::Kind::kVerbs) return nullptr;
+  if (lane.kind == Lane::Kind::kShm) return std::make_unique<linux_driver::SystemProcessMemory>();
   return std::make_unique<linux_driver::RefusedProcessMemory>(EPERM);
+}
+
+// The lanes of a process: itself, and the one that the test is about.
+std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFabric& fabric,
+                                         int rank) {
+  if (lane.kind == Lane::Kind::kVerbs) {
+    verbs::Drivers drivers;
+    drivers.provider = fabric.make_provider(lane.rails);
+    drivers.config.fragment_bytes = 16 * 1024;
+    drivers.config.timeout_ns = 3'000'000'000u;
+    if (lane.memory_node >= 0) {
+      drivers.places = std::make_shared<linux_driver::FakeMemoryPlaces>(lane.memory_node);
+    }
+    return {self_lane(), verbs::lane(drivers)};
+  }
+  shm::Drivers drivers;
+  drivers.memory = [lane, rank] { return process_memory(lane, rank); };
+  if (!lane.maps) {
+    drivers.mapper = [] { return std::make_unique<shm::RefusingRegionMapper>(); };
+  }
+  return {self_lane(), shm::lane(std::move(drivers))};
 }
 
 class EngineParty final : public Party {
@@ -65,22 +89,9 @@ class EngineParty final : public Party {
     EngineConfig config;
     config.limits = limits;
     config.pool = &process_pool();
-    config.verbs = lane.kind == Lane::Kind::kVerbs;
-    if (config.verbs) {
-      config.shm = false;
-      config.verbs_provider = fabric.make_provider(lane.rails);
-      config.verbs_config.fragment_bytes = 16 * 1024;
-      config.verbs_config.timeout_ns = 3'000'000'000u;
-      if (lane.memory_node >= 0) {
-        config.memory_places = std::make_shared<linux_driver::FakeMemoryPlaces>(lane.memory_node);
-      }
-    }
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
-    std::unique_ptr<shm::RegionMapper> mapper;
-    if (!lane.maps) mapper = std::make_unique<shm::RefusingRegionMapper>();
-    engine_ = take(Engine::create(config, process_memory(lane, rank), {}, std::move(watch),
-                                  std::move(mapper)));
+    engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));
     context_ = take(engine_->create_context(rank, size));
   }
 

@@ -29,6 +29,9 @@
 #include "counted_allocations.h"
 #include "drivers/verbs/fake_fabric.h"
 #include "engine/engine.h"
+#include "transport/self/lane.h"
+#include "transport/shm/lane.h"
+#include "transport/verbs/lane.h"
 
 namespace {
 
@@ -94,8 +97,8 @@ class Message {
 // One process of the two.
 class Endpoint {
  public:
-  Endpoint(const EngineConfig& config, int rank)
-      : engine_(take(Engine::create(config))),
+  Endpoint(const EngineConfig& config, const std::vector<Lane>& lanes, int rank)
+      : engine_(take(Engine::create(config, lanes))),
         context_(*take(engine_->create_context(rank, 2))),
         other_(1 - rank) {}
 
@@ -135,25 +138,32 @@ class Endpoint {
   std::int32_t other_;
 };
 
-EngineConfig configure(const Options& options, int rank) {
+EngineConfig configure(const Options& options) {
   EngineConfig config;
-  config.shm = options.lane == "shm";
-  config.verbs = !config.shm;
   config.pool = &process_pool();
-  config.verbs_config.devices = options.devices[rank];
   if (options.eager != 0) {
     config.limits.eager_bytes = config.limits.far_eager_bytes = options.eager;
   }
   if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
-  if (options.patience_us != 0) config.verbs_config.patience_ns = options.patience_us * 1000;
-  if (options.fragment != 0) config.verbs_config.fragment_bytes = options.fragment;
   return config;
+}
+
+std::vector<Lane> lanes_of(const Options& options, int rank,
+                           std::shared_ptr<verbs_driver::Provider> provider = nullptr) {
+  if (options.lane == "shm") return {self_lane(), shm::lane()};
+  verbs::Drivers drivers;
+  drivers.provider = std::move(provider);
+  drivers.config.devices = options.devices[rank];
+  if (options.patience_us != 0) drivers.config.patience_ns = options.patience_us * 1000;
+  if (options.fragment != 0) drivers.config.fragment_bytes = options.fragment;
+  return {self_lane(), verbs::lane(drivers)};
 }
 
 // What the MPI library would do: the two swap their addresses.
 void meet(Endpoint& endpoint, int socket, int rank) {
-  const auto own = wire::encode(endpoint.address());
-  std::array<std::byte, wire::kAddressBytes> other;
+  std::vector<std::byte> own = wire::encode(endpoint.address());
+  own.resize(1024);
+  std::vector<std::byte> other(own.size());
   if (write(socket, own.data(), own.size()) != static_cast<ssize_t>(own.size()) ||
       recv(socket, other.data(), other.size(), MSG_WAITALL) != static_cast<ssize_t>(other.size())) {
     die("the other process is gone");
@@ -220,7 +230,7 @@ int run_pair(const Options& options) {
   if (child < 0) die("fork");
   const int rank = child == 0 ? 1 : 0;
   {
-    Endpoint endpoint(configure(options, rank), rank);
+    Endpoint endpoint(configure(options), lanes_of(options, rank), rank);
     meet(endpoint, sockets[rank], rank);
     options.what == "latency" ? latency(endpoint, rank, options)
                               : bandwidth(endpoint, rank, options);
@@ -254,9 +264,7 @@ namespace {
 int count(const Options& options) {
   verbs_driver::FakeFabric fabric;
   const auto make = [&](int rank) {
-    EngineConfig config = configure(options, rank);
-    config.verbs_provider = fabric.make_provider(1);
-    return Endpoint(config, rank);
+    return Endpoint(configure(options), lanes_of(options, rank, fabric.make_provider(1)), rank);
   };
   Endpoint ends[2] = {make(0), make(1)};
   const std::vector members{ends[0].address(), ends[1].address()};

@@ -3,6 +3,7 @@
 
 #include "effort.h"
 #include "lanes.h"
+#include "transport/shm/peer_regions.h"
 
 namespace mooncake_mpi::testing {
 namespace {

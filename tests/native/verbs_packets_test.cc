@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 #include "party.h"
+#include "transport/verbs/config.h"
 #include "verbs_job.h"
+#include "wire/verbs.h"
 
 namespace mooncake_mpi::testing {
 namespace {

@@ -79,6 +79,7 @@ TEST(VerbsRails, WithoutAnyPortThatIsUpThereIsNoLane) {
   fabric.begin_with_port_down(0, 0);
   wire::Address address;
   address.uid[0] = std::byte{1};
+  address.job_secret[0] = std::byte{1};
   MoverCounters counters;
   const auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {}, counters);
   ASSERT_FALSE(made.ok());

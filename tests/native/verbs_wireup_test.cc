@@ -29,12 +29,13 @@ class VerbsWireup : public ::testing::Test {
  protected:
   VerbsWireup() {
     address.uid[0] = std::byte{1};
+    address.job_secret[3] = std::byte{9};
     auto made = verbs::VerbsTransport::create(address, fabric.make_provider(1), {}, counters);
     EXPECT_TRUE(made.ok());
     lane = std::move(made).value();
     lane->describe(address);
     hello.magic = wire::kHelloMagic;
-    hello.version = wire::kVerbsVersion;
+    hello.version = wire::kVersion;
     hello.paths = 1;
     hello.secret = address.job_secret;
     hello.from[0] = std::byte{2};
@@ -43,7 +44,8 @@ class VerbsWireup : public ::testing::Test {
     hello.offers[0] = {.epoch = 1, .queue_pair = 100, .psn = 5};
   }
   int asked_after(std::span<const std::byte> datagram) {
-    fabric.inject(address.rails[0].queue_pair, address.rails[0].queue_key, datagram);
+    const auto rails = wire::decode_rails(address.section(verbs::VerbsTransport::kLane));
+    fabric.inject(rails.value()[0].queue_pair, rails.value()[0].queue_key, datagram);
     for (int turn = 0; turn < 8; ++turn)
       lane->poll(doorman);
     return std::exchange(doorman.asked, 0);

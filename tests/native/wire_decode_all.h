@@ -17,6 +17,7 @@
 #include "wire/offers.h"
 #include "wire/payload.h"
 #include "wire/pickle_stream.h"
+#include "wire/shm_address.h"
 #include "wire/verbs.h"
 
 namespace mooncake_mpi::wire {
@@ -84,7 +85,14 @@ inline bool decode_entry(std::span<const std::byte> entry) {
     return false;
   }
   const auto again = encode(*decoded.address);
-  if (std::memcmp(again.data(), entry.data(), kAddressBytes) != 0) std::abort();
+  if (again.size() > entry.size()) std::abort();
+  if (std::memcmp(again.data(), entry.data(), again.size()) != 0) std::abort();
+  for (const Address::Section& section : decoded.address->sections) {
+    const auto rails = decode_rails(section.bytes);
+    if (rails && rails->front().queue_pair == 0) std::abort();
+    const auto segment = decode_shm_address(section.bytes);
+    if (segment && segment->descriptor < 0) std::abort();
+  }
   return true;
 }
 

@@ -87,7 +87,7 @@ class RandomBytes : public ::testing::Test {
   Hello hello() {
     Hello hello;
     hello.magic = kHelloMagic;
-    hello.version = kVerbsVersion;
+    hello.version = kVersion;
     hello.paths = static_cast<std::uint16_t>(1 + draw(kMaxRails));
     hello.secret = kTestSecret;
     fill(hello.from);
@@ -156,6 +156,7 @@ TEST_F(RandomBytes, RandomAndMutatedAddressesAreRefused) {
   Address address;
   address.pid = 1;
   fill(address.uid);
+  address.add(3, std::vector<std::byte>(128));
   const auto good = encode(address);
   ASSERT_TRUE(decode_entry(good));
   for (int i = 0; i < kBuffers; ++i) {
@@ -163,7 +164,8 @@ TEST_F(RandomBytes, RandomAndMutatedAddressesAreRefused) {
     if (i % 2 == 0) {
       fill(bytes);
     } else {
-      bytes[draw(kAddressBytes)] ^= static_cast<std::byte>(1 + draw(255));
+      bytes[draw(static_cast<std::uint32_t>(bytes.size()))] ^=
+          static_cast<std::byte>(1 + draw(255));
     }
     ASSERT_FALSE(decode_entry(bytes));
   }

@@ -23,8 +23,8 @@ struct CopyLimits {
 
 struct CopyConfig {
   CopyLimits limits;
-  const SharedPool* pool = nullptr;  // buffers in it are offered as memory that peers can map
-  bool writable = true;              // whether peers may write memory outside of it
+  SharedPool* pool = nullptr;  // buffers in it are offered as memory that peers can map
+  bool writable = true;        // whether peers may write memory outside of it
 };
 
 // How this process reaches bytes of a peer: not at all, through the kernel (CMA), or by loads and

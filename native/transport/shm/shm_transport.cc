@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "transport/shm/mover.h"
+#include "wire/shm_address.h"
 
 namespace mooncake_mpi::shm {
 
@@ -18,8 +19,8 @@ Result<std::unique_ptr<ShmTransport>> ShmTransport::create(
 
 namespace {
 
-linux_driver::RemoteProcess process_of(const wire::Address& address) noexcept {
-  return {address.pid, address.probe_address, address.probe_magic};
+std::optional<wire::ShmAddress> segment_of(const wire::Address& address) {
+  return wire::decode_shm_address(address.section(ShmTransport::kLane));
 }
 
 }  // namespace
@@ -39,33 +40,42 @@ ShmTransport::ShmTransport(const wire::Address& self, OwnSegment segment,
 }
 
 void ShmTransport::describe(wire::Address& address) const {
-  address.memfd = segment_.descriptor();
-  address.segment_bytes = kSegmentBytes;
-  address.probe_address = reinterpret_cast<std::uint64_t>(&probe_word_);
-  address.probe_magic = probe_word_;
+  const wire::ShmAddress mine{.descriptor = segment_.descriptor(),
+                              .segment_bytes = kSegmentBytes,
+                              .probe_address = reinterpret_cast<std::uint64_t>(&probe_word_),
+                              .probe_magic = probe_word_};
+  address.add(kLane, std::as_bytes(std::span(&mine, 1)));
+}
+
+int ShmTransport::board_descriptor(const wire::Address& peer) const {
+  const auto segment = segment_of(peer);
+  return segment ? segment->descriptor : -1;
 }
 
 std::string ShmTransport::unreachable_reason(const wire::Address& peer) const {
   if (peer.host != host_) return "another host";
-  if (peer.memfd < 0) return "the peer has no shared memory segment";
-  if (peer.segment_bytes != kSegmentBytes) return "the peer's segment has another layout";
+  const auto segment = segment_of(peer);
+  if (!segment) return "the peer has no shared memory segment";
+  if (segment->segment_bytes != kSegmentBytes) return "the peer's segment has another layout";
   return {};
 }
 
 // Whether this process may read the peer's memory: asked of the kernel, since Yama, seccomp,
 // containers and capabilities all have a say.
-bool ShmTransport::probe(const wire::Address& address) const {
+bool ShmTransport::probe(const linux_driver::RemoteProcess& process) const {
   std::uint64_t word = 0;
-  return process_memory_->read(process_of(address), &word, address.probe_address, sizeof word) ==
-             0 &&
-         word == address.probe_magic;
+  return process_memory_->read(process, &word, process.probe_address, sizeof word) == 0 &&
+         word == process.probe_word;
 }
 
 Result<Way> ShmTransport::connect(const wire::Address& address, Peer& peer) {
-  Result<PeerSlot> slot = PeerSlot::claim(address.pid, address.memfd, address.uid, process_);
+  const wire::ShmAddress segment = segment_of(address).value_or(wire::ShmAddress{});
+  const linux_driver::RemoteProcess process{address.pid, segment.probe_address,
+                                            segment.probe_magic};
+  Result<PeerSlot> slot = PeerSlot::claim(address.pid, segment.descriptor, address.uid, process_);
   if (!slot) return slot.failure();
   auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer);
-  auto mover = std::make_unique<ShmMover>(*this, *channel, process_of(address), probe(address));
+  auto mover = std::make_unique<ShmMover>(*this, *channel, process, probe(process));
   channels_[&peer] = channel.get();
   for (const auto& incoming : incoming_) {
     if (incoming->peer == &peer) {

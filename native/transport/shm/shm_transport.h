@@ -36,8 +36,9 @@ class ShmTransport final : public Transport {
   void drain(Peer& peer, PacketSink& sink) override;
   void forget(Peer& peer) override;
 
-  Doorbell& doorbell() const noexcept { return segment_.header().doorbell; }
-  HangBoard& board() const noexcept { return segment_.header().board; }
+  Doorbell* doorbell() noexcept override { return &segment_.header().doorbell; }
+  HangBoard* board() noexcept override { return &segment_.header().board; }
+  int board_descriptor(const wire::Address& peer) const override;
 
  private:
   friend class ShmChannel;
@@ -62,7 +63,7 @@ class ShmTransport final : public Transport {
   void accept(PacketSink& sink);
   unsigned drain(Incoming& incoming, PacketSink& sink);
   void look_for_refusal(PacketSink& sink);
-  bool probe(const wire::Address& address) const;
+  bool probe(const linux_driver::RemoteProcess& process) const;
 
   ProcessId process_;
   std::array<std::byte, 16> host_;

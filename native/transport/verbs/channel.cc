@@ -32,7 +32,11 @@ bool after(std::uint32_t one, std::uint32_t other) noexcept {
 }  // namespace
 
 VerbsChannel::VerbsChannel(VerbsTransport& transport, const wire::Address& address, Peer& peer)
-    : transport_(transport), address_(address), peer_(peer) {}
+    : transport_(transport),
+      address_(address),
+      remote_rails_(
+          wire::decode_rails(address.section(VerbsTransport::kLane)).value_or(wire::Rails{})),
+      peer_(peer) {}
 
 VerbsChannel::~VerbsChannel() {
   abandon();
@@ -50,7 +54,7 @@ Result<bool> VerbsChannel::open() {
   slots_ = Pages(std::size_t{kSendSlots + kCreditSlots} * kPacketBytes);
   if (slots_.data() == nullptr) return Failure{Error::kNoMemory, "no memory for packets"};
   std::size_t remote_count = 0;
-  while (remote_count < wire::kMaxRails && address_.rails[remote_count].queue_pair != 0)
+  while (remote_count < wire::kMaxRails && remote_rails_[remote_count].queue_pair != 0)
     ++remote_count;
   // Both sides pair their rails in the same way.
   const std::size_t count = std::max(remote_count, transport_.rails_.size());
@@ -61,7 +65,7 @@ Result<bool> VerbsChannel::open() {
     path.rail_index = static_cast<std::uint8_t>(i % transport_.rails_.size());
     path.remote_index = static_cast<std::uint8_t>(i % remote_count);
     path.rail = transport_.rails_[path.rail_index].get();
-    path.remote = address_.rails[path.remote_index];
+    path.remote = remote_rails_[path.remote_index];
     any |= begin_epoch(path, 1);
   }
   if (!any) {

@@ -129,6 +129,7 @@ class VerbsChannel final : public Channel {
 
   VerbsTransport& transport_;
   wire::Address address_;
+  wire::Rails remote_rails_;
   Peer& peer_;
   std::vector<Path> paths_;
   Connection* primary_ = nullptr;

@@ -1,7 +1,5 @@
 #include "transport/verbs/verbs_transport.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -33,6 +31,7 @@ VerbsTransport::VerbsTransport(const wire::Address& self, std::shared_ptr<Provid
                                const Config& config, MoverCounters& counters,
                                std::shared_ptr<linux_driver::MemoryPlaces> places)
     : process_(self.uid),
+      secret_(self.job_secret),
       provider_(std::move(provider)),
       config_(config),
       counters_(counters),
@@ -53,8 +52,7 @@ Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
   if (places == nullptr) places = linux_driver::system_memory_places();
   std::unique_ptr<VerbsTransport> transport(
       new VerbsTransport(self, std::move(provider), config, counters, std::move(places)));
-  if (getrandom(transport->secret_.data(), transport->secret_.size(), 0) !=
-      static_cast<ssize_t>(transport->secret_.size())) {
+  if (self.job_secret == std::array<std::byte, 16>{}) {
     return Failure{Error::kOther, "no random numbers for the job's secret"};
   }
   const std::vector<PortReport> reports =
@@ -99,13 +97,15 @@ void VerbsTransport::divide_memory(const std::vector<PortReport>& reports) {
 }
 
 void VerbsTransport::describe(wire::Address& address) const {
-  address.job_secret = secret_;
+  wire::Rails rails{};
   for (std::size_t i = 0; i < rails_.size(); ++i)
-    address.rails[i] = rails_[i]->address();
+    rails[i] = rails_[i]->address();
+  address.add(kLane, std::as_bytes(std::span(rails)));
 }
 
 std::string VerbsTransport::unreachable_reason(const wire::Address& peer) const {
-  if (peer.rails[0].queue_pair == 0) return "the peer has no RDMA port";
+  if (!wire::decode_rails(peer.section(kLane))) return "the peer has no RDMA port";
+  if (peer.job_secret == std::array<std::byte, 16>{}) return "the peer has no secret";
   return {};
 }
 

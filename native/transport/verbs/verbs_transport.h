@@ -74,7 +74,7 @@ class VerbsTransport final : public Transport {
   void tick_soon();
 
   ProcessId process_;
-  std::array<std::byte, 16> secret_{};
+  std::array<std::byte, 16> secret_;
   std::shared_ptr<verbs_driver::Provider> provider_;
   Config config_;
   MoverCounters& counters_;

@@ -191,7 +191,7 @@ void VerbsChannel::on_hello(const wire::Hello& hello) {
 void VerbsChannel::send_hello() {
   wire::Hello hello;
   hello.magic = wire::kHelloMagic;
-  hello.version = wire::kVerbsVersion;
+  hello.version = wire::kVersion;
   hello.paths = static_cast<std::uint16_t>(paths_.size());
   hello.secret = address_.job_secret;
   hello.from = transport_.process_;

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "transport/lane.h"
+
+namespace mooncake_mpi {
+
+Lane self_lane();
+
+}  // namespace mooncake_mpi

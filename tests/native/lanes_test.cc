@@ -1,0 +1,93 @@
+// Lanes are a list: one that reaches nobody can be added to it, and nothing else changes. One
+// thread.
+#include "engine/lanes.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "drivers/linux/fake_process_watch.h"
+#include "engine/engine.h"
+#include "transport/self/lane.h"
+#include "transport/shm/lane.h"
+
+namespace mooncake_mpi {
+namespace {
+
+// What a new lane begins as.
+class EmptyTransport final : public Transport {
+ public:
+  static constexpr wire::LaneId kLane = 77;
+  std::string_view name() const noexcept override { return "empty"; }
+  void describe(wire::Address& address) const override {
+    address.add(kLane, std::as_bytes(std::span("nobody")));
+  }
+  std::string unreachable_reason(const wire::Address&) const override { return "reaches nobody"; }
+  Result<Way> connect(const wire::Address&, Peer&) override {
+    return Failure{Error::kUnreachable, "reaches nobody"};
+  }
+  unsigned poll(PacketSink&) override { return 0; }
+};
+
+Lane empty_lane() {
+  return {"empty", EmptyTransport::kLane, false, false,
+          [](const LaneContext&) -> Result<std::unique_ptr<Transport>> {
+            return std::unique_ptr<Transport>(std::make_unique<EmptyTransport>());
+          }};
+}
+
+std::unique_ptr<Engine> engine_with(const std::vector<Lane>& lanes,
+                                    std::vector<std::string> chosen = {}) {
+  EngineConfig config;
+  config.lanes = std::move(chosen);
+  auto engine = Engine::create(config, lanes, std::make_unique<linux_driver::FakeProcessWatch>());
+  EXPECT_TRUE(engine.ok()) << engine.failure().message;
+  return std::move(engine).value();
+}
+
+TEST(Lanes, OfThisBuildHaveNamesAndNumbersOfTheirOwn) {
+  std::set<std::string> names;
+  std::set<wire::LaneId> ids;
+  for (const Lane& lane : all_lanes()) {
+    EXPECT_TRUE(names.insert(lane.name).second) << lane.name;
+    EXPECT_TRUE(ids.insert(lane.id).second) << lane.name;
+  }
+  EXPECT_TRUE(all_lanes().front().always);
+}
+
+TEST(Lanes, AnEmptyOneIsCarriedInTheAddressAndHarmsNobody) {
+  const auto first = engine_with({self_lane(), empty_lane(), shm::lane()});
+  const auto second = engine_with({self_lane(), empty_lane(), shm::lane()});
+  Context* contexts[] = {first->create_context(0, 2).value(), second->create_context(1, 2).value()};
+  const std::vector members{first->address(*contexts[0]), second->address(*contexts[1])};
+  EXPECT_FALSE(members[0].section(EmptyTransport::kLane).empty());
+  ASSERT_TRUE(first->activate(*contexts[0], members).ok());
+  ASSERT_TRUE(second->activate(*contexts[1], members).ok());
+  EXPECT_EQ(first->lane_of(*contexts[0], 1), "shm");
+  std::byte byte{7};
+  const Buffer buffer{&byte, 1};
+  EXPECT_TRUE(first->try_send_now(*contexts[0], MatchChannel::kMessages, 1, 0, buffer));
+}
+
+TEST(Lanes, ThatAreNotChosenAreMissingWithTheReason) {
+  const auto engine = engine_with({self_lane(), empty_lane(), shm::lane()}, {"shm"});
+  ASSERT_EQ(engine->missing_lanes().size(), 1u);
+  EXPECT_EQ(engine->missing_lanes()[0].name, "empty");
+  EXPECT_EQ(engine->missing_lanes()[0].reason, "not among the chosen lanes");
+}
+
+TEST(Lanes, AProcessGoesOnWithoutAnOptionalOneThatFails) {
+  Lane broken = empty_lane();
+  broken.open = [](const LaneContext&) -> Result<std::unique_ptr<Transport>> {
+    return Failure{Error::kUnreachable, "no such device"};
+  };
+  EngineConfig config;
+  EXPECT_FALSE(Engine::create(config, {self_lane(), broken}).ok());
+  broken.optional = true;
+  const auto engine = engine_with({self_lane(), broken});
+  EXPECT_EQ(engine->missing_lanes()[0].reason, "no such device");
+}
+
+}  // namespace
+}  // namespace mooncake_mpi
