@@ -59,6 +59,7 @@ class Protocol {
   // without an operation; false: use send().
   bool try_send_now(const Context& context, const Context::Member& member, MatchChannel channel,
                     std::int32_t tag, const Buffer& buffer) {
+    if (buffer.device != nullptr) return false;
     return try_send_now(*member.peer, header(context, member, channel, tag, buffer), buffer);
   }
   // `source` has the bytes where they do not lie in the buffer.

@@ -111,6 +111,9 @@ class EngineParty final : public Party {
     return engine_->try_send_now(*context_, kChannel, dest, tag, buffer);
   }
   Operation& receive(int source, int tag, const Buffer& buffer) override {
+    if (buffer.device != nullptr) {
+      return *take(engine_->receive_device(*context_, kChannel, source, tag, buffer));
+    }
     return *engine_->receive(*context_, kChannel, source, tag, buffer);
   }
   Operation& receive_any_size(int source, int tag) override {
@@ -123,6 +126,10 @@ class EngineParty final : public Party {
     return message;
   }
   Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
+    if (buffer.device != nullptr) {
+      return *take(engine_->receive_device(*context_, kChannel, message.source, message.tag, buffer,
+                                           &message));
+    }
     return *engine_->receive_matched(*context_, message, &buffer);
   }
   bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }

@@ -1,5 +1,6 @@
 // Parties that are a protocol over the fake lane, without an engine. One thread plays them all, and
 // no lock is held.
+#include "memory/memory_device.h"
 #include "parties.h"
 #include "transport/gone_channel.h"
 
@@ -46,7 +47,7 @@ class FakeParty final : public Party, private PacketSink {
                                   kChannel, tag, buffer);
   }
   Operation& receive(int source, int tag, const Buffer& buffer) override {
-    return *protocol_.receive(context_, kChannel, source, tag, &buffer);
+    return *protocol_.receive(context_, kChannel, source, tag, &buffer, nullptr, sink_of(buffer));
   }
   Operation& receive_any_size(int source, int tag) override {
     return *protocol_.receive(context_, kChannel, source, tag, nullptr);
@@ -56,7 +57,8 @@ class FakeParty final : public Party, private PacketSink {
     return static_cast<UnexpectedMessage*>(context_.matcher(kChannel).take(source, tag));
   }
   Operation& receive_matched(UnexpectedMessage& message, const Buffer& buffer) override {
-    return *protocol_.receive(context_, kChannel, message.source, message.tag, &buffer, &message);
+    return *protocol_.receive(context_, kChannel, message.source, message.tag, &buffer, &message,
+                              sink_of(buffer));
   }
   bool cancel(Operation& operation) override { return protocol_.cancel(operation, kChannel); }
   void release(Operation& operation) override { protocol_.release(operation); }
@@ -78,6 +80,9 @@ class FakeParty final : public Party, private PacketSink {
  private:
   static constexpr MatchChannel kChannel = MatchChannel::kMessages;
 
+  static std::unique_ptr<Sink> sink_of(const Buffer& buffer) {
+    return buffer.device == nullptr ? nullptr : take(buffer.device->sink(buffer));
+  }
   void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
     protocol_.on_packet(from, header, payload);
   }

@@ -16,7 +16,11 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
          const std::function<void(verbs_driver::FakeFabric&)>& prepare)
     : network_(lane.fake), has_threads_(lane.kind == Lane::Kind::kVerbs) {
   if (prepare) prepare(fabric_);
-  place_buffers(lane.send_shared, lane.receive_shared);
+  const auto place = [](bool device, bool shared) {
+    return device ? Place::kDevice : shared ? Place::kShared : Place::kOrdinary;
+  };
+  place_buffers(place(lane.send_device, lane.send_shared),
+                place(lane.receive_device, lane.receive_shared));
   parties_ = lane.kind == Lane::Kind::kFake ? make_fake_parties(network_, limits, size)
                                             : make_engine_parties(lane, fabric_, limits, size);
   dead_.resize(parties_.size());

@@ -72,7 +72,9 @@ struct Lane {
   bool receive_shared = false;  // what is received does
   bool maps = true;             // or every mapping fails
   int rails = 1;
-  int memory_node = -1;  // the NUMA node of all memory, where the machine has several
+  int memory_node = -1;         // the NUMA node of all memory, where the machine has several
+  bool send_device = false;     // what is sent lies in memory that the processor must not touch
+  bool receive_device = false;  // what is received does
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

@@ -34,8 +34,8 @@ void Play::send_pieces() {
   auto message = std::make_unique<MessageBytes>(seed_of(bytes), bytes);
   auto pieces = std::make_unique<Pieces>();
   const std::uint64_t cut = 1 + choices_.word() % (bytes - 2);
-  pieces->add(message->buffer().address, cut);
-  pieces->add(message->buffer().address + cut, bytes - cut);
+  pieces->add(message->bytes().data(), cut);
+  pieces->add(message->bytes().data() + cut, bytes - cut);
   const int dest = static_cast<int>(choices_.below(kRanks));
   Live& sent = add(rank, job_[rank].send_pieces(dest, tag(), std::move(pieces)));
   sent.message = std::move(message);

@@ -7,14 +7,15 @@
 #include <cstring>
 #include <vector>
 
+#include "fake_device.h"
 #include "memory/shared_pool.h"
 
 namespace mooncake_mpi::testing {
 namespace {
 
 // Where the buffers of the running test lie.
-bool sends_are_shared = false;
-bool receives_are_shared = false;
+Place send_place = Place::kOrdinary;
+Place receive_place = Place::kOrdinary;
 
 // Word by word, since sanitizers make every access slow.
 std::vector<std::byte> pattern(std::uint32_t seed, std::size_t bytes) {
@@ -36,33 +37,51 @@ constexpr std::byte kUntouched{0xa5};
 
 }  // namespace
 
-void place_buffers(bool send_shared, bool receive_shared) {
-  sends_are_shared = send_shared;
-  receives_are_shared = receive_shared;
+void place_buffers(Place sends, Place receives) {
+  send_place = sends;
+  receive_place = receives;
 }
 
-TestMemory::TestMemory(std::size_t bytes, bool shared) : shared_(shared) {
-  auto* address = shared ? process_pool().allocate(bytes).address : new std::byte[bytes];
-  if (address == nullptr) std::abort();
-  bytes_ = {address, bytes};
+TestMemory::TestMemory(std::size_t bytes, Place place) : place_(place) {
+  if (place == Place::kDevice) {
+    const FakeDevice::Block block = fake_device().allocate(bytes);
+    bytes_ = block.bytes;
+    address_ = block.address;
+    return;
+  }
+  address_ =
+      place == Place::kShared ? process_pool().allocate(bytes).address : new std::byte[bytes];
+  if (address_ == nullptr) std::abort();
+  bytes_ = {address_, bytes};
 }
 
 TestMemory::~TestMemory() {
   if (bytes_.data() == nullptr) return;
-  if (shared_) {
-    process_pool().free(bytes_.data());
-  } else {
-    delete[] bytes_.data();
+  switch (place_) {
+    case Place::kDevice:
+      fake_device().free({address_, bytes_});
+      return;
+    case Place::kShared:
+      process_pool().free(bytes_.data());
+      return;
+    case Place::kOrdinary:
+      delete[] bytes_.data();
   }
 }
 
+Buffer TestMemory::buffer(std::size_t bytes) const {
+  return {.address = address_,
+          .bytes = bytes,
+          .device = place_ == Place::kDevice ? &fake_device() : nullptr};
+}
+
 GuardedBuffer::GuardedBuffer(std::size_t bytes)
-    : size_(bytes), memory_(bytes + kGuard, receives_are_shared) {
+    : size_(bytes), memory_(bytes + kGuard, receive_place) {
   std::ranges::fill(memory_.bytes(), kUntouched);
 }
 
 Buffer GuardedBuffer::buffer() {
-  return {memory_.bytes().data(), size_};
+  return memory_.buffer(size_);
 }
 
 void GuardedBuffer::expect(std::uint32_t seed, std::size_t bytes) const {
@@ -74,13 +93,12 @@ void GuardedBuffer::expect(std::uint32_t seed, std::size_t bytes) const {
   EXPECT_TRUE(same(all.subspan(bytes), untouched)) << "bytes behind the message were written";
 }
 
-MessageBytes::MessageBytes(std::uint32_t seed, std::size_t bytes)
-    : memory_(bytes, sends_are_shared) {
+MessageBytes::MessageBytes(std::uint32_t seed, std::size_t bytes) : memory_(bytes, send_place) {
   std::ranges::copy(pattern(seed, bytes), memory_.bytes().begin());
 }
 
 Buffer MessageBytes::buffer() {
-  return {memory_.bytes().data(), memory_.bytes().size()};
+  return memory_.buffer(memory_.bytes().size());
 }
 
 }  // namespace mooncake_mpi::testing

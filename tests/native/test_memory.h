@@ -1,5 +1,5 @@
-// Memory of a test, ordinary or of the process's pool, and messages whose bytes tell which they
-// are. For the thread that runs the test.
+// Memory of a test, ordinary, of the process's pool or of a device, and messages whose bytes tell
+// which they are. For the thread that runs the test.
 #pragma once
 
 #include <cstddef>
@@ -12,23 +12,33 @@
 
 namespace mooncake_mpi::testing {
 
-// Where the buffers of the running test lie: in memory that peers can map, or not.
-void place_buffers(bool send_shared, bool receive_shared);
+enum class Place : std::uint8_t {
+  kOrdinary,
+  kShared,  // memory that peers can map
+  kDevice,  // memory that the processor must not touch
+};
 
-// Memory of a test: of the process's pool, or ordinary.
+// Where the buffers of the running test lie.
+void place_buffers(Place sends, Place receives);
+
+// Memory of a test.
 class TestMemory {
  public:
-  TestMemory(std::size_t bytes, bool shared);
+  TestMemory(std::size_t bytes, Place place);
   ~TestMemory();
   TestMemory(TestMemory&& other) noexcept
-      : bytes_(std::exchange(other.bytes_, {})), shared_(other.shared_) {}
+      : bytes_(std::exchange(other.bytes_, {})), address_(other.address_), place_(other.place_) {}
   TestMemory& operator=(TestMemory&&) = delete;
 
+  // For the test.
   std::span<std::byte> bytes() const { return bytes_; }
+  // For the engine: the first `bytes` of it.
+  Buffer buffer(std::size_t bytes) const;
 
  private:
   std::span<std::byte> bytes_;
-  bool shared_;
+  std::byte* address_;
+  Place place_;
 };
 
 // A receive buffer with bytes behind it that must stay as they are.
