@@ -258,23 +258,6 @@ def isend_bytes(
 ) -> mooncake_mpi.requests.Request:
     """Non-blocking send of a contiguous buffer."""
 
-def isend_pieces(
-    communicator: Communicator,
-    pieces: list[tuple[int, int]],
-    keepalive: Any,
-    dest: int,
-    tag: int,
-    mode: SendMode,
-) -> mooncake_mpi.requests.Request:
-    """
-    Start sending bytes at several places (address, length) as one message; not buffered.
-    """
-
-def send_bytes(
-    communicator: Communicator, buf: Any, dest: int, tag: int, mode: SendMode = SendMode.STANDARD
-) -> None:
-    """Blocking send of a contiguous buffer."""
-
 def post_recv(
     communicator: Communicator,
     address: int,
@@ -293,10 +276,39 @@ def post_recv_any_size(
     Receive a message of any size into memory of the engine: the result is an OwnedBuffer.
     """
 
-def recv_any_size(
-    communicator: Communicator, source: int, tag: int, status: Status | None = None
-) -> OwnedBuffer | None:
-    """Blocking form; None from PROC_NULL."""
+def send(
+    communicator: Communicator,
+    message: bytes | tuple[list[tuple[int, int]], Any],
+    dest: int,
+    tag: int,
+    mode: SendMode = SendMode.STANDARD,
+) -> None:
+    """
+    Send one buffer, or bytes at several places: (addresses and lengths, what keeps them).
+    """
+
+def recv(
+    communicator: Communicator,
+    place: tuple[int, int, Any] | None,
+    source: int,
+    tag: int,
+    status: Status | None = None,
+) -> Any:
+    """
+    Receive into memory of the engine: an OwnedBuffer. Or to (address, length, what keeps it): the number of bytes. None from PROC_NULL.
+    """
+
+def sendrecv(
+    communicator: Communicator,
+    message: bytes | tuple[list[tuple[int, int]], Any],
+    dest: int,
+    sendtag: int,
+    place: tuple[int, int, Any] | None,
+    source: int,
+    recvtag: int,
+    status: Status | None = None,
+) -> Any:
+    """As send() and recv() at once."""
 
 class MatchedMessage:
     """A message taken by a matched probe."""
@@ -316,19 +328,17 @@ def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage
 def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage:
     """Wait for a message and take it out of the queue."""
 
-def message_recv(message: MatchedMessage, buf: Any) -> mooncake_mpi.requests.Request:
-    """Receive a matched message: a request."""
+def message_recv(message: MatchedMessage, buf: Any, status: Status | None = None) -> None:
+    """Receive a matched message into `buf`."""
+
+def message_post_recv(message: MatchedMessage, buf: Any) -> mooncake_mpi.requests.Request:
+    """Non-blocking form of message_recv."""
 
 def message_recv_any_size(message: MatchedMessage, status: Status | None = None) -> OwnedBuffer:
     """Receive a matched message into memory of the engine."""
 
 def message_post_recv_any_size(message: MatchedMessage) -> mooncake_mpi.requests.Request:
     """Non-blocking form of message_recv_any_size."""
-
-def give_up(request: Request) -> None:
-    """
-    End a receive whose caller does not wait any more: its message is whole in the queue.
-    """
 
 def completed_request(source: int) -> mooncake_mpi.requests.Request:
     """A request that is complete: an operation with PROC_NULL."""

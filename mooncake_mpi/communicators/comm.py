@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native
 from mooncake_mpi.communicators.predefined import start_late
 from mooncake_mpi.communicators.references import (
     CommType,
@@ -31,6 +30,7 @@ from mooncake_mpi.requests.composites import CompositeRequest, SendAndReceive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mooncake_mpi import _native
     from mooncake_mpi.library_requests.giving import Giver
     from mooncake_mpi.requests.request import Prequest, Request
 
@@ -91,13 +91,8 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
     ) -> None:
         """Send ``buf`` and receive into it (MPI 4.1, section 3.10)."""
         plain = self._plain()
-        send = plain.Ibsend(buf, dest, sendtag)  # keeps a copy
-        receive = plain.Irecv(buf, source, recvtag)
-        try:
-            CompositeRequest(SendAndReceive(send, receive)).Wait(status)
-        except BaseException:
-            _native.give_up(receive)
-            raise
+        plain.Ibsend(buf, dest, sendtag)  # keeps a copy
+        plain.Recv(buf, source, recvtag, status)
 
     def Isendrecv(  # type: ignore[override]
         self,

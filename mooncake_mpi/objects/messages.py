@@ -186,13 +186,10 @@ class Message(metaclass=_MessageType):
         library = self._taken.library
         if library is not None:
             library.Recv(buf, status)
+        elif self._taken.no_proc:
+            self._taken.nothing().Wait(status)
         else:
-            request = self._taken.receive_into(buf)
-            try:
-                request.Wait(status)
-            except BaseException:
-                _native.give_up(request)
-                raise
+            _native.message_recv(self._taken.take(), buf, status)
 
     @reported
     def Irecv(self, buf: Any) -> Request:

@@ -19,7 +19,7 @@ from mooncake_mpi.constants import BUFFERED, STANDARD, SYNCHRONOUS
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
 from mooncake_mpi.objects import transfer
-from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dump_parts, dumps, load
+from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dumps, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class ObjectMethods:
                 message: Any = dumps(obj)
                 if type(message) is not bytes:
                     checked(message)
-                _native.send_bytes(communicator, message, dest, tag, STANDARD)
+                _native.send(communicator, message, dest, tag, STANDARD)
             else:
                 transfer.send(self._checked_communicator(), obj, dest, tag, STANDARD)
         except Error as error:
@@ -105,7 +105,7 @@ class ObjectMethods:
         try:
             communicator = self._communicator
             if buf is None and communicator:
-                message = _native.recv_any_size(communicator, source, tag, status)
+                message = _native.recv(communicator, None, source, tag, status)
                 return None if message is None else load(message)
             return transfer.recv(self._checked_communicator(), buf, source, tag, status)
         except Error as error:
@@ -144,17 +144,12 @@ class ObjectMethods:
         """Send an object and receive another, without the danger of a deadlock."""
         try:
             communicator = self._checked_communicator()
-            message = b"" if dest == MPI.PROC_NULL else dump_parts(sendobj)
-            if isinstance(message, bytes):
-                request = _native.isend_bytes(communicator, message, dest, sendtag, STANDARD)
-            else:
-                request = transfer.isend_parts(communicator, message, dest, sendtag, STANDARD)
-            received = transfer.recv(communicator, recvbuf, source, recvtag, status)
-            request.Wait()
+            return transfer.sendrecv(
+                communicator, sendobj, dest, sendtag, recvbuf, source, recvtag, status
+            )
         except Error as error:
             report(error, self)
             raise
-        return received
 
     def probe(
         self,

@@ -67,7 +67,7 @@ class Taken:
         """Start receiving the message into ``buf``."""
         if self.no_proc:
             return self.nothing()
-        return _native.message_recv(self.take(), buf)
+        return _native.message_post_recv(self.take(), buf)
 
     def take(self) -> _native.MatchedMessage:
         """What the engine matched, to be received.

@@ -16,7 +16,12 @@ from mooncake_mpi.constants import BUFFERED
 from mooncake_mpi.objects.pickling import dump, dump_parts, load
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from mooncake_mpi.requests.request import Request
+
+    # Bytes, or what lies where: addresses and lengths, and what keeps them.
+    Outgoing: TypeAlias = bytes | tuple[list[tuple[int, int]], Any]
 
 
 def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
@@ -35,27 +40,39 @@ def send(
     communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: _native.SendMode
 ) -> None:
     """Send an object; returns when it may be changed again."""
-    if mode == BUFFERED or dest == MPI.PROC_NULL:
-        message: bytes | list[Any] = b"" if dest == MPI.PROC_NULL else dump(obj)
+    if mode == BUFFERED and dest != MPI.PROC_NULL:
+        message: Outgoing = dump(obj)
     else:
-        message = dump_parts(obj)
-    if isinstance(message, bytes):
-        _native.send_bytes(communicator, message, dest, tag, mode)
-    else:
-        isend_parts(communicator, message, dest, tag, mode).Wait()
+        message = outgoing(obj, dest)
+    _native.send(communicator, message, dest, tag, mode)
 
 
-def isend_parts(
+def sendrecv(
     communicator: _native.Communicator,
-    parts: list[Any],
+    obj: Any,
     dest: int,
-    tag: int,
-    mode: _native.SendMode,
-) -> Request:
-    """Start sending a message in parts; their memory must not change until it is complete."""
-    memory = [MPI.buffer.frombuffer(part, readonly=True) for part in parts]
-    pieces = [(piece.address, piece.nbytes) for piece in memory]
-    return _native.isend_pieces(communicator, pieces, memory, dest, tag, mode)
+    sendtag: int,
+    buf: Any,
+    source: int,
+    recvtag: int,
+    status: MPI.Status | None,
+) -> Any:
+    """Send an object and receive one; ``buf`` as for :func:`recv`."""
+    memory, message = into(buf, source), outgoing(obj, dest)
+    place = place_of(memory)
+    return received(
+        _native.sendrecv(communicator, message, dest, sendtag, place, source, recvtag, status),
+        memory,
+    )
+
+
+def outgoing(obj: Any, dest: int) -> Outgoing:
+    """What is sent of an object by a call that returns only when it may be changed again."""
+    message = b"" if dest == MPI.PROC_NULL else dump_parts(obj)
+    if isinstance(message, bytes):
+        return message
+    memory = [MPI.buffer.frombuffer(part, readonly=True) for part in message]
+    return [(piece.address, piece.nbytes) for piece in memory], memory
 
 
 def isend(
@@ -74,29 +91,45 @@ def recv(
     status: MPI.Status | None,
 ) -> Any:
     """Receive an object; ``buf`` as :func:`post_into` takes it, or ``None``."""
+    memory = into(buf, source)
+    return received(_native.recv(communicator, place_of(memory), source, tag, status), memory)
+
+
+def into(buf: Any, source: int) -> MPI.buffer | None:
+    """What a blocking call receives an object into; ``None`` for memory of the engine."""
     if buf is None:
-        message = _native.recv_any_size(communicator, source, tag, status)
-        return None if message is None else load(message)
-    warn("the 'buf' argument is deprecated", UserWarning, stacklevel=3)
-    if source == MPI.PROC_NULL:
-        _native.recv_any_size(communicator, source, tag, status)
         return None
-    request = post_into(communicator, buf, source, tag)
-    request.Wait(status)
-    return request._result
+    warn("the 'buf' argument is deprecated", UserWarning, stacklevel=4)
+    return None if source == MPI.PROC_NULL else memory_of(buf)
+
+
+def place_of(memory: MPI.buffer | None) -> tuple[int, int, Any] | None:
+    """Where that is, for the engine."""
+    return None if memory is None else (memory.address, memory.nbytes, memory)
+
+
+def received(message: Any, memory: MPI.buffer | None) -> Any:
+    """The object of what the engine gave: of memory of its own, or the length of that in ours."""
+    if message is None:
+        return None
+    return load(message) if memory is None else load_copy(memory, message)
 
 
 def post_into(communicator: _native.Communicator, buf: Any, source: int, tag: int) -> Request:
     """Start receiving an object into what the caller gave: a buffer or a number of bytes."""
-    if _is_integral(buf):
-        memory = MPI.buffer.allocate(index(buf))
-    else:
-        memory = MPI.buffer.frombuffer(buf)
+    memory = memory_of(buf)
     request = _native.post_recv(communicator, memory.address, memory.nbytes, memory, source, tag)
-    # A copy: the object must not change with the caller's buffer.
-    request._finish = lambda nbytes: load(bytearray(memory[: min(nbytes, memory.nbytes)].tobytes()))
+    request._finish = lambda nbytes: load_copy(memory, nbytes)
     return request
 
 
-def _is_integral(value: Any) -> bool:
-    return hasattr(value, "__index__") and not hasattr(value, "__len__")
+def memory_of(buf: Any) -> MPI.buffer:
+    """The caller's buffer, or a new one of so many bytes."""
+    if hasattr(buf, "__index__") and not hasattr(buf, "__len__"):
+        return MPI.buffer.allocate(index(buf))
+    return MPI.buffer.frombuffer(buf)
+
+
+def load_copy(memory: MPI.buffer, nbytes: int) -> Any:
+    """The object of the first bytes; of a copy, as it must not change with the caller's buffer."""
+    return load(bytearray(memory[: min(nbytes, memory.nbytes)].tobytes()))

@@ -79,10 +79,21 @@ Operation* receive(MatchedMessage& matched, const Buffer* buffer) {
   }
 }
 
-nb::object message_recv(MatchedMessage& matched, nb::object buf) {
-  BufferView view;
+Operation* receive(MatchedMessage& matched, nb::handle buf, BufferView& view) {
   require(view.acquire(buf.ptr(), true, matched.source));
-  Operation* operation = receive(matched, &view.buffer());
+  return receive(matched, &view.buffer());
+}
+
+void message_recv(MatchedMessage& matched, nb::object buf, nb::object status) {
+  require(check_status(status.ptr()));
+  BufferView view;
+  Operation* operation = receive(matched, buf, view);
+  steal_or_throw(wait_receive(*operation, view, status.ptr()));
+}
+
+nb::object message_post_recv(MatchedMessage& matched, nb::object buf) {
+  BufferView view;
+  Operation* operation = receive(matched, buf, view);
   return steal_or_throw(new_request(operation, {}, std::move(view)));
 }
 
@@ -90,7 +101,7 @@ nb::object message_recv_any_size(MatchedMessage& matched, nb::object status) {
   require(check_status(status.ptr()));
   Operation* operation = receive(matched, nullptr);
   BufferView view;
-  return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
+  return steal_or_throw(wait_receive(*operation, view, status.ptr(), Received::kMemory));
 }
 
 nb::object message_post_recv_any_size(MatchedMessage& matched) {
@@ -115,9 +126,13 @@ void define_matched_messages(nb::module_& m) {
         nb::sig("def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage"),
         "communicator"_a, "source"_a, "tag"_a, "Wait for a message and take it out of the queue.");
   m.def("message_recv", &message_recv,
-        nb::sig(
-            "def message_recv(message: MatchedMessage, buf: Any) -> mooncake_mpi.requests.Request"),
-        "message"_a, "buf"_a, "Receive a matched message: a request.");
+        nb::sig("def message_recv(message: MatchedMessage, buf: Any, status: Status | None = None) "
+                "-> None"),
+        "message"_a, "buf"_a, "status"_a = nb::none(), "Receive a matched message into `buf`.");
+  m.def("message_post_recv", &message_post_recv,
+        nb::sig("def message_post_recv(message: MatchedMessage, buf: Any) -> "
+                "mooncake_mpi.requests.Request"),
+        "message"_a, "buf"_a, "Non-blocking form of message_recv.");
   m.def("message_recv_any_size", &message_recv_any_size,
         nb::sig("def message_recv_any_size(message: MatchedMessage, status: Status | None = None) "
                 "-> OwnedBuffer"),

@@ -14,9 +14,11 @@ void define_lifecycle(nanobind::module_& m);
 void define_hooks(nanobind::module_& m);
 // and what objects of other packages look like in memory.
 void define_layouts(nanobind::module_& m);
-// Operations that the package makes: for objects, partitioned operations, agreements.
+// Operations that the package starts: for objects, partitioned operations, agreements.
 void define_sends(nanobind::module_& m);
 void define_receives(nanobind::module_& m);
+// Blocking calls of the package, whose messages are objects.
+void define_objects(nanobind::module_& m);
 void define_matched_messages(nanobind::module_& m);
 void define_requests(nanobind::module_& m);
 void define_pickle_buffers(nanobind::module_& m);

@@ -1,11 +1,9 @@
-// Receives that the package makes, by address or into memory of the engine: for objects,
-// partitioned operations and agreements. With the interpreter's lock (GIL) held, which a wait gives
-// back while it sleeps.
+// Receives that the package starts, by address or into memory of the engine: for objects,
+// partitioned operations and agreements. With the interpreter's lock (GIL) held.
 #include <utility>
 
 #include "bindings/checks.h"
 #include "bindings/module.h"
-#include "bindings/receive_methods.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 
@@ -42,20 +40,6 @@ nb::object post_recv_any_size(Communicator& communicator, int source, int tag,
   return steal_or_throw(new_request(operation, {}, BufferView(), channel, true));
 }
 
-nb::object recv_any_size(Communicator& communicator, int source, int tag, nb::object status) {
-  require(check_status(status.ptr()));
-  check_receive(communicator, source, tag, MatchChannel::kMessages);
-  if (source == runtime().constants.proc_null) {
-    require(check_not_revoked(communicator));
-    require(fill_status(status.ptr(), proc_null_completion()));
-    return nb::none();
-  }
-  Operation* operation = runtime().engine->receive_any_size(communicator.context(),
-                                                            MatchChannel::kMessages, source, tag);
-  BufferView view;
-  return steal_or_throw(wait_receive(*operation, view, status.ptr(), true));
-}
-
 }  // namespace
 
 void define_receives(nb::module_& m) {
@@ -72,11 +56,6 @@ void define_receives(nb::module_& m) {
                 "mooncake_mpi.requests.Request"),
         "communicator"_a, "source"_a, "tag"_a, "channel"_a = MatchChannel::kMessages,
         "Receive a message of any size into memory of the engine: the result is an OwnedBuffer.");
-  m.def("recv_any_size", &recv_any_size,
-        nb::sig("def recv_any_size(communicator: Communicator, source: int, tag: int, status: "
-                "Status | None = None) -> OwnedBuffer | None"),
-        "communicator"_a, "source"_a, "tag"_a, "status"_a = nb::none(),
-        "Blocking form; None from PROC_NULL.");
 }
 
 }  // namespace mooncake_mpi::bindings

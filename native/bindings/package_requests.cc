@@ -1,11 +1,8 @@
-// What the package does with requests that it has: waits for them, leaves them, is told of their
-// end. With the interpreter's lock (GIL) held, which a wait gives back while it sleeps.
-#include <utility>
-
+// What the package does with requests that it has: waits for them, is told of their end. With the
+// interpreter's lock (GIL) held, which a wait gives back while it sleeps.
 #include "bindings/checks.h"
 #include "bindings/module.h"
 #include "bindings/notices.h"
-#include "bindings/receive_methods.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 #include "bindings/request_sets.h"
@@ -16,16 +13,6 @@ using namespace nb::literals;
 
 namespace mooncake_mpi::bindings {
 namespace {
-
-// The caller of a blocking receive that is a request is left by an exception.
-void give_up(nb::object object) {
-  RequestObject* request = plain_owner(object.ptr());
-  if (request == nullptr || request->state != RequestObject::State::kActive) return;
-  request->state = RequestObject::State::kNull;
-  Operation* operation = std::exchange(request->operation, nullptr);
-  if (operation != nullptr) give_up_receive(*operation, request->view, request->channel);
-  request->view.release();
-}
 
 nb::object completed_request(int) {
   return steal_or_throw(new_request(nullptr, proc_null_completion(), BufferView()));
@@ -46,8 +33,6 @@ nb::object wait_requests(nb::object requests, bool all, int timeout_ms) {
 }  // namespace
 
 void define_requests(nb::module_& m) {
-  m.def("give_up", &give_up, nb::sig("def give_up(request: Request) -> None"), "request"_a,
-        "End a receive whose caller does not wait any more: its message is whole in the queue.");
   m.def("completed_request", &completed_request,
         nb::sig("def completed_request(source: int) -> "
                 "mooncake_mpi.requests.Request"),

@@ -57,7 +57,8 @@ void give_up_receive(Operation& operation, BufferView& view, MatchChannel channe
   }
 }
 
-PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status, bool any_size) {
+PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
+                       Received received) {
   if (!wait_until([&] { return is_done(operation); }, "Recv", &operation)) {
     give_up_receive(operation, view, MatchChannel::kMessages);
     return nullptr;
@@ -73,12 +74,19 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
       return nullptr;
     }
   }
+  // An exception that leaves the caller before it has the object would lose the message.
+  if (received != Received::kNothing && PyErr_CheckSignals() != 0) {
+    give_up_receive(operation, view, MatchChannel::kMessages);
+    return nullptr;
+  }
   const Completion completion = operation.completion;
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
   runtime().engine->release(operation);
   PyObject* result = nullptr;
-  if (any_size) {
+  if (received == Received::kMemory) {
     result = new_owned_buffer(std::move(memory), completion.bytes);
+  } else if (received == Received::kLength) {
+    result = PyLong_FromUnsignedLongLong(completion.bytes);
   } else if (view.finish() != nullptr &&
              (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
     PyObject* done = with_interpreter([&] {
@@ -109,7 +117,7 @@ PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyO
     if (!fill_status(values[3], proc_null_completion())) return nullptr;
     Py_RETURN_NONE;
   }
-  return wait_receive(post(call), call.view, values[3], false);
+  return wait_receive(post(call), call.view, values[3]);
 }
 
 PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -152,7 +160,7 @@ PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
     if (receiving != nullptr) give_up_receive(*receiving, receive.view, MatchChannel::kMessages);
     return nullptr;
   }
-  if (receiving != nullptr) return wait_receive(*receiving, receive.view, values[6], false);
+  if (receiving != nullptr) return wait_receive(*receiving, receive.view, values[6]);
   if (!fill_status(values[6], proc_null_completion())) return nullptr;
   Py_RETURN_NONE;
 }

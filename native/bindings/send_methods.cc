@@ -71,6 +71,24 @@ PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObje
   return give(self, new_request(operation, completion, std::move(call.view)), true);
 }
 
+// The operation that `start` gives; false with the exception raised.
+template <class Start>
+bool take_started(Start&& start, Operation*& operation) {
+  Result<Operation*> sent = nullptr;
+  try {
+    sent = start();
+  } catch (const std::bad_alloc&) {  // the caller may have a receive to take back
+    PyErr_NoMemory();
+    return false;
+  }
+  if (!sent) {
+    raise_error(sent.failure().error, sent.failure().message.c_str());
+    return false;
+  }
+  operation = sent.value();
+  return true;
+}
+
 }  // namespace
 
 bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
@@ -81,24 +99,27 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
       engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
     return true;
   }
-  Result<Operation*> sent = nullptr;
-  try {
-    sent = engine.send(communicator.context(), channel, dest, tag, buffer, mode);
-  } catch (const std::bad_alloc&) {  // the caller may have a receive to take back
-    PyErr_NoMemory();
+  if (!take_started(
+          [&] { return engine.send(communicator.context(), channel, dest, tag, buffer, mode); },
+          operation)) {
     return false;
   }
-  if (!sent) {
-    raise_error(sent.failure().error, sent.failure().message.c_str());
-    return false;
-  }
-  operation = sent.value();
   if (mode == SendMode::kBuffered) {  // the engine has its copy: complete for the caller
     engine.release(*operation);
     engine.leave(nullptr);
     operation = nullptr;
   }
   return true;
+}
+
+bool post_pieces(Communicator& communicator, std::unique_ptr<Pieces> pieces, int dest, int tag,
+                 SendMode mode, Operation*& operation) {
+  return take_started(
+      [&] {
+        return runtime().engine->send_pieces(communicator.context(), MatchChannel::kMessages, dest,
+                                             tag, std::move(pieces), mode);
+      },
+      operation);
 }
 
 bool wait_send(Operation& operation, BufferView& view) {

@@ -2,8 +2,11 @@
 
 #include <Python.h>
 
+#include <memory>
+
 #include "bindings/buffer_view.h"
 #include "bindings/communicator.h"
+#include "memory/pieces.h"
 
 namespace mooncake_mpi::bindings {
 
@@ -20,6 +23,10 @@ PyObject* comm_ibsend(PyObject* self, PyObject* const* args, Py_ssize_t nargs, P
 // False with the MPI exception raised.
 bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
                MatchChannel channel, Operation*& operation);
+
+// The same of bytes at several places; not buffered.
+bool post_pieces(Communicator& communicator, std::unique_ptr<Pieces> pieces, int dest, int tag,
+                 SendMode mode, Operation*& operation);
 
 // Waits for a send and ends it; the view is kept for the engine if the wait is interrupted.
 bool wait_send(Operation& operation, BufferView& view);
