@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from mooncake_mpi.errhandlers import report
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.library_requests.operations import Operation, show
+from mooncake_mpi.library_requests.operations import Operation, Outcome, show
 from mooncake_mpi.requests.request import Prequest, null_request
 
 if TYPE_CHECKING:
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 class LibraryRequest(MPI.Grequest):
     """A request of mpi4py whose operation is the engine's."""
 
-    __slots__ = ("_operation",)
+    __slots__ = ("_operation", "_outcome")
     __module__ = "mpi4py.MPI"
     __qualname__ = "Request"
     _operation: Operation | None
+    _outcome: Outcome | None
 
     def __new__(cls, request: Any = None) -> LibraryRequest:
         """A handle for the same operation, or a null one."""
         new: LibraryRequest = MPI.Grequest.__new__(cls, request)
         new._operation = getattr(request, "_operation", None)
+        new._outcome = getattr(request, "_outcome", None)
         return new
 
     def __bool__(self) -> bool:
@@ -74,9 +76,10 @@ class LibraryRequest(MPI.Grequest):
 
     def wait(self, status: MPI.Status | None = None) -> Any:
         """Wait for the operation; gives the object of an ``irecv``, otherwise ``None``."""
-        operation = self._active()
+        self._active()
+        outcome = self._outcome
         self._complete(MPI.Request.Wait, status)
-        return None if operation is None else operation.result
+        return None if outcome is None else outcome.object
 
     def test(self, status: MPI.Status | None = None) -> tuple[bool, Any | None]:
         """Whether the operation is complete, and the object of an ``irecv``."""
@@ -128,7 +131,7 @@ class LibraryRequest(MPI.Grequest):
         operation = self._operation
         if operation is not None and operation.freed:
             show(self, MPI._addressof(MPI.REQUEST_NULL))
-            self._operation = operation = None
+            self._operation = self._outcome = operation = None
         return operation
 
     def _complete(self, method: Any, status: MPI.Status | None) -> Any:

@@ -35,24 +35,37 @@ _SLICE_MS = 50
 _PAUSE_S = 20e-6
 
 
+class Outcome:
+    """The object that an operation gave, for as long as somebody can ask for it."""
+
+    __slots__ = ("__weakref__", "object")
+
+    def __init__(self) -> None:
+        self.object: Any = None
+
+
 class Operation:
     """An operation of the engine and the library's generalized request for it.
 
     ``lock`` is held by whoever completes it in the engine: a method of ours, which waits with it,
-    or the completer, which passes over what is locked.
+    or the completer, which passes over what is locked. The library has the operation until somebody
+    ends the request in it, which nobody does to one that was dropped. So the object is kept by the
+    handles, and where mpi4py looks for it.
     """
 
-    __slots__ = ("_grequest", "_handle", "_lock", "_place", "_request", "_status", "_told",
-                 "after", "awaited", "ended", "error", "freed", "released", "result")  # fmt: skip
+    __slots__ = ("_grequest", "_handle", "_kept", "_lock", "_outcome", "_place", "_request",
+                 "_status", "_told", "after", "awaited", "ended", "error", "freed",
+                 "released")  # fmt: skip
 
     def __init__(self, request: Request) -> None:
         self._request: Any = request
         self._status = MPI.Status()
-        self.result: Any = None
+        self._outcome: Outcome | ref[Outcome] = Outcome()
         self._lock = Lock()
         self._grequest: Any = None
         self._handle: Callable[[], Any] = _nothing
         self._told = False
+        self._kept = False  # where mpi4py looks for the object
         self._place: objects_of_mpi4py.Place | None = None
         self.error: BaseException | None = None
         self.ended = False  # in the engine
@@ -63,6 +76,9 @@ class Operation:
 
     def hand_to(self, handle: LibraryRequest) -> None:
         """Start the library's request, which ``handle`` shows from now on."""
+        outcome = self._outcome
+        if isinstance(outcome, Outcome):
+            handle._outcome, self._outcome = outcome, ref(outcome)
         handle._operation = self
         self._handle = ref(handle)
         self._grequest = GeneralizedRequest(self)
@@ -186,7 +202,14 @@ class Operation:
         if error is not None:
             code = error.Get_error_class() if isinstance(error, MPI.Exception) else MPI.ERR_OTHER
             status.Set_error(code)
-        self._status, self.error, self.result = status, error, result
+        self._status, self.error = status, error
+        outcome = self._outcome if isinstance(self._outcome, Outcome) else self._outcome()
+        if outcome is not None:
+            outcome.object = result
+        if result is not None and self._place is not None:
+            self._place.fill(result)
+            self._kept = True
+        self._place = None
         self._request = None  # and with it the buffer
         self.ended = True
         if self.after is not None:
@@ -197,11 +220,9 @@ class Operation:
         if self._told or self._grequest is None:
             return
         handle = self._handle()
-        if self.result is not None:
-            if self._place is not None:
-                self._place.fill(self.result)
-            elif handle is not None:
-                objects_of_mpi4py.keep(handle, self.result)
+        outcome = None if handle is None else handle._outcome
+        if outcome is not None and outcome.object is not None and not self._kept:
+            objects_of_mpi4py.keep(handle, outcome.object)
         self._told = True
         self._grequest.Complete()
 

@@ -20,6 +20,22 @@ class Thing:
     """An object that can be referred to weakly."""
 
 
+class Counted:
+    """An object that was received, and counts those that are there."""
+
+    living = 0
+
+    def __setstate__(self, state):
+        type(self).living += 1
+        self.__dict__.update(state, received=True)
+
+    def __getstate__(self):
+        return {"sent": True}
+
+    def __del__(self):
+        type(self).living -= "received" in self.__dict__
+
+
 @pytest.fixture
 def wrapped(comm):
     world = library.COMM_WORLD if AGAINST_MPI else mooncake_mpi.Intracomm(library.COMM_WORLD)
@@ -320,6 +336,31 @@ def test_an_object_goes_with_its_last_holder(wrapped):
     thing = ref(Request.waitall([receive, send])[0])
     del receive
     wait_until(lambda: thing() is None)
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_object_that_nobody_can_ask_for_any_more_goes(wrapped, late, copied):
+    right, left = ring_of(wrapped)
+    receive = wrapped.irecv(source=left, tag=19)
+    if not late:
+        send = wrapped.isend(Counted(), right, 19)
+        wait_until(receive.Get_status)
+        assert Counted.living == 1
+    copy = Request(receive) if copied else None
+    del receive
+    if late:
+        send = wrapped.isend(Counted(), right, 19)
+        send.wait()
+        wrapped.sendrecv(None, right, 20, None, left, 20)  # behind the other message
+        time.sleep(0.05)
+    if copied:
+        assert isinstance(Request.wait(copy), Counted)
+        del copy
+    wait_until(lambda: Counted.living == 0)
+    if not late:
+        send.wait()
 
 
 def test_requests_of_every_other_kind(wrapped):
