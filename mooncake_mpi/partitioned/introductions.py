@@ -8,6 +8,7 @@ was started passes what it took on to the next.
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heapreplace
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -32,11 +33,18 @@ SETUP = Struct("<QIQ")
 
 
 class Introduction:
-    """A receive that is posted for an introduction, or one that was passed on."""
+    """A receive that is posted for an introduction, or one that was passed on.
 
-    __slots__ = ("_memory", "_message", "_setup")
+    Attributes:
+        turn: of the receivers that wait those with a lower one are served before.
+    """
 
-    def __init__(self, communicator: _native.Communicator, source: int, tag: int) -> None:
+    __slots__ = ("_memory", "_message", "_setup", "turn")
+
+    def __init__(
+        self, communicator: _native.Communicator, source: int, tag: int, turn: int
+    ) -> None:
+        self.turn = turn
         self._setup: Setup | None = Setup(0, 0, 0) if source == MPI.PROC_NULL else None
         self._memory = memory = MPI.buffer.allocate(SETUP.size)
         self._message: Request = _native.post_recv(
@@ -89,8 +97,13 @@ class Introductions:
 
     def __init__(self, communicator: _native.Communicator, source: int, tag: int) -> None:
         self._key = (communicator, source, tag)
-        self._waiting: list[Receiver] = []
-        self._spare: list[Setup] = []
+        self._waiting: dict[int, Receiver] = {}  # in the order of their turns
+        self._turns = 0
+        self._looking: set[int] = set()  # those of them that have asked, and it had not come
+        # What receivers that left had taken, with their turns: still to be given to those that
+        # wait, and what was left over.
+        self._passed_on: list[tuple[int, Setup]] = []
+        self._spare: list[tuple[int, Setup]] = []
 
     @staticmethod
     def of(communicator: _native.Communicator, source: int, tag: int) -> Introductions:
@@ -105,25 +118,51 @@ class Introductions:
 
     def wait(self, receiver: Receiver) -> None:
         """Let ``receiver`` have the next introduction."""
-        receiver._introduction = introduction = Introduction(*self._key)
-        if self._spare:
-            had = introduction.replace(self._spare.pop(0))
-            if had is not None:
-                self._spare.append(had)
-        self._waiting.append(receiver)
+        self._turns += 1
+        receiver._introduction = Introduction(*self._key, self._turns)
+        self._waiting[id(receiver)] = receiver
+        self._passed_on += self._spare
+        self._spare = []
+
+    def arrived(self, receiver: Receiver) -> bool:
+        """Whether the introduction of ``receiver`` has come."""
+        if self._passed_on:
+            self._pass_on()
+        introduction = receiver._introduction
+        arrived = introduction is not None and introduction.arrived()
+        if not arrived:
+            self._looking.add(id(receiver))
+        return arrived
 
     def forget(self, receiver: Receiver) -> None:
         """``receiver`` knows its sender."""
-        self._waiting = [other for other in self._waiting if other is not receiver]
+        self._waiting.pop(id(receiver), None)
+        self._looking.discard(id(receiver))
 
     def leave(self, receiver: Receiver) -> None:
         """``receiver`` is freed: what it took goes to the next that waits, and so on."""
-        introduction, receiver._introduction = receiver._introduction, None
+        introduction = receiver._introduction
         had = None if introduction is None else introduction.withdraw()
+        if introduction is not None and had is not None:
+            self._passed_on.append((introduction.turn, had))
+        receiver._introduction = None
         self.forget(receiver)
-        for other in self._waiting:
+        if self._passed_on and self._looking:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Let those that wait move up, once for all that have left."""
+        given, self._passed_on, self._spare = self._passed_on + self._spare, [], []
+        heapify(given)
+        for other in list(self._waiting.values()):
+            if not given:
+                break
+            introduction = other._introduction
+            if introduction is None or introduction.turn < given[0][0]:
+                continue
+            had = introduction.replace(given[0][1])
             if had is None:
-                return
-            had = cast("Introduction", other._introduction).replace(had)
-        if had is not None:
-            self._spare.append(had)
+                heappop(given)
+            else:
+                heapreplace(given, (introduction.turn, had))
+        self._spare += given

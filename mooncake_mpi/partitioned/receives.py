@@ -75,9 +75,9 @@ class PartitionedReceive(End):
 
     def _learn(self) -> bool:
         """Take the sender's cut if it has come, and reply that it is known."""
-        if self._introduction is None or not self._introduction.arrived():
+        if not self._introductions.arrived(self):
             return False
-        self._setup = setup = self._introduction.take()
+        self._setup = setup = cast("Introduction", self._introduction).take()
         if self._source == MPI.PROC_NULL:
             return True
         self._introductions.forget(self)

@@ -6,7 +6,6 @@ waits for is done; such an operation has a lock, held by whoever takes its next 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -135,8 +134,9 @@ class CompositeMethods:
     def __del__(self) -> None:
         driver = getattr(self, "_driver", None)
         if driver is not None:
-            with suppress(Error):  # the communicator may have been freed before
-                driver._leave()
+            enough = _leave(driver)
+            while enough and _unleft:
+                enough = _leave(_unleft.pop())
 
     def _end(self, status: MPI.Status | None) -> None:
         driver, self._driver = self._driver, None  # type: ignore[misc]
@@ -150,6 +150,22 @@ class CompositeMethods:
             if error.name == "ERR_PROC_FAILED_PENDING":
                 self._driver = driver  # type: ignore[misc]
             raise
+
+
+# Operations whose requests were dropped when memory had come to an end: another drop leaves them.
+_unleft: list[Driver] = []
+
+
+def _leave(driver: Driver) -> bool:
+    """Let a driver complete by itself; false if there is no memory for it now."""
+    try:
+        driver._leave()
+    except Error:
+        pass  # the communicator was freed before
+    except MemoryError:
+        _unleft.append(driver)
+        return False
+    return True
 
 
 class CompositeRequest(CompositeMethods, Request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from threading import Thread
 
 import numpy as np
@@ -208,3 +209,59 @@ def test_a_wildcard_is_refused(comm):
 def test_a_buffer_that_cannot_be_cut_evenly_is_refused(comm):
     with pytest.raises(ValueError, match="not a multiple"):
         comm.Psend_init(np.zeros(5), 2, 0)
+
+
+def test_what_a_dropped_receive_costs_does_not_grow_with_their_number(comm):
+    def dropped(count, introduced):
+        receives = [comm.Precv_init(np.zeros(1), 1, 0, 3) for _ in range(count)]
+        sends = [comm.Psend_init(np.zeros(1), 1, 0, 3) for _ in range(count * introduced)]
+        comm.Iprobe()
+        start = time.perf_counter()
+        receives.clear()
+        seconds = time.perf_counter() - start
+        sends.clear()
+        return seconds / count
+
+    for introduced in (False, True):
+        few = min(dropped(200, introduced) for _ in range(5))
+        assert min(dropped(6000, introduced) for _ in range(2)) < 8 * few
+
+
+def test_a_receive_that_is_dropped_leaves_those_before_it_what_they_have(comm):
+    into = np.zeros((4, 1))
+    receives = [comm.Precv_init(each, 1, 0, 3) for each in into]
+    sends = [comm.Psend_init(np.full(1, value), 1, 0, 3) for value in (1.0, 2.0, 3.0)]
+    comm.Iprobe()
+    del receives[1]
+    for request in (*receives, *sends):
+        request.Start()
+    for send in sends:
+        send.Pready(0)
+    MPI.Request.Waitall([*receives, *sends])
+    assert into.ravel().tolist() == [1, 0, 2, 3]
+
+
+def test_what_memory_did_not_suffice_for_when_it_was_dropped_is_withdrawn_later(comm, capsys):
+    into = np.zeros(1)
+    receives = [comm.Precv_init(into, 1, 0, 3) for _ in range(3)]
+    send = comm.Psend_init(np.ones(1), 1, 0, 3)
+    comm.Iprobe()
+    leave, tries = receives[0]._driver._withdraw, []
+
+    def fails_once():
+        tries.append(None)
+        if len(tries) == 1:
+            raise MemoryError
+        leave()
+
+    receives[0]._driver._withdraw = fails_once
+    del receives[0]
+    assert len(tries) == 1
+    del receives[0]
+    assert len(tries) == 2
+    for request in (receives[0], send):
+        request.Start()
+    send.Pready(0)
+    MPI.Request.Waitall([receives[0], send])
+    assert into[0] == 1
+    assert capsys.readouterr().err == ""
