@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copyreg
+from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
 
 from mooncake_mpi.communicators.intracomm import Intracomm, collective
 from mooncake_mpi.communicators.references import (
+    REPLACEMENTS,
+    CommType,
     stands_for_library,
 )
 from mooncake_mpi.errhandlers import reporting
@@ -50,3 +53,16 @@ class Distgraphcomm(Intracomm, MPI.Distgraphcomm):  # type: ignore[misc]
     __module__ = "mpi4py.MPI"  # programs look for it there
     _library = MPI.Distgraphcomm
     _topology = MPI.DIST_GRAPH
+
+
+def _class(name: str) -> type[MPI.Comm]:
+    return REPLACEMENTS[getattr(MPI, name)]
+
+
+def _reduce_class(kind: Any) -> str | tuple[Any, ...]:
+    """How pickle finds a class: those here are not what ``mpi4py.MPI`` has under their names."""
+    known = REPLACEMENTS.get(kind._library) is kind
+    return (_class, (kind._library.__name__,)) if known else cast("str", kind.__qualname__)
+
+
+copyreg.pickle(CommType, _reduce_class)

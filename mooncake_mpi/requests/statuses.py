@@ -126,5 +126,15 @@ def _reduce(status: MPI.Status) -> tuple[Any, ...]:
     return (_rebuild, (type(status) is Status, {name: getattr(status, name) for name in names}))
 
 
+def _class() -> type[Status]:
+    return Status
+
+
+def _reduce_class(kind: type) -> str | tuple[Any, ...]:
+    """How pickle finds the class: it is not what ``mpi4py.MPI`` has under its name."""
+    return (_class, ()) if kind is Status else kind.__qualname__
+
+
 copyreg.pickle(MPI.Status, _reduce)
 copyreg.pickle(Status, _reduce)
+copyreg.pickle(_StatusType, _reduce_class)

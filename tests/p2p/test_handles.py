@@ -308,7 +308,7 @@ def test_requests_and_messages_carry_mpi4py_s_names(comm):
 
 
 def test_classes_and_null_handles_are_pickled(comm):
-    for kind in (MPI.Request, MPI.Prequest, MPI.Message):
+    for kind in (kind for kind in vars(MPI).values() if isinstance(kind, type)):
         assert pickle.loads(pickle.dumps(kind)) is kind  # noqa: S301
         assert copy.copy(kind) is kind
     done = comm.isend(1, MPI.PROC_NULL)
