@@ -340,6 +340,11 @@ def message_recv_any_size(message: MatchedMessage, status: Status | None = None)
 def message_post_recv_any_size(message: MatchedMessage) -> mooncake_mpi.requests.Request:
     """Non-blocking form of message_recv_any_size."""
 
+def to_int(value: Any) -> int:
+    """
+    What a rank, a tag or a number of a partition means, as mpi4py takes it.
+    """
+
 def completed_request(source: int) -> mooncake_mpi.requests.Request:
     """A request that is complete: an operation with PROC_NULL."""
 

@@ -233,6 +233,7 @@ def take(
     comm: Comm, source: int, tag: int, status: MPI.Status | None, *, blocking: bool
 ) -> Message | None:
     """Take a message of ``comm`` out of its queue; from ``PROC_NULL`` there always is one."""
+    source = _native.to_int(source)
     communicator = comm._checked_communicator()
     message = _new(Message)
     message._taken.giver, message._taken.context = comm._giver, communicator.number

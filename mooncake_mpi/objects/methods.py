@@ -121,7 +121,7 @@ class ObjectMethods:
         """
         try:
             communicator = self._checked_communicator()
-            if buf is None or source == MPI.PROC_NULL:
+            if buf is None or _native.to_int(source) == MPI.PROC_NULL:
                 request = _native.post_recv_any_size(communicator, source, tag)
                 request._finish = load
             else:

@@ -40,6 +40,7 @@ def send(
     communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: _native.SendMode
 ) -> None:
     """Send an object; returns when it may be changed again."""
+    dest = _native.to_int(dest)
     if mode == BUFFERED and dest != MPI.PROC_NULL:
         message: Outgoing = dump(obj)
     else:
@@ -58,6 +59,7 @@ def sendrecv(
     status: MPI.Status | None,
 ) -> Any:
     """Send an object and receive one; ``buf`` as for :func:`recv`."""
+    dest, source = _native.to_int(dest), _native.to_int(source)
     memory, message = into(buf, source), outgoing(obj, dest)
     place = place_of(memory)
     return received(
@@ -79,6 +81,7 @@ def isend(
     communicator: _native.Communicator, obj: Any, dest: int, tag: int, mode: _native.SendMode
 ) -> Request:
     """Start sending an object, which may be changed at once."""
+    dest = _native.to_int(dest)
     message = b"" if dest == MPI.PROC_NULL else dump(obj)
     return _native.isend_bytes(communicator, message, dest, tag, mode)
 
@@ -91,6 +94,7 @@ def recv(
     status: MPI.Status | None,
 ) -> Any:
     """Receive an object; ``buf`` as :func:`post_into` takes it, or ``None``."""
+    source = _native.to_int(source)
     memory = into(buf, source)
     return received(_native.recv(communicator, place_of(memory), source, tag, status), memory)
 

@@ -41,6 +41,7 @@ def psend_init(
         MPI.Exception: ``ERR_RANK``, ``ERR_TAG`` or ``ERR_ARG``; and what a buffer specification
             raises.
     """
+    partitions, dest, tag = map(_native.to_int, (partitions, dest, tag))
     _check(communicator, partitions, tag)
     elements = None if dest == MPI.PROC_NULL else parse(buf, False, partitions)  # noqa: FBT003
     return PartitionedRequest(PartitionedSend(communicator, elements, partitions, dest, tag))
@@ -55,6 +56,7 @@ def precv_init(
         MPI.Exception: as :func:`psend_init`, and ``ERR_RANK`` or ``ERR_TAG`` for a wildcard, which
             MPI does not allow here.
     """
+    partitions, source, tag = map(_native.to_int, (partitions, source, tag))
     if source == MPI.ANY_SOURCE:
         raise_error("ERR_RANK", "invalid rank: a partitioned receive takes no ANY_SOURCE")
     if tag == MPI.ANY_TAG:
@@ -65,7 +67,7 @@ def precv_init(
 
 
 def _check(communicator: _native.Communicator, partitions: int, tag: int) -> None:
-    if index(partitions) < 0:
+    if partitions < 0:
         raise_error("ERR_ARG", f"invalid argument: partitions={partitions} is negative")
     _native.isend_bytes(communicator, b"", MPI.PROC_NULL, tag)  # refuses a bad tag
 
@@ -139,12 +141,12 @@ class PartitionedRequest(CompositeMethods, Prequest):
             MPI.Exception: ``ERR_REQUEST``, not a started send; ``ERR_ARG``, no such partition, or
                 one that was marked before.
         """
-        self._send().ready([index(partition)])
+        self._send().ready([_native.to_int(partition)])
 
     @reported
     def Pready_range(self, partition_low: int, partition_high: int) -> None:
         """Mark the partitions from ``partition_low`` to ``partition_high``, both included."""
-        low, high = index(partition_low), index(partition_high)
+        low, high = _native.to_int(partition_low), _native.to_int(partition_high)
         if low > high:
             raise_error("ERR_ARG", f"partition_low={low} is above partition_high={high}")
         self._send().ready(range(low, high + 1))
@@ -164,7 +166,7 @@ class PartitionedRequest(CompositeMethods, Prequest):
         driver = self._live_driver()
         if not isinstance(driver, PartitionedReceive):
             raise_error("ERR_REQUEST", "invalid request: it is not a partitioned receive")
-        return driver.arrived(index(partition))
+        return driver.arrived(_native.to_int(partition))
 
     def _send(self) -> PartitionedSend:
         driver = self._live_driver()

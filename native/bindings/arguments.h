@@ -60,6 +60,13 @@ struct Signature {
   }
 };
 
+// What is no int, as mpi4py takes it: by its `__int__`, which floats have too, else by its
+// `__index__`. A new reference, or nullptr with a Python error set.
+[[gnu::cold, gnu::noinline]] inline PyObject* whole_number(PyObject* value) {
+  const bool known = PyType_GetSlot(Py_TYPE(value), Py_nb_int) != nullptr;
+  return known ? PyNumber_Long(value) : PyNumber_Index(value);
+}
+
 // An int from an argument; `fallback` when it was not given. False with a Python error set.
 inline bool to_int(PyObject* value, int fallback, int& out) {
   if (value == nullptr) {
@@ -71,10 +78,10 @@ inline bool to_int(PyObject* value, int fallback, int& out) {
   if (PyLong_Check(value)) [[likely]] {
     result = PyLong_AsLongAndOverflow(value, &overflow);
   } else {
-    PyObject* index = PyNumber_Index(value);
-    if (index == nullptr) return false;
-    result = PyLong_AsLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
+    PyObject* number = whole_number(value);
+    if (number == nullptr) return false;
+    result = PyLong_AsLongAndOverflow(number, &overflow);
+    Py_DECREF(number);
   }
   if (overflow != 0 || result < INT_MIN || result > INT_MAX) {
     PyErr_SetString(PyExc_OverflowError, "value too large to convert to int");

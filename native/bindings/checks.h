@@ -5,6 +5,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include "bindings/arguments.h"
 #include "bindings/communicator.h"
 
 namespace mooncake_mpi::bindings {
@@ -18,6 +19,22 @@ inline nanobind::object steal_or_throw(PyObject* object) {
 inline void require(bool ok) {
   if (!ok) throw nanobind::python_error();
 }
+
+// A rank or a tag as the program gave it, which may be no int. Its number is asked for before all
+// else: the program's code may run then.
+class Int {
+ public:
+  Int() = default;
+  explicit Int(PyObject* given) noexcept : given_(given) {}
+  int number() const {
+    int number = 0;
+    require(to_int(given_, 0, number));
+    return number;
+  }
+
+ private:
+  PyObject* given_ = nullptr;  // the caller's
+};
 
 inline void require_usable(const Communicator& communicator) {
   if (communicator.usable()) return;
@@ -37,3 +54,16 @@ inline Buffer memory_at(std::uintptr_t address, std::uint64_t nbytes) {
 }
 
 }  // namespace mooncake_mpi::bindings
+
+namespace nanobind::detail {
+
+template <>
+struct type_caster<mooncake_mpi::bindings::Int> {
+  NB_TYPE_CASTER(mooncake_mpi::bindings::Int, const_name("int"))
+  bool from_python(handle given, std::uint8_t, cleanup_list*) noexcept {
+    value = mooncake_mpi::bindings::Int(given.ptr());
+    return true;
+  }
+};
+
+}  // namespace nanobind::detail

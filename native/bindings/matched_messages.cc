@@ -32,7 +32,10 @@ UnexpectedMessage& take(MatchedMessage& matched) {
   return *std::exchange(matched.message, nullptr);
 }
 
-nb::object probe_matched(Communicator& communicator, int source, int tag, bool blocking) {
+nb::object probe_matched(Communicator& communicator, Int given_source, Int given_tag,
+                         bool blocking) {
+  int source = given_source.number();
+  int tag = given_tag.number();
   check_receive(communicator, source, tag, MatchChannel::kMessages);
   Engine::Envelope envelope{};
   ContextHold hold(communicator);
@@ -60,11 +63,11 @@ nb::object probe_matched(Communicator& communicator, int source, int tag, bool b
       MatchedMessage{std::move(hold), message, envelope.source, envelope.tag, envelope.bytes});
 }
 
-nb::object improbe(Communicator& communicator, int source, int tag) {
+nb::object improbe(Communicator& communicator, Int source, Int tag) {
   return probe_matched(communicator, source, tag, false);
 }
 
-nb::object mprobe(Communicator& communicator, int source, int tag) {
+nb::object mprobe(Communicator& communicator, Int source, Int tag) {
   return probe_matched(communicator, source, tag, true);
 }
 

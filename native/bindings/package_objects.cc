@@ -102,7 +102,10 @@ class Incoming {
   Operation* operation_ = nullptr;
 };
 
-void send(Communicator& communicator, nb::object message, int dest, int tag, SendMode mode) {
+void send(Communicator& communicator, nb::object message, Int given_dest, Int given_tag,
+          SendMode mode) {
+  const int dest = given_dest.number();
+  const int tag = given_tag.number();
   Outgoing sent(message, dest);
   require_usable(communicator);
   require(check_dest(communicator, dest) && check_send_tag(communicator, tag));
@@ -110,8 +113,10 @@ void send(Communicator& communicator, nb::object message, int dest, int tag, Sen
   require(sent.post(communicator, dest, tag, mode) && sent.wait());
 }
 
-nb::object recv(Communicator& communicator, nb::object place, int source, int tag,
+nb::object recv(Communicator& communicator, nb::object place, Int given_source, Int given_tag,
                 nb::object status) {
+  int source = given_source.number();
+  int tag = given_tag.number();
   require(check_status(status.ptr()));
   Incoming received(place);
   check_receive(communicator, source, tag, MatchChannel::kMessages);
@@ -123,8 +128,13 @@ nb::object recv(Communicator& communicator, nb::object place, int source, int ta
   return received.wait(status);
 }
 
-nb::object sendrecv(Communicator& communicator, nb::object message, int dest, int sendtag,
-                    nb::object place, int source, int recvtag, nb::object status) {
+nb::object sendrecv(Communicator& communicator, nb::object message, Int given_dest,
+                    Int given_sendtag, nb::object place, Int given_source, Int given_recvtag,
+                    nb::object status) {
+  const int dest = given_dest.number();
+  const int sendtag = given_sendtag.number();
+  int source = given_source.number();
+  int recvtag = given_recvtag.number();
   require(check_status(status.ptr()));
   Outgoing sent(message, dest);
   Incoming received(place);

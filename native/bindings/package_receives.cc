@@ -14,7 +14,10 @@ namespace mooncake_mpi::bindings {
 namespace {
 
 nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std::uint64_t nbytes,
-                        nb::object keepalive, int source, int tag, MatchChannel channel) {
+                        nb::object keepalive, Int given_source, Int given_tag,
+                        MatchChannel channel) {
+  int source = given_source.number();
+  int tag = given_tag.number();
   check_receive(communicator, source, tag, channel);
   BufferView view;
   view.borrow(memory_at(address, nbytes), keepalive.ptr());
@@ -27,8 +30,10 @@ nb::object post_recv_at(Communicator& communicator, std::uintptr_t address, std:
   return steal_or_throw(new_request(operation, {}, std::move(view), channel));
 }
 
-nb::object post_recv_any_size(Communicator& communicator, int source, int tag,
+nb::object post_recv_any_size(Communicator& communicator, Int given_source, Int given_tag,
                               MatchChannel channel) {
+  int source = given_source.number();
+  int tag = given_tag.number();
   check_receive(communicator, source, tag, channel);
   if (source == runtime().constants.proc_null) {
     require(check_not_revoked(communicator));

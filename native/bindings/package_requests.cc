@@ -33,6 +33,9 @@ nb::object wait_requests(nb::object requests, bool all, int timeout_ms) {
 }  // namespace
 
 void define_requests(nb::module_& m) {
+  m.def(
+      "to_int", [](Int value) { return value.number(); }, nb::sig("def to_int(value: Any) -> int"),
+      "value"_a, "What a rank, a tag or a number of a partition means, as mpi4py takes it.");
   m.def("completed_request", &completed_request,
         nb::sig("def completed_request(source: int) -> "
                 "mooncake_mpi.requests.Request"),

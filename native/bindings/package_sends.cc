@@ -38,8 +38,10 @@ nb::object post_send_at(Communicator& communicator, std::uintptr_t address, std:
   return send_view(communicator, std::move(view), dest, tag, mode, channel);
 }
 
-nb::object isend_bytes(Communicator& communicator, nb::object buf, int dest, int tag, SendMode mode,
-                       MatchChannel channel) {
+nb::object isend_bytes(Communicator& communicator, nb::object buf, Int given_dest, Int given_tag,
+                       SendMode mode, MatchChannel channel) {
+  const int dest = given_dest.number();
+  const int tag = given_tag.number();
   BufferView view;
   require(view.acquire(buf.ptr(), false, dest));
   return send_view(communicator, std::move(view), dest, tag, mode, channel);

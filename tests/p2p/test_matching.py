@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from payload import is_pattern, pattern
-from subject import MPI, quiet_barrier, ring_of
+from subject import MPI, quiet_barrier, ring_of, wait_until
 
 
 def numbered(value, size=8):
@@ -182,3 +183,75 @@ def test_a_self_message_does_not_disturb_those_of_others(comm):
     comm.Recv(into, comm.rank, 1)
     assert is_pattern(into, 1)
     MPI.Request.Waitall([own, other])
+
+
+class Four:
+    def __int__(self):
+        return 4
+
+
+@pytest.mark.parametrize("four", [4.0, 4.9, np.float64(4), np.int8(4), Decimal("4.5"), Four()])
+def test_ranks_and_tags_are_what_int_makes_of_them(comm, four):
+    dest, source = (float(rank) for rank in ring_of(comm))
+    array, into = np.arange(3.0), np.zeros(3)
+
+    for receive in (
+        lambda: comm.Recv(into, source, four),
+        lambda: comm.Irecv(into, source, four).Wait(),
+        lambda: comm.Sendrecv(array, dest, 5, into, source, four) or comm.Recv(into, source, 5),
+        lambda: comm.Probe(source, four) and comm.Recv(into, source, 4),
+        lambda: wait_until(lambda: comm.Iprobe(source, four)) or comm.Recv(into, source, 4),
+        lambda: comm.Mprobe(source, four).Recv(into),
+    ):
+        into[:] = 0
+        request = comm.Isend(array, dest, four)
+        receive()
+        request.Wait()
+        assert np.array_equal(into, array)
+    for receive in (
+        lambda: comm.recv(None, source, four),
+        lambda: comm.irecv(None, source, four).wait(),
+        lambda: comm.mprobe(source, four).recv(),
+        lambda: comm.sendrecv(1, dest, four, None, source, four),
+    ):
+        request = comm.isend([4], dest, four)
+        assert receive() == [4]
+        request.wait()
+    assert comm.recv(None, source, four) == 1
+    for start in (comm.Send_init, comm.Ssend_init):
+        send, receive = start(array, dest, four), comm.Recv_init(into, source, four)
+        MPI.Prequest.Startall([send, receive])
+        MPI.Request.Waitall([send, receive])
+        send.Free()
+        receive.Free()
+    comm.send(1, float(MPI.PROC_NULL), four)
+    assert comm.recv(None, float(MPI.PROC_NULL), four) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (float("nan"), ValueError),
+        (float("inf"), OverflowError),
+        (1e300, OverflowError),
+        (2**40, OverflowError),
+        ("4", TypeError),
+        (4j, TypeError),
+        (None, TypeError),
+    ],
+)
+def test_what_int_makes_nothing_of_is_no_rank_or_tag(comm, value, error):
+    for call in (
+        lambda: comm.Send(bytes(1), comm.rank, value),
+        lambda: comm.Send(bytes(1), value, 1),
+        lambda: comm.Irecv(bytearray(1), comm.rank, value),
+        lambda: comm.isend(1, value, 1),
+        lambda: comm.send(1, comm.rank, value),
+        lambda: comm.recv(None, comm.rank, value),
+        lambda: comm.irecv(None, value),
+        lambda: comm.sendrecv(1, comm.rank, value),
+        lambda: comm.Iprobe(value),
+        lambda: comm.improbe(comm.rank, value),
+    ):
+        with pytest.raises(error):
+            call()

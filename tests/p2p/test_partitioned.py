@@ -241,3 +241,18 @@ def test_a_started_partitioned_receive_that_is_freed_completes_without_its_reque
     wait_until(lambda: (comm.Iprobe(), into.any())[1])
     assert into[[0, 2, 3, 5]].tolist() == [1, 2, 3, 4]
     send.Free()
+
+
+def test_numbers_of_partitions_are_what_int_makes_of_them(comm):
+    dest, source = (float(rank) for rank in ring_of(comm))
+    into = np.zeros(4)
+    receive = comm.Precv_init(into, 4.5, source, 5.9)
+    send = comm.Psend_init(np.arange(1.0, 5.0), 4.0, dest, 5.0)
+    start_both(send, receive)
+    send.Pready(0.0)
+    wait_until(lambda: receive.Parrived(0.9))
+    send.Pready_range(1.0, 3.5)
+    MPI.Request.Waitall([send, receive])
+    assert into.tolist() == [1, 2, 3, 4]
+    send.Free()
+    receive.Free()
