@@ -77,7 +77,7 @@ def _query(state: int | None, status: int) -> int:
 
 def _free(state: int | None) -> int:
     # The handle that the library was given is in its hands until the call returns.
-    _operations.pop(state).freed = True
+    _operations.pop(state).end_by_library()
     return MPI.SUCCESS
 
 

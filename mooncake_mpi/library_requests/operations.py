@@ -17,6 +17,7 @@ from weakref import ref
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.errhandlers import report
 from mooncake_mpi.errors import Error
 from mooncake_mpi.library_requests import objects_of_mpi4py
 from mooncake_mpi.library_requests.completer import COMPLETER
@@ -53,8 +54,8 @@ class Operation:
     handles, and where mpi4py looks for it.
     """
 
-    __slots__ = ("_grequest", "_handle", "_kept", "_lock", "_outcome", "_place", "_request",
-                 "_status", "_told", "after", "awaited", "ended", "error", "freed",
+    __slots__ = ("_asked", "_grequest", "_handle", "_kept", "_lock", "_outcome", "_place",
+                 "_request", "_status", "_told", "after", "awaited", "ended", "error", "freed",
                  "released")  # fmt: skip
 
     def __init__(self, request: Request) -> None:
@@ -68,6 +69,7 @@ class Operation:
         self._kept = False  # where mpi4py looks for the object
         self._place: objects_of_mpi4py.Place | None = None
         self.error: BaseException | None = None
+        self._asked = False  # for the status, by the library
         self.ended = False  # in the engine
         self.freed = False  # in the library
         self.released = False  # by the program, which waits for it no more
@@ -232,9 +234,15 @@ class Operation:
         """Fill the library's status at ``address``; gives an error code."""
         if self.awaited:
             return MPI.SUCCESS
-        COMPLETER.often = True
+        COMPLETER.often = self._asked = True
         ctypes.memmove(address, MPI._addressof(self._status), _STATUS_BYTES)
         return self._status.Get_error()
+
+    def end_by_library(self) -> None:
+        """The request is ended: by a call of ours, or of the library's, which raises the error."""
+        self.freed = True
+        if self._asked and not self.released and isinstance(self.error, Error):
+            report(self.error)
 
     def cancel(self, completed: bool) -> None:
         """Cancel what has not matched."""

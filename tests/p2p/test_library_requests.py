@@ -36,6 +36,26 @@ class Counted:
         type(self).living -= "received" in self.__dict__
 
 
+CALLS = []
+
+
+@pytest.fixture(scope="module")
+def made_handler():
+    """Of such handlers mpi4py can make a small number only."""
+    made = library.Comm.Create_errhandler(
+        lambda whose, code: CALLS.append((whose.handle, library.Get_error_class(code)))
+    )
+    yield made
+    made.Free()
+
+
+@pytest.fixture
+def handler(made_handler):
+    """An error handler that notes its calls."""
+    yield made_handler
+    CALLS.clear()
+
+
 @pytest.fixture
 def wrapped(comm):
     world = library.COMM_WORLD if AGAINST_MPI else mooncake_mpi.Intracomm(library.COMM_WORLD)
@@ -225,6 +245,40 @@ def test_a_truncated_message_raises_with_its_class(wrapped, capfd):
         assert array[1] == -1
         assert not receive
         send.Wait()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda request: Request.Waitall([request]),
+        lambda request: Request.Waitany([request]),
+        lambda request: Request.Waitsome([request]),
+        lambda request: Request.Testall([request]),
+        Request.Wait,
+        lambda request: request.Wait(),
+        lambda request: request.Test(),
+    ],
+)
+def test_an_error_goes_to_the_handler_of_its_communicator_once(wrapped, handler, end):
+    right, left = ring_of(wrapped)
+    send = wrapped.Isend(np.zeros(3), right, 4)
+    wrapped.Probe(left, 4)
+    receive = wrapped.Irecv(np.zeros(2), left, 4)
+    wrapped.Set_errhandler(handler)
+    with pytest.raises(library.Exception):
+        end(receive)
+    assert [(wrapped.handle, library.ERR_TRUNCATE)] == CALLS
+    send.Wait()
+    failed = []
+    for _ in range(2):  # one that the program does not end tells nobody
+        send = wrapped.Isend(np.zeros(3), right, 4)
+        wrapped.Probe(left, 4)
+        failed.append(wrapped.Irecv(np.zeros(2), left, 4))
+        wait_until(failed[-1].Get_status)
+        send.Wait()
+    failed.pop().Free()
+    assert len(CALLS) == 1
 
 
 @pytest.mark.ours

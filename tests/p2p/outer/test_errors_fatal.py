@@ -79,3 +79,22 @@ comm.Dup().Free()
     )
     assert outcome.returncode == 0, outcome.output
     assert outcome.output == ""
+
+
+@pytest.mark.parametrize("name", ["Waitall", "Waitany", "Waitsome"])
+def test_an_error_that_the_library_finds_in_a_wrapped_communicator_s_request_is_fatal(
+    program, name
+):
+    first = """
+from mpi4py import MPI
+import mooncake_mpi
+comm = mooncake_mpi.Intracomm(MPI.COMM_WORLD).Dup()
+comm.Set_errhandler(MPI.ERRORS_ARE_FATAL)
+"""
+    call = f"MPI.Request.{name}([receive])"
+    outcome = run(2, program(first + SENT + BODY.format(call=call)))
+    assert outcome.returncode != 0
+    assert "went on" not in outcome.output
+    if is_open_mpi():
+        assert "mooncake_mpi: rank 1: " in outcome.output
+        assert "ERR_TRUNCATE" in outcome.output
