@@ -18,7 +18,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import report
-from mooncake_mpi.errors import Error
+from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.library_requests import objects_of_mpi4py
 from mooncake_mpi.library_requests.completer import COMPLETER
 from mooncake_mpi.library_requests.generalized_requests import GeneralizedRequest, extended
@@ -98,6 +98,7 @@ class Operation:
         Raises:
             BaseException: what interrupts a wait, ``ERR_PROC_FAILED_PENDING`` too: it goes on.
         """
+        _refuse_in_a_child()
         if self.ended:
             return
         COMPLETER.often = False
@@ -111,6 +112,7 @@ class Operation:
         Raises:
             Error: ``ERR_PROC_FAILED_PENDING``, see :meth:`wait`.
         """
+        _refuse_in_a_child()
         if self.ended:
             return True
         if not self._lock.acquire(blocking=False):
@@ -249,6 +251,16 @@ class Operation:
         request = self._request
         if not completed and request is not None:
             request.Cancel()
+
+
+def _refuse_in_a_child() -> None:
+    """The operation is the parent's, and so is the library's request.
+
+    Raises:
+        Error: ``ERR_COMM``, this process was forked.
+    """
+    if _native.left_behind():
+        raise make_error("ERR_COMM", _native.LEFT_BEHIND)
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bindings/checks.h"
+#include "bindings/fork.h"
 #include "bindings/module.h"
 #include "bindings/probe_methods.h"
 #include "bindings/receive_methods.h"
@@ -25,6 +26,10 @@ struct MatchedMessage {
 };
 
 UnexpectedMessage& take(MatchedMessage& matched) {
+  if (left_behind()) {  // it is the parent's
+    raise_unusable();
+    throw nb::python_error();
+  }
   if (matched.message == nullptr) {
     raise_error("ERR_REQUEST", "invalid message: it was received already");
     throw nb::python_error();

@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "bindings/fork.h"
 #include "bindings/owned_buffer.h"
 
 namespace mooncake_mpi::bindings {
@@ -46,6 +47,10 @@ Completion empty_completion() noexcept {
 Error finish_request(RequestObject& request, PyObject* status) {
   if (request.state != RequestObject::State::kActive) {
     return fill_status(status, empty_completion()) ? Error::kNone : Error::kOther;
+  }
+  if (left_behind()) [[unlikely]] {  // it is the parent's
+    raise_unusable();
+    return Error::kOther;
   }
   std::unique_ptr<std::byte[]> memory;
   if (request.operation != nullptr) {

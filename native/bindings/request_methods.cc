@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/fork.h"
 #include "bindings/notices.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
@@ -80,6 +81,10 @@ PyObject* request_get_status(PyObject* self, PyObject* const* args, Py_ssize_t n
   if (request.state == State::kShared) return ask_owner(request, "Get_status", or_none(values[0]));
   Completion completion = empty_completion();
   if (request.state == State::kActive) {
+    if (left_behind()) [[unlikely]] {
+      raise_unusable();
+      return nullptr;
+    }
     if (!is_complete(request)) make_progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
     if (request.operation != nullptr && !is_finished(*request.operation)) {

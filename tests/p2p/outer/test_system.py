@@ -50,6 +50,7 @@ def test_large_messages_go_on_when_the_system_refuses_cross_memory_attach_later(
 
 
 FORKED = """
+from mooncake_mpi.library_requests.giving import give
 comm.Barrier()
 calls = {
     "Send": lambda: comm.Send(np.zeros(1), other, 9),
@@ -67,8 +68,25 @@ calls = {
     "Send_init": lambda: comm.Send_init(np.zeros(1), other, 9),
     "Revoke": lambda: comm.Is_revoked(),
     "Wait": lambda: pending.Wait(),
+    "Wait of a complete one": lambda: complete[0].Wait(),
+    "Test of a complete one": lambda: complete[0].Test(),
+    "Get_status of a complete one": lambda: complete[0].Get_status(),
+    "test of a complete one": lambda: complete[1].test(),
+    "waitany of a complete one": lambda: MPI.Request.waitany(complete),
+    "Wait of a complete send": lambda: complete[2].Wait(),
+    "Wait of a wrapped one": lambda: wrapped.Wait(),
+    "Test of a wrapped one": lambda: wrapped.Test(),
+    "recv of a message": lambda: messages[0].recv(),
+    "Recv of a large message": lambda: messages[1].Recv(np.zeros(300_000)),
 }
 pending = comm.Irecv(np.zeros(1), other, 77)
+complete = [comm.Irecv(np.zeros(1), comm.rank, 1), comm.irecv(source=comm.rank, tag=2)]
+complete += [comm.Isend(np.zeros(1), comm.rank, 1), comm.isend(1, comm.rank, 2)]
+wrapped = give(comm.Irecv(np.zeros(1), comm.rank, 3), False)
+comm.Send(np.zeros(1), comm.rank, 3)
+while not all(request.Get_status() for request in (*complete, wrapped)): pass
+sent = [comm.isend("message", other, 4), comm.Isend(np.ones(300_000), other, 5)]
+messages = [comm.Mprobe(other, 4), comm.Mprobe(other, 5)]
 child = os.fork()
 if child == 0:
     del calls["Revoke"]
@@ -85,6 +103,13 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == STATUS
 assert not comm.Iprobe(other, 9)
 comm.Send(np.full(1, 5.0), other, 77)
 pending.Wait()
+MPI.Request.waitall(complete)
+wrapped.Wait()
+assert messages[0].recv() == "message"
+into = np.zeros(300_000)
+messages[1].Recv(into)
+assert (into == 1).all()
+MPI.Request.waitall(sent)
 exchange(300_000, 4)
 """
 ENDINGS = {"sys.exit(7)": 7, "raise ValueError": 1}
