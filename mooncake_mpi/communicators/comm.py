@@ -22,6 +22,7 @@ from mooncake_mpi.engine import runtime
 from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
 from mooncake_mpi.failures.methods import FailureMethods
+from mooncake_mpi.library_requests.messages import give_message
 from mooncake_mpi.objects import messages
 from mooncake_mpi.objects.messages import Message
 from mooncake_mpi.objects.methods import SEND, ObjectMethods
@@ -180,7 +181,7 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         status: MPI.Status | None = None,
     ) -> Message:
         """Wait for a message and take it (MPI 4.1, section 3.8.2)."""
-        return Message.Probe(self, source, tag, status)
+        return self._given_message(Message.Probe(self, source, tag, status))
 
     def Improbe(  # type: ignore[override]
         self,
@@ -189,7 +190,12 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         status: MPI.Status | None = None,
     ) -> Message | None:
         """Take a message if one waits (MPI 4.1, section 3.8.2)."""
-        return messages.take(self, source, tag, status, blocking=False)
+        message = messages.take(self, source, tag, status, blocking=False)
+        return None if message is None else self._given_message(message)
+
+    def _given_message(self, message: Message) -> Message:
+        """What the program gets for a message that was taken."""
+        return message if self._giver is None else cast("Message", give_message(message))
 
     def free(self) -> None:
         """Free the communicator; of one that MPI made, the object alone becomes null."""

@@ -45,6 +45,9 @@ class LibraryRequest(MPI.Grequest):
             return super().__eq__(other)
         return self._operation is other._operation or (not self and not other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # mpi4py's own compares the handles
+
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import mooncake_mpi
 
 MPICH = library.get_vendor()[0] == "MPICH"
 Request, Prequest, Status = library.Request, library.Prequest, library.Status
+Message = library.Message
 
 
 class Thing:
@@ -305,8 +306,10 @@ def test_persistent_requests(wrapped):
     right, left = ring_of(wrapped)
     array = np.zeros(2)
     receive, send = wrapped.Recv_init(array, left, 8), wrapped.Send_init(np.full(2, 3.0), right, 8)
+    assert receive != send
     for request in (receive, send):
         assert isinstance(request, Prequest)
+        assert request != library.REQUEST_NULL
         assert request
         assert Request.Test(request)
     for _ in range(3):
@@ -439,6 +442,42 @@ def test_requests_of_every_other_kind(wrapped):
     ring = wrapped.Create_cart([wrapped.size], [True])
     Request.Waitall([ring.Irecv(array, left), ring.Isend(mine, right)])
     ring.Free()
+
+
+@pytest.mark.ours
+def test_matched_messages_are_mpi4py_s_too(wrapped):
+    right, left = ring_of(wrapped)
+    into = np.zeros(3)
+    for probe, receive in (
+        (wrapped.Mprobe, lambda message: message.Recv(into)),
+        (wrapped.Improbe, lambda message: message.Irecv(into).Wait()),
+        (wrapped.Improbe, lambda message: Request.Waitall([message.Irecv(into)])),
+        (wrapped.mprobe, lambda message: type(message)(message).Recv(into)),
+        (wrapped.improbe, lambda message: Message(message) or message.Recv(into)),
+    ):
+        into[:] = 0
+        send = wrapped.Isend(np.arange(3.0), right, 21)
+        wrapped.Probe(left, 21)
+        message = probe(left, 21)
+        assert isinstance(message, Message)
+        assert message
+        assert message != library.MESSAGE_NULL
+        with pytest.raises(ValueError, match=r"cannot (serialize|pickle)"):
+            pickle.dumps(message)
+        receive(message)
+        assert into.tolist() == [0, 1, 2]
+        send.Wait()
+    for receive in (lambda message: message.recv(), lambda message: message.irecv().wait()):
+        send = wrapped.isend([wrapped.rank], right, 22)
+        message = wrapped.mprobe(left, 22)
+        assert receive(message) == [left]
+        assert not message
+        assert message == library.MESSAGE_NULL
+        send.wait()
+    nothing = wrapped.Mprobe(library.PROC_NULL)
+    assert nothing == library.MESSAGE_NO_PROC
+    nothing.Recv(into)
+    assert wrapped.improbe(left, 23) is None
 
 
 @pytest.mark.ours
