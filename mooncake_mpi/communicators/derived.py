@@ -1,8 +1,8 @@
 """Communicators that the MPI library made of members of another one, made known to the engine.
 
 Called in the program's threads, no lock of its own. The members know each other: only their heads
-are exchanged. They are over the parent, since the first messages of a new
-communicator take some libraries longer than making it.
+are exchanged. They are over the parent, since the first messages of a new communicator take some
+libraries longer than making it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from mooncake_mpi import _native, errors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Begins what a process sends that has no head or address, which begin with another word.
+# What a process that cannot take part sends begins with this; a head begins with another word.
 _REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
 _TEXT_BYTES = 256
 _NO_REFUSAL = bytes(_TEXT_BYTES)

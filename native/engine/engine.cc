@@ -256,27 +256,37 @@ bool Engine::refuses(const ProcessId& process) {
   return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();
 }
 
+// The first lane that reaches the peer gives it its channel; those that only move bytes add to it.
 Result<bool> Engine::connect(Peer& peer) {
   bool short_of_resources = false;  // which may be there the next time
   if (peer.unreachable.empty()) {
     std::string reasons;
+    std::unique_ptr<Channel> channel;
+    std::vector<std::unique_ptr<Mover>> movers;
+    movers.reserve(kMaxMovers);
     for (const auto& lane : lanes_) {
+      if (lane->only_moves() ? movers.size() == kMaxMovers : channel != nullptr) continue;
       std::string reason = lane->unreachable_reason(peer.address);
       if (reason.empty()) {
         auto way = lane->connect(peer.address, peer);
         if (way) {
+          if (way.value().mover != nullptr) movers.push_back(std::move(way.value().mover));
+          if (lane->only_moves()) continue;
           peer.lane = lane->name();
-          peer.movers.reserve(kMaxMovers);
-          peer.channel = std::move(way.value().channel);
-          if (way.value().mover != nullptr) peer.movers.push_back(std::move(way.value().mover));
-          choose_patience();
-          return true;
+          channel = std::move(way.value().channel);
+          continue;
         }
         reason = way.failure().message;
         short_of_resources |= way.failure().error == Error::kNoMemory;
       }
       if (!reasons.empty()) reasons += "; ";
       reasons.append(lane->name()).append(": ").append(reason);
+    }
+    if (channel != nullptr) {
+      peer.channel = std::move(channel);
+      peer.movers = std::move(movers);
+      choose_patience();
+      return true;
     }
     for (const MissingLane& missing : missing_lanes_)
       reasons.append("; ").append(missing.name).append(": ").append(missing.reason);

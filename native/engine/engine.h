@@ -50,7 +50,8 @@ class Engine final : private PacketSink, private Waker {
   void let_go(Context& context);
 
   // --- point to point; ranks and tags were checked by the caller ---
-  // A standard-mode send of a small message that is done on return; false: use send().
+  // A standard-mode send of a small message of host memory that is done on return; false: use
+  // send().
   bool try_send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
                     const Buffer& buffer) {
     const Context::Member& member = context.members[static_cast<std::size_t>(dest)];

@@ -17,7 +17,7 @@ class Engine;
 //            posts one operation after the other does not pay a wake-up for each;
 //   parked   otherwise: no CPU time at all.
 // A large transfer wakes it when it is drowsy, and makes it active when the program has neither
-// polled nor waited for a tenth of a millisecond.
+// polled nor waited for some fifty microseconds.
 class ProgressThread {
  public:
   explicit ProgressThread(Engine& engine) noexcept : engine_(engine) {}

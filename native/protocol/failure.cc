@@ -86,6 +86,7 @@ void Protocol::fail_peer(Peer& peer, Error error) {
     mover->abandon();
   if (peer.channel != nullptr) peer.channel->abandon();
   peer.outbox.clear(outbox_memory_);
+  std::erase_if(moved_, [&](const Moved& moved) { return moved.peer == &peer; });
   contexts_.for_each([&](Context& context) {
     for (std::size_t rank = 0; rank < context.members.size(); ++rank) {
       if (context.members[rank].peer != &peer) continue;

@@ -156,7 +156,9 @@ bool Protocol::leave_send(Operation& send) {
   return true;
 }
 
+// Of a message that is under way, or waits for its receive; of any other it is too late.
 void Protocol::on_moved_elsewhere(Peer& from, const wire::Rts& rts, Bytes offers) {
+  bool known = is_unexpected(from, rts.send_id);
   operations_.for_each_live([&](Operation& receive) {
     if (receive.kind != Operation::Kind::kReceive || receive.peer != &from ||
         receive.stage != Stage::kMoving || receive.remote_id != rts.send_id) {
@@ -164,14 +166,29 @@ void Protocol::on_moved_elsewhere(Peer& from, const wire::Rts& rts, Bytes offers
     }
     receive.moved = true;
     receive.unusual = true;
+    known = true;
   });
-  std::erase_if(moved_, [&](const Moved& moved) {
-    return moved.peer == &from && moved.send_id == rts.send_id;
+  forget_move(from, rts.send_id);
+  if (known) moved_.push_back({&from, rts.send_id, {offers.begin(), offers.end()}});
+}
+
+bool Protocol::is_unexpected(const Peer& from, std::uint64_t send_id) const {
+  bool found = false;
+  contexts_.for_each([&](Context& context) {
+    for (auto& matcher : context.matchers) {
+      if (matcher == nullptr) continue;
+      matcher->for_each_unexpected([&](Unexpected& unexpected) {
+        const auto& message = static_cast<const UnexpectedMessage&>(unexpected);
+        found |= message.peer == &from && message.send_id == send_id;
+      });
+    }
   });
-  constexpr std::size_t kMost = 4096;  // of messages that were never received
-  if (moved_.size() < kMost) {
-    moved_.push_back({&from, rts.send_id, {offers.begin(), offers.end()}});
-  }
+  return found;
+}
+
+void Protocol::forget_move(const Peer& peer, std::uint64_t send_id) {
+  std::erase_if(
+      moved_, [&](const Moved& moved) { return moved.peer == &peer && moved.send_id == send_id; });
 }
 
 // What was offered of the bytes where they are now; false: they have not moved.

@@ -117,7 +117,6 @@ unsigned Protocol::advance() {
       } else if (operation.stage == Operation::Stage::kLanding) {
         progress += advance_landing(operation);
       } else {  // a sink that had no room
-        IntrusiveList<Operation, WorkTag>::remove(operation);
         ask(operation);
         progress += static_cast<ListLink<WorkTag>&>(operation).linked() ? 0 : 1;
       }

@@ -55,11 +55,10 @@ class Protocol {
   // Completions by one thread wake others that sleep on this doorbell.
   void set_doorbell(Doorbell* doorbell) noexcept { doorbell_ = doorbell; }
 
-  // Sending; ranks and tags were checked, and the peer has a channel. A small message right away,
-  // without an operation; false: use send().
+  // Sending; ranks and tags were checked, and the peer has a channel. A small message of host
+  // memory right away, without an operation; false: use send().
   bool try_send_now(const Context& context, const Context::Member& member, MatchChannel channel,
                     std::int32_t tag, const Buffer& buffer) {
-    if (buffer.device != nullptr) return false;
     return try_send_now(*member.peer, header(context, member, channel, tag, buffer), buffer);
   }
   // `source` has the bytes where they do not lie in the buffer.
@@ -224,6 +223,8 @@ class Protocol {
   [[gnu::cold]] void hand_over(Operation& kept, Operation& receive);
   [[gnu::cold]] void finish_kept(Operation& kept);
   [[gnu::cold]] void on_moved_elsewhere(Peer& from, const wire::Rts& rts, Bytes offers);
+  bool is_unexpected(const Peer& from, std::uint64_t send_id) const;
+  void forget_move(const Peer& peer, std::uint64_t send_id);
   [[gnu::cold]] bool follow_move(Peer& peer, std::uint64_t send_id, std::vector<std::byte>& offers);
 
   // rendezvous.cc

@@ -266,6 +266,7 @@ void Protocol::drop_unexpected(Matcher& matcher) {
   matcher.for_each_unexpected([&](Unexpected& unexpected) {
     auto& message = static_cast<UnexpectedMessage&>(unexpected);
     matcher.remove(message);
+    if (!moved_.empty()) forget_move(*message.peer, message.send_id);
     if (message.kept != nullptr) {
       release(*message.kept);
     } else if (message.peer->failure == Error::kNone) {

@@ -44,9 +44,12 @@ bool Protocol::offer(Operation& operation, Access access, wire::Offers& offers) 
       return false;
     }
     if (answer == Answer::kNo) continue;
+    if (!offers.add(movers[i]->lane(), Bytes(exposure.key).first(exposure.key_bytes))) {
+      if (exposure.handle != Exposure::kNone) movers[i]->conceal(exposure.handle);
+      break;
+    }
     operation.exposures[i] = exposure.handle;
     operation.unusual |= exposure.handle != Exposure::kNone;
-    offers.add(movers[i]->lane(), Bytes(exposure.key).first(exposure.key_bytes));
   }
   return true;
 }
@@ -104,10 +107,12 @@ void Protocol::ask(Operation& receive) {
   receive.may_be_written = false;
   if (receive.sink != nullptr) {
     length = receive.sink->room(receive.transferred_bytes, length).size();
+    const bool waits = static_cast<ListLink<WorkTag>&>(receive).linked();
     if (length == 0) {  // later
-      if (!static_cast<ListLink<WorkTag>&>(receive).linked()) work_.push_back(receive);
+      if (!waits) work_.push_back(receive);
       return;
     }
+    if (waits) IntrusiveList<Operation, WorkTag>::remove(receive);
   } else if (receive.transferred_bytes == 0) {
     offer(receive, Access::kWrite, offers);
     receive.may_be_written = !offers.empty();
@@ -221,11 +226,12 @@ void Protocol::on_note(Peer& from, const wire::Header& header, Bytes payload) {
     ++counters_.packets_rejected;
     return;
   }
-  operation->shared = operation->unusual = true;
-  const std::uint64_t bytes = operation->kind == Operation::Kind::kSend ? operation->buffer.bytes
-                                                                        : operation->transfer_bytes;
+  const bool sends = operation->kind == Operation::Kind::kSend;
+  const std::uint64_t bytes = sends ? operation->buffer.bytes : operation->transfer_bytes;
   if (!mover->on_note(move_of(*operation, bytes), payload.subspan(sizeof note), *sink_)) {
     ++counters_.packets_rejected;
+  } else if (sends) {
+    operation->shared = operation->unusual = true;
   }
 }
 

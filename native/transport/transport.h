@@ -65,6 +65,8 @@ class Transport {
   virtual void describe(wire::Address& address) const = 0;
   // Why this lane cannot reach that process; empty when it can.
   virtual std::string unreachable_reason(const wire::Address& peer) const = 0;
+  // One that has movers alone is asked besides the lane whose channel is taken.
+  virtual bool only_moves() const noexcept { return false; }
   virtual Result<Way> connect(const wire::Address& address, Peer& peer) = 0;
   // Delivers what has arrived, and goes on with what movers have begun; returns how much there was
   // to do (0: idle).

@@ -63,7 +63,7 @@ const char* read_sections(std::span<const std::byte> bytes, std::size_t count, A
     bytes = bytes.subspan(sizeof head);
     if (head.reserved != 0) return "process address: a reserved field is not zero";
     if (head.bytes > bytes.size()) return "process address: a section is cut off";
-    if (!address.section(head.lane).empty()) return "process address: two sections of one lane";
+    if (address.has(head.lane)) return "process address: two sections of one lane";
     address.add(head.lane, bytes.first(head.bytes));
     bytes = bytes.subspan(head.bytes);
   }
@@ -86,10 +86,13 @@ std::string objection_to_heads(std::span<const std::byte> heads) {
     if (!others.empty()) others += ", ";
     others += "rank " + std::to_string(rank) + ": " + std::to_string(head.version);
   }
-  if (others.empty() && (heads.empty() || version == kVersion)) return {};
-  return "processes run different versions of this library (wire version of rank 0: " +
-         std::to_string(version) + (others.empty() ? "" : ", " + others) +
-         ", of this process: " + std::to_string(kVersion) + ")";
+  if (!others.empty()) {
+    return "processes run different versions of this library (wire version of rank 0: " +
+           std::to_string(version) + ", " + others + ")";
+  }
+  if (heads.empty() || version == kVersion) return {};
+  return "the other processes run another version of this library (wire version " +
+         std::to_string(version) + ")";
 }
 
 std::vector<std::byte> encode(const Address& address) {

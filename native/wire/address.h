@@ -62,6 +62,12 @@ struct Address {
     }
     return {};
   }
+  bool has(LaneId lane) const noexcept {
+    for (const Section& one : sections) {
+      if (one.lane == lane) return true;
+    }
+    return false;
+  }
   void add(LaneId lane, std::span<const std::byte> bytes) {
     sections.push_back({lane, {bytes.begin(), bytes.end()}});
   }

@@ -108,6 +108,7 @@ class EngineParty final : public Party {
     return *take(engine_->send_pieces(*context_, kChannel, dest, tag, std::move(pieces), mode));
   }
   bool try_send_now(int dest, int tag, const Buffer& buffer) override {
+    if (buffer.device != nullptr) return false;
     return engine_->try_send_now(*context_, kChannel, dest, tag, buffer);
   }
   Operation& receive(int source, int tag, const Buffer& buffer) override {

@@ -43,6 +43,7 @@ class FakeParty final : public Party, private PacketSink {
     return *take(protocol_.send(context_, dest, kChannel, tag, whole, mode, std::move(pieces)));
   }
   bool try_send_now(int dest, int tag, const Buffer& buffer) override {
+    if (buffer.device != nullptr) return false;
     return protocol_.try_send_now(context_, context_.members[static_cast<std::size_t>(dest)],
                                   kChannel, tag, buffer);
   }

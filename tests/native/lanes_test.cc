@@ -16,7 +16,7 @@ namespace mooncake_mpi {
 namespace {
 
 // What a new lane begins as.
-class EmptyTransport final : public Transport {
+class EmptyTransport : public Transport {
  public:
   static constexpr wire::LaneId kLane = 77;
   std::string_view name() const noexcept override { return "empty"; }
@@ -68,6 +68,52 @@ TEST(Lanes, AnEmptyOneIsCarriedInTheAddressAndHarmsNobody) {
   std::byte byte{7};
   const Buffer buffer{&byte, 1};
   EXPECT_TRUE(first->try_send_now(*contexts[0], MatchChannel::kMessages, 1, 0, buffer));
+}
+
+// Counts what it is asked for, and declines.
+class CountingMover final : public Mover {
+ public:
+  wire::LaneId lane() const noexcept override { return EmptyTransport::kLane; }
+  Answer expose(const Buffer&, Access, Exposure&) noexcept override {
+    ++asked;
+    return Answer::kNo;
+  }
+  void abandon() noexcept override {}
+  static inline int asked = 0;
+};
+
+class MovingTransport final : public EmptyTransport {
+ public:
+  std::string unreachable_reason(const wire::Address&) const override { return {}; }
+  bool only_moves() const noexcept override { return true; }
+  Result<Way> connect(const wire::Address&, Peer&) override {
+    return Way{nullptr, std::make_unique<CountingMover>()};
+  }
+};
+
+TEST(Lanes, ThatOnlyMoveAddToTheOneThatHasTheChannel) {
+  Lane moving{"moving", EmptyTransport::kLane, false, false,
+              [](const LaneContext&) -> Result<std::unique_ptr<Transport>> {
+                return std::unique_ptr<Transport>(std::make_unique<MovingTransport>());
+              }};
+  const auto engine = engine_with({moving, self_lane(), shm::lane()});
+  Context* context = engine->create_context(0, 1).value();
+  ASSERT_TRUE(engine->activate(*context, {engine->address(*context)}).ok());
+  EXPECT_EQ(engine->lane_of(*context, 0), "self");
+  std::vector<std::byte> out(100'000, std::byte{3});
+  std::vector<std::byte> in(out.size());
+  Operation* receive =
+      engine->receive(*context, MatchChannel::kMessages, 0, 1, {in.data(), in.size()});
+  auto send = engine->send(*context, MatchChannel::kMessages, 0, 1, {out.data(), out.size()},
+                           SendMode::kStandard);
+  ASSERT_TRUE(send.ok());
+  for (int turn = 0; turn < 1000 && !receive->done; ++turn)
+    engine->progress();
+  EXPECT_TRUE(receive->done);
+  EXPECT_EQ(in, out);
+  EXPECT_EQ(CountingMover::asked, 1);
+  engine->release(*receive);
+  engine->release(*send.value());
 }
 
 TEST(Lanes, ThatAreNotChosenAreMissingWithTheReason) {

@@ -82,6 +82,24 @@ TEST_P(DeviceMessages, FromTheHostWaitForRoomInTheSink) {
     EXPECT_TRUE(std::ranges::equal(target.bytes(), host));
 }
 
+TEST_P(DeviceMessages, ThatWaitForRoomAtOnceDoNotHoldThePoll) {
+  Job job(GetParam(), 2);
+  std::vector<MessageBytes> messages;
+  std::vector<GuardedBuffer> targets;
+  std::vector<Operation*> all;
+  messages.reserve(6);
+  targets.reserve(6);
+  for (int i = 0; i < 6; ++i) {
+    messages.emplace_back(static_cast<std::uint32_t>(i), 150'000);
+    targets.emplace_back(150'000);
+    all.push_back(&job[1].receive(0, i, targets.back().buffer()));
+    all.push_back(&job[0].send(1, i, messages.back().buffer()));
+  }
+  ASSERT_TRUE(job.finish(all));
+  for (std::uint32_t i = 0; i < 6; ++i)
+    targets[i].expect(i, 150'000);
+}
+
 TEST_P(DeviceMessages, FailWithTheirPeerAtAnyMoment) {
   for (int turns = 0; turns < 40; ++turns) {
     Job job(GetParam(), 2);

@@ -14,14 +14,26 @@ from hosts import RANK, device_names
 from mpi4py import MPI
 from pyverbs import enums
 from queue_pair import SUCCESS
-from wire_peer import CONTINUATION, CONTINUED, EAGER, FIN, RTS, SPACE_AT, Entry, WirePeer
+from wire_peer import (
+    CONTINUATION,
+    CONTINUED,
+    EAGER,
+    FIN,
+    HEAD,
+    RTS,
+    SPACE_AT,
+    VERBS,
+    Entry,
+    WirePeer,
+)
 
 import mooncake_mpi
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 LARGE = 1 << 20
-KEYS = struct.Struct("<I4I")
-RTS_BODY = struct.Struct("<QQQ")
+KEYS = struct.Struct("<QI4II")
+RTS_BODY = struct.Struct("<Q")
+OFFER = struct.Struct("<BB")
 FIN_BODY = struct.Struct("<QII")
 
 
@@ -34,12 +46,18 @@ class Pair:
             self.comm = mooncake_mpi.Intracomm(self.raw)
             return
         self.peer = WirePeer(device_names(RANK))
-        entries = bytearray(256 * self.raw.size)
-        # what the engine of rank 0 does to start: the addresses, and that all of them can be used
-        self.raw.Allgather([self.peer.entry(), MPI.BYTE], [entries, MPI.BYTE])
-        self.entry = Entry.unpack(bytes(entries[:256]))
-        self.raw.Allgather([bytes(256), MPI.BYTE], [entries, MPI.BYTE])
-        assert not any(entries)
+        # what the engine of rank 0 does to start: heads, addresses, and that all can be used
+        own = self.peer.entry()
+        heads = self.gather(own.head())
+        longest = max(HEAD.unpack(head)[4] for head in heads)
+        self.entry = Entry.unpack(self.gather(own.pack().ljust(longest, b"\0"))[0])
+        assert not any(map(any, self.gather(bytes(256))))
+
+    def gather(self, mine):
+        """What both processes have."""
+        whole = bytearray(len(mine) * self.raw.size)
+        self.raw.Allgather([mine, MPI.BYTE], [whole, MPI.BYTE])
+        return [bytes(whole[at : at + len(mine)]) for at in range(0, len(whole), len(mine))]
 
     def close(self):
         if RANK == 1:
@@ -91,8 +109,9 @@ def say(pair, tag, payload):
 def exposed(packet):
     """Send id, address and this rail's key out of an RTS."""
     assert packet.kind == RTS
-    send_id, address, _region = RTS_BODY.unpack_from(packet.payload)
-    rails, key, *_ = KEYS.unpack_from(packet.payload, RTS_BODY.size)
+    (send_id,) = RTS_BODY.unpack_from(packet.payload)
+    assert OFFER.unpack_from(packet.payload, RTS_BODY.size) == (VERBS, KEYS.size)
+    address, rails, key, *_ = KEYS.unpack_from(packet.payload, RTS_BODY.size + OFFER.size)
     assert rails & 1
     return send_id, address, key
 

@@ -12,12 +12,17 @@ from pyverbs import enums
 from queue_pair import SUCCESS, Address, QueuePair
 
 MAX_RAILS = 4
-ENTRY = struct.Struct("<IHH16s16siiQQQQII16s")
-ENTRY_MAGIC, ENTRY_VERSION = 0x49504D4D, 2
+VERSION = 3
+MAGIC = 0x49504D4D
+HEAD = struct.Struct("<IHHII16s")
+MEMBER = 1
+ADDRESS = struct.Struct("<IHHII16s16s16sQiI")
+SECTION = struct.Struct("<BBH")
+VERBS = 3  # the lane's number
 RAIL = struct.Struct("<16sIIHHB3x")
 HELLO = struct.Struct("<IHH16s16s16sII")
 OFFER = struct.Struct("<IIIII")
-HELLO_MAGIC, HELLO_VERSION = 0x4F4C4548, 1
+HELLO_MAGIC = 0x4F4C4548
 FRAME = struct.Struct("<IIQ")
 HEADER = struct.Struct("<BBHIiiIII")
 EAGER, RTS, FIN, CREDIT, CONTINUATION = 1, 3, 6, 9, 0x40
@@ -73,23 +78,33 @@ class Entry:
 
     def pack(self) -> bytes:
         rails = b"".join(rail.pack() for rail in self.rails).ljust(MAX_RAILS * RAIL.size, b"\0")
-        head = ENTRY.pack(
-            ENTRY_MAGIC, ENTRY_VERSION, 0, self.uid, b"another host....", os.getpid(), -1,
-            0, 0, 0, 0, self.context, 0, self.secret,
+        sections = SECTION.pack(VERBS, 0, len(rails)) + rails
+        size = ADDRESS.size + len(sections) + 8
+        core = ADDRESS.pack(
+            MAGIC, VERSION, 1, size, self.context, self.uid, b"another host....", self.secret, 0,
+            os.getpid(), 0,
         )  # fmt: skip
-        body = head + rails + bytes(16)
-        return body + struct.pack("<Q", checksum(body))
+        return core + sections + struct.pack("<Q", checksum(core + sections))
+
+    def head(self) -> bytes:
+        """What goes through the communicator before the address."""
+        return HEAD.pack(MAGIC, VERSION, MEMBER, self.context, len(self.pack()), self.uid)
 
     @classmethod
     def unpack(cls, data: bytes) -> Entry:
-        fields = ENTRY.unpack_from(data)
-        assert fields[:2] == (ENTRY_MAGIC, ENTRY_VERSION)
-        assert struct.unpack_from("<Q", data, 248)[0] == checksum(data[:248])
-        rails = [
-            Rail(*RAIL.unpack_from(data, ENTRY.size + index * RAIL.size))
-            for index in range(MAX_RAILS)
-        ]
-        return cls(fields[3], fields[11], fields[13], [rail for rail in rails if rail.queue_pair])
+        magic, version, count, size, context, uid, _host, secret, *_ = ADDRESS.unpack_from(data)
+        assert (magic, version) == (MAGIC, VERSION)
+        assert struct.unpack_from("<Q", data, size - 8)[0] == checksum(data[: size - 8])
+        assert not any(data[size:])
+        sections, at = {}, ADDRESS.size
+        for _ in range(count):
+            lane, reserved, length = SECTION.unpack_from(data, at)
+            assert reserved == 0
+            sections[lane] = data[at + SECTION.size : at + SECTION.size + length]
+            at += SECTION.size + length
+        assert at == size - 8
+        rails = [Rail(*fields) for fields in RAIL.iter_unpack(sections[VERBS])]
+        return cls(uid, context, secret, [rail for rail in rails if rail.queue_pair])
 
 
 @dataclass
@@ -119,7 +134,7 @@ class Hello:
     def pack(self) -> bytes:
         offers = [*self.offers, *[(0, 0, 0, 0, 0)] * (MAX_RAILS - len(self.offers))]
         return HELLO.pack(
-            HELLO_MAGIC, HELLO_VERSION, self.paths, self.secret, self.sender, self.to,
+            HELLO_MAGIC, VERSION, self.paths, self.secret, self.sender, self.to,
             self.credits, 0,
         ) + b"".join(OFFER.pack(*offer) for offer in offers)  # fmt: skip
 
@@ -127,7 +142,7 @@ class Hello:
     def unpack(cls, data: bytes) -> Hello:
         assert len(data) == HELLO.size + MAX_RAILS * OFFER.size
         magic, version, paths, secret, sender, to, credit_count, reserved = HELLO.unpack_from(data)
-        assert (magic, version, reserved) == (HELLO_MAGIC, HELLO_VERSION, 0)
+        assert (magic, version, reserved) == (HELLO_MAGIC, VERSION, 0)
         offers = list(OFFER.iter_unpack(data[HELLO.size :]))
         return cls(secret, sender, to, paths, offers, credit_count)
 
@@ -151,14 +166,14 @@ class WirePeer:
             for slot in range(16):
                 pair.receive(DATAGRAM_BYTES, slot * DATAGRAM_BYTES)
 
-    def entry(self) -> bytes:
+    def entry(self) -> Entry:
         """The address that goes through the communicator."""
         rails = []
         for pair in self.datagrams:
             own = pair.address()
             gid, is_global = IPv6Address(own.gid).packed, int(own.lid == 0)
             rails.append(Rail(gid, own.number, self.key, own.lid, pair.mtu, is_global))
-        return Entry(self.uid, self.context, self.secret, rails).pack()
+        return Entry(self.uid, self.context, self.secret, rails)
 
     def hear(self) -> Hello:
         """The next datagram."""
