@@ -39,7 +39,7 @@ bool LongWait::look_in_library() {
   const Constants& constants = runtime().constants;
   PyObject* hook = runtime().hooks.look_in_library;
   if (hook == nullptr) return true;
-  for (const Engine::Awaited& awaited : engine.awaited(id_)) {
+  for (const Awaited& awaited : engine.awaited(id_)) {
     PyObject* found = with_interpreter([&] {
       return PyObject_CallFunction(
           hook, "Iii", awaited.context_number,

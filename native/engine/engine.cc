@@ -8,16 +8,9 @@
 #include "engine/failure.h"
 #include "engine/process_identity.h"
 #include "memory/memory_device.h"
-#include "transport/gone_channel.h"
 
 namespace mooncake_mpi {
 namespace {
-
-std::uint64_t key_of(const ProcessId& process) {
-  std::uint64_t key;
-  std::memcpy(&key, process.data(), sizeof key);
-  return key;
-}
 
 int usable_cores() {
   cpu_set_t set;
@@ -49,9 +42,10 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineConfig& config,
   if (!opened) return opened.failure();
   engine->doorbell_->ringers_fence.store(engine->barrier_.available() ? 0 : 1);
   engine->protocol_.set_doorbell(engine->doorbell_);
-  engine->board_->pid = address.pid;
-  engine->board_->ask_descriptor = engine->watch_thread_.ask_descriptor();
-  engine->board_->ask_inode = engine->watch_thread_.ask_inode();
+  HangBoard& board = engine->waits_.board();
+  board.pid = address.pid;
+  board.ask_descriptor = engine->watch_thread_.ask_descriptor();
+  board.ask_inode = engine->watch_thread_.ask_inode();
   engine->choose_policy();
   for (const auto& lane : engine->lanes_)
     lane->start(*engine);
@@ -81,7 +75,7 @@ Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
     }
     lanes_.push_back(std::move(opened).value());
     if (Doorbell* doorbell = lanes_.back()->doorbell()) doorbell_ = doorbell;
-    if (HangBoard* board = lanes_.back()->board()) board_ = board;
+    if (HangBoard* board = lanes_.back()->board()) waits_.set_board(board);
   }
   for (const auto& lane : lanes_)
     lane->describe(own_address_);
@@ -110,10 +104,8 @@ void Engine::on_failure(Peer& peer, const std::string& reason) {
 // Processes of this node that share our cores decide how long it pays to poll.
 void Engine::choose_policy() {
   int processes = 0;
-  for (const auto& [key, peers] : peers_) {
-    for (const auto& peer : peers)
-      processes += peer->address.host == own_address_.host && peer->failure == Error::kNone;
-  }
+  peers_.for_each(
+      [&](const Peer& peer) { processes += peers_.is_near(peer) && peer.failure == Error::kNone; });
   const bool crowded = processes > usable_cores();
   oversubscribed_.store(crowded, std::memory_order_relaxed);
   spin_ns_.store(crowded ? 1'000 : config_.spin_ns, std::memory_order_relaxed);
@@ -162,7 +154,7 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
     }
   }
   context.label = std::move(label);
-  if (board_->rank < 0 && context.size > 1) board_->rank = context.rank;
+  if (waits_.board().rank < 0 && context.size > 1) waits_.board().rank = context.rank;
   if (members.size() != static_cast<std::size_t>(context.size)) {
     return Failure{Error::kCommunicator, "expected " + std::to_string(context.size) +
                                              " addresses, got " + std::to_string(members.size())};
@@ -171,17 +163,10 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
   table.reserve(members.size());
   std::vector<Peer*> strangers;
   for (const wire::Address& member : members) {
-    auto& bucket = peers_[key_of(member.uid)];
-    Peer* peer = nullptr;
-    for (const auto& known : bucket) {
-      if (known->address.uid == member.uid) peer = known.get();
-    }
-    if (peer == nullptr) {
-      peer = bucket.emplace_back(std::make_unique<Peer>(member)).get();
-      peer->is_self = member.uid == process_;
-      strangers.push_back(peer);
-    }
-    table.push_back({peer, member.context});
+    bool added = false;
+    Peer& peer = peers_.know(member, added);
+    if (added) strangers.push_back(&peer);
+    table.push_back({&peer, member.context});
   }
   context.members = std::move(table);
   protocol_.adopt_failures(context);
@@ -221,87 +206,16 @@ void Engine::let_go(Context& context) {
   protocol_.let_go(context);
 }
 
-Peer* Engine::find_peer(const ProcessId& process) {
-  auto bucket = peers_.find(key_of(process));
-  if (bucket == peers_.end()) return nullptr;
-  for (const auto& peer : bucket->second) {
-    if (peer->address.uid == process) return peer.get();
-  }
-  return nullptr;
-}
-
-// A peer that calls and cannot be called back is lost to both sides. What may only be missing now,
-// such as a descriptor, is asked for again for a while.
 Peer* Engine::on_connect(const ProcessId& process) {
-  constexpr std::uint64_t kAgainNs = 10'000'000;
-  constexpr std::uint64_t kPatienceNs = 2'000'000'000;
-  Peer* peer = find_peer(process);
-  if (peer == nullptr || peer->channel != nullptr) return peer;
-  const std::uint64_t now = now_ns();
-  if (now < peer->call_again_ns) return nullptr;
-  Result<bool> connected = connect(*peer);
-  if (connected) return peer;
-  if (peer->called_ns == 0) peer->called_ns = now;
-  if (connected.failure().error == Error::kNoMemory && now - peer->called_ns < kPatienceNs) {
-    peer->call_again_ns = now + kAgainNs;
-    return nullptr;
-  }
-  if (peer->unreachable.empty()) peer->unreachable = connected.failure().message;
-  unanswerable_.push_back(peer);
-  return nullptr;
+  Peer* peer = peers_.answer(process);
+  if (peer != nullptr) choose_patience();
+  return peer;
 }
 
-bool Engine::refuses(const ProcessId& process) {
-  const Peer* peer = find_peer(process);
-  return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();
-}
-
-// The first lane that reaches the peer gives it its channel; those that only move bytes add to it.
 Result<bool> Engine::connect(Peer& peer) {
-  bool short_of_resources = false;  // which may be there the next time
-  if (peer.unreachable.empty()) {
-    std::string reasons;
-    std::unique_ptr<Channel> channel;
-    std::vector<std::unique_ptr<Mover>> movers;
-    movers.reserve(kMaxMovers);
-    for (const auto& lane : lanes_) {
-      if (lane->only_moves() ? movers.size() == kMaxMovers : channel != nullptr) continue;
-      std::string reason = lane->unreachable_reason(peer.address);
-      if (reason.empty()) {
-        auto way = lane->connect(peer.address, peer);
-        if (way) {
-          if (way.value().mover != nullptr) movers.push_back(std::move(way.value().mover));
-          if (lane->only_moves()) continue;
-          peer.lane = lane->name();
-          channel = std::move(way.value().channel);
-          continue;
-        }
-        reason = way.failure().message;
-        short_of_resources |= way.failure().error == Error::kNoMemory;
-      }
-      if (!reasons.empty()) reasons += "; ";
-      reasons.append(lane->name()).append(": ").append(reason);
-    }
-    if (channel != nullptr) {
-      peer.channel = std::move(channel);
-      peer.movers = std::move(movers);
-      choose_patience();
-      return true;
-    }
-    for (const MissingLane& missing : missing_lanes_)
-      reasons.append("; ").append(missing.name).append(": ").append(missing.reason);
-    peer.unreachable = std::move(reasons);
-  }
-  if (peer.address.host == own_address_.host && has_ended(peer.address)) {
-    peer.channel = std::make_unique<GoneChannel>();
-    peer.lane = kGoneLane;
-    return true;
-  }
-  Failure failure{short_of_resources ? Error::kNoMemory : Error::kUnreachable,
-                  "no lane reaches process " + std::to_string(peer.address.pid) + " (" +
-                      peer.unreachable + ")"};
-  if (short_of_resources) peer.unreachable.clear();
-  return failure;
+  Result<bool> connected = peers_.connect(peer);
+  if (connected) choose_patience();
+  return connected;
 }
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
@@ -415,8 +329,8 @@ unsigned Engine::poll() {
   try {
     for (const auto& lane : lanes_)
       count += lane->poll(*this);
-    if (!unanswerable_.empty()) [[unlikely]] {
-      for (Peer* peer : std::exchange(unanswerable_, {}))
+    if (peers_.has_unanswerable()) [[unlikely]] {
+      for (Peer* peer : peers_.take_unanswerable())
         fail(*peer, Error::kPathLost);
     }
     count += protocol_.advance();

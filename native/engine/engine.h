@@ -1,21 +1,20 @@
 #pragma once
 
 #include <atomic>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "base/biased_mutex.h"
 #include "drivers/linux/membarrier.h"
 #include "drivers/linux/process_watch.h"
 #include "engine/config.h"
-#include "engine/hang_report.h"
 #include "engine/lanes.h"
+#include "engine/peers.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
+#include "engine/waits.h"
 #include "engine/watch_thread.h"
 #include "protocol/protocol.h"
 
@@ -185,12 +184,7 @@ class Engine final : private PacketSink, private Waker {
   // A call that has waited for a while says what for, until end_wait().
   std::uint64_t begin_wait(const WaitRecord& record);
   void end_wait(std::uint64_t id);
-  // The messages of the program that such a call waits for, of this process's contexts.
-  struct Awaited {
-    std::uint32_t context_number;
-    std::int32_t source;
-    std::int32_t tag;
-  };
+  // The messages that such a call waits for.
   std::vector<Awaited> awaited(std::uint64_t id);
   void found_in_library(std::uint64_t id, const LibraryMessage& message);
   // What this process waits for, and the heads of its queues.
@@ -212,11 +206,6 @@ class Engine final : private PacketSink, private Waker {
   std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
   const EngineConfig& config() const noexcept { return config_; }
-  // The lanes that this process does without, and why.
-  struct MissingLane {
-    std::string name;
-    std::string reason;
-  };
   const std::vector<MissingLane>& missing_lanes() const noexcept { return missing_lanes_; }
   // What has arrived waits for memory, for that long.
   std::uint64_t starved_ns() const noexcept {
@@ -255,8 +244,7 @@ class Engine final : private PacketSink, private Waker {
     protocol_.on_packet(from, header, payload);
   }
   Peer* on_connect(const ProcessId& process) override;
-  bool refuses(const ProcessId& process) override;
-  Peer* find_peer(const ProcessId& process);
+  bool refuses(const ProcessId& process) override { return peers_.refuses(process); }
   void on_moved(Peer& peer, std::uint64_t id, Error error) override {
     protocol_.on_moved(peer, id, error);
   }
@@ -275,9 +263,6 @@ class Engine final : private PacketSink, private Waker {
   void fail(Peer& peer, Error error);
   void spread_revocation(const Context& context);
   void report();
-  void write_board();
-  WaitEntry describe(const WaitRecord& record, const Operation* operation);
-  std::vector<WaitEntry> describe_all(const WaitRecord& record);
   unsigned poll();
   bool all_delivered();
   void mark(Operation& operation);
@@ -292,18 +277,14 @@ class Engine final : private PacketSink, private Waker {
   linux_driver::GlobalBarrier barrier_;
   Protocol protocol_;
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
-  std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
-  std::vector<Peer*> watched_;       // by token
-  std::vector<Peer*> unanswerable_;  // who called and cannot be reached; failed after the poll
-  std::map<std::uint64_t, WaitRecord> waits_;
-  std::uint64_t next_wait_ = 0;
-  HangBoard own_board_;  // when there is no segment to hold one
-  HangBoard* board_ = &own_board_;
+  std::vector<MissingLane> missing_lanes_;
+  Peers peers_{own_address_, lanes_, missing_lanes_};
+  std::vector<Peer*> watched_;  // by token
+  Waits waits_{protocol_};
   std::atomic<pid_t> asked_by_{0};
   std::uint64_t last_failure_ns_ = 0;
   Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
-  std::vector<MissingLane> missing_lanes_;
   // Read by waiting threads while a communicator is made by another.
   std::atomic<std::uint64_t> spin_ns_{0};
   std::atomic<std::uint64_t> yield_ns_{0};

@@ -24,20 +24,18 @@ void Engine::after_fork_in_child() noexcept {
   lanes_.clear();
   own_doorbell_.ringers_fence.store(doorbell_->ringers_fence.load());
   doorbell_ = &own_doorbell_;
-  board_ = &own_board_;
+  waits_.set_board(nullptr);
   protocol_.set_doorbell(doorbell_);
   protocol_.leave_behind();
-  for (auto& [key, peers] : peers_) {
-    for (auto& peer : peers) {
-      for (auto& mover : peer->movers)
-        static_cast<void>(mover.release());
-      peer->movers.clear();
-      static_cast<void>(peer->channel.release());
-      peer->channel = std::make_unique<GoneChannel>();
-      peer->lane = kGoneLane;
-      peer->failure = Error::kProcessFailed;
-    }
-  }
+  peers_.for_each([](Peer& peer) {
+    for (auto& mover : peer.movers)
+      static_cast<void>(mover.release());
+    peer.movers.clear();
+    static_cast<void>(peer.channel.release());
+    peer.channel = std::make_unique<GoneChannel>();
+    peer.lane = kGoneLane;
+    peer.failure = Error::kProcessFailed;
+  });
   mutex_.unlock();
 }
 

@@ -72,6 +72,10 @@ class Outbox {
   }
 
   Outbox() = default;
+  ~Outbox() {
+    while (first_ != nullptr)
+      delete std::exchange(first_, first_->next);
+  }
   Outbox(const Outbox&) = delete;
   Outbox& operator=(const Outbox&) = delete;
 

@@ -114,7 +114,7 @@ void Protocol::ask(Operation& receive) {
     }
     if (waits) IntrusiveList<Operation, WorkTag>::remove(receive);
   } else if (receive.transferred_bytes == 0) {
-    offer(receive, Access::kWrite, offers);
+    if (!offer(receive, Access::kWrite, offers)) offers = {};
     receive.may_be_written = !offers.empty();
   }
   receive.window_end = receive.transferred_bytes + length;
