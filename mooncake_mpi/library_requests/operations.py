@@ -45,6 +45,10 @@ class Outcome:
         self.object: Any = None
 
 
+# MPICH before 4.1 bears no call of MPI within the functions of a generalized request.
+_MAY_CALL_BACK = MPI.get_vendor()[0] != "MPICH" or MPI.get_vendor()[1] >= (4, 1)
+
+
 class Operation:
     """An operation of the engine and the library's generalized request for it.
 
@@ -243,7 +247,8 @@ class Operation:
     def end_by_library(self) -> None:
         """The request is ended: by a call of ours, or of the library's, which raises the error."""
         self.freed = True
-        if self._asked and not self.released and isinstance(self.error, Error):
+        wanted = self._asked and not self.released and _MAY_CALL_BACK
+        if wanted and isinstance(self.error, Error):
             report(self.error)
 
     def cancel(self, completed: bool) -> None:
