@@ -139,6 +139,7 @@ class EngineParty final : public Party {
   void wait(std::uint64_t timeout_ns, bool again) override {
     engine_->wait([] { return false; }, timeout_ns, again);
   }
+  void stop() override { engine_->stop_threads(); }
   void fail(int rank) override {
     // Everybody but this rank is watched, in rank order.
     const auto token = static_cast<std::uint64_t>(rank < context_->rank ? rank : rank - 1);

@@ -57,6 +57,7 @@ void Job::step() {
 
 void Job::kill(int rank) {
   dead_[static_cast<std::size_t>(rank)] = true;
+  parties_[static_cast<std::size_t>(rank)]->stop();
   for (std::size_t other = 0; other < parties_.size(); ++other) {
     if (!dead_[other]) parties_[other]->fail(rank);
   }

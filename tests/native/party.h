@@ -35,6 +35,8 @@ class Party {
   virtual unsigned progress() = 0;
   // Waits for nothing that comes; `again`: it has done so before.
   virtual void wait(std::uint64_t /*timeout_ns*/, bool /*again*/) {}
+  // This process has ended: nothing of it does anything any more.
+  virtual void stop() {}
   // The process of `rank` has ended, and this party is told.
   virtual void fail(int rank) = 0;
   virtual std::size_t acknowledge(std::size_t count) = 0;

@@ -33,10 +33,6 @@ std::uint64_t bytes_of(const Copy& copy, CopyJob::Claim claim) noexcept {
                                  copy.move.bytes - offset);
 }
 
-std::uint32_t chunks_of_a_turn(const Copy& copy) noexcept {
-  return std::max<std::uint32_t>(static_cast<std::uint32_t>(kTurnBytes / copy.chunk_bytes), 1);
-}
-
 template <class Layout>
 Bytes as_note(const Layout& layout) noexcept {
   return std::as_bytes(std::span(&layout, 1));
@@ -157,7 +153,7 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   copy->chunk_count =
       static_cast<std::uint32_t>((into.bytes + copy->chunk_bytes - 1) / copy->chunk_bytes);
   if (into.sink == nullptr && into.bytes >= work_.config_.limits.shared_bytes &&
-      copy->chunk_count > 1 && is_helpful()) {
+      copy->chunk_count > 1 && is_helpful(into.bytes)) {
     copy->job = acquire_job();
   }
   work_.copies_.push_back(*copy);  // not before the next poll: the sender may have moved the bytes
@@ -203,8 +199,9 @@ bool CopyMover::over(const Copy& copy) noexcept {
 
 // A peer that did not help the last time, as it has its own to do, is asked again after a while: to
 // share with nobody costs a packet, and smaller copies.
-bool CopyMover::is_helpful() noexcept {
-  if (helped_) return true;
+bool CopyMover::is_helpful(std::uint64_t bytes) noexcept {
+  constexpr std::uint64_t kAlways = 512 * 1024;  // what asking costs is nothing beside these
+  if (helped_ || bytes >= kAlways) return true;
   if (++unshared_ < patience_) return false;
   unshared_ = 0;
   return true;
@@ -266,7 +263,7 @@ void CopyMover::read_chunks(Copy& copy, CopyJob::Claim claim) noexcept {
 
 std::uint64_t CopyMover::read_shared(Copy& copy) noexcept {
   CopyJob& job = *own_job(copy.job);
-  CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, chunks_of_a_turn(copy));
+  CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, 1);
   std::uint64_t bytes = 0;
   if (claim.count != 0) {
     if (!copy.unreadable) read_chunks(copy, claim);
@@ -310,7 +307,7 @@ Error CopyMover::write_chunks(Copy& copy, CopyJob::Claim claim) noexcept {
 
 std::uint64_t CopyMover::help(Copy& copy, PacketSink& sink) {
   CopyJob& job = *peer_job(copy.job);
-  const CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, chunks_of_a_turn(copy));
+  const CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, 1);
   if (claim.count == 0) return 0;  // nothing left: FIN will come
   if (write_chunks(copy, claim) != Error::kNone) {
     const wire::ChunksFailed failed{.first = claim.first, .count = claim.count};

@@ -134,7 +134,7 @@ class CopyMover : public Mover {
   std::uint64_t write_alone(Copy& copy) noexcept;
   std::uint64_t help(Copy& copy, PacketSink& sink);
   bool over(const Copy& copy) noexcept;
-  bool is_helpful() noexcept;
+  bool is_helpful(std::uint64_t bytes) noexcept;
   void finish(Copy& copy) noexcept;
   void read_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
   Error write_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
