@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
 _TEXT_BYTES = 256
 _NO_REFUSAL = bytes(_TEXT_BYTES)
-_CANNOT = 2  # the part of a process, in its head
+# The word of a head that has its part, where the process cannot take any.
+_CANNOT: int = memoryview(_native.HEAD_OF_REFUSAL).cast("I")[1]
 
 
 def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
@@ -49,7 +50,7 @@ class Heads:
 
     def refuse(self) -> bool:
         """Whether a process cannot take part."""
-        return any(word >> 16 == _CANNOT for word in self._words[1::8])
+        return _CANNOT in self._words[1::8]
 
 
 def told(comm: MPI.Intracomm, failure: Exception | None) -> str:
