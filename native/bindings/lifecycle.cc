@@ -21,18 +21,6 @@ using namespace nb::literals;
 namespace mooncake_mpi::bindings {
 namespace {
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    std::string part = text.substr(at, comma - at);
-    std::erase(part, ' ');
-    if (!part.empty()) parts.push_back(std::move(part));
-    at = comma + 1;
-  }
-  return parts;
-}
-
 // The ranges of the numbers were checked by the package's config module.
 Settings read_settings(const nb::dict& config) {
   Settings settings;
@@ -62,7 +50,7 @@ EngineConfig read_config(const nb::dict& config) {
   scaled("finalize_timeout_ms", 1'000'000, engine_config.finalize_timeout_ns);
   engine_config.progress_thread = settings.flag("progress_thread");
   engine_config.pool = &process_pool();
-  engine_config.lanes = split(settings.text("lanes"));
+  engine_config.lanes = settings.list("lanes");
   engine_config.settings = settings;
   return engine_config;
 }

@@ -1,13 +1,16 @@
 // How a lane is opened: what the list of lanes knows of one. Before the engine has a lock.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "base/result.h"
 #include "transport/copy/copy_mover.h"
@@ -32,6 +35,19 @@ class Settings {
     if (found == values_.end()) return {};
     const auto* value = std::get_if<std::string>(&found->second);
     return value != nullptr ? *value : std::string();
+  }
+  // Names with commas between them; blanks do not count.
+  std::vector<std::string> list(const std::string& name) const {
+    std::vector<std::string> parts;
+    const std::string names = text(name);
+    for (std::size_t at = 0; at < names.size();) {
+      const std::size_t comma = std::min(names.find(',', at), names.size());
+      std::string part = names.substr(at, comma - at);
+      std::erase(part, ' ');
+      if (!part.empty()) parts.push_back(std::move(part));
+      at = comma + 1;
+    }
+    return parts;
   }
   bool flag(const std::string& name) const { return number(name).value_or(1) != 0; }
   template <class Number>

@@ -9,25 +9,9 @@
 #include "transport/verbs/verbs_transport.h"
 
 namespace mooncake_mpi::verbs {
-namespace {
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size());
-    std::string part = text.substr(at, comma - at);
-    std::erase(part, ' ');
-    if (!part.empty()) parts.push_back(std::move(part));
-    at = comma + 1;
-  }
-  return parts;
-}
-
-}  // namespace
-
 Config read_config(const Settings& settings, Config config) {
-  const std::string devices = settings.text("verbs_devices");
-  if (!devices.empty()) config.devices = split(devices);
+  const std::vector<std::string> devices = settings.list("verbs_devices");
+  if (!devices.empty()) config.devices = devices;
   settings.read("verbs_gid_index", config.gid_index);
   settings.read("verbs_mtu_bytes", config.mtu_bytes);
   settings.read("verbs_traffic_class", config.traffic_class);
