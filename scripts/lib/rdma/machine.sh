@@ -3,6 +3,11 @@
 
 boot_limit=150    # seconds; 6 to 11 on a machine with nothing else to do
 job='' qemu_pid=''
+# By these a user tells libraries which instructions they may take: those of this machine's processor,
+# which the emulated one does not have.
+processor_settings=(OPENBLAS_CORETYPE OPENBLAS_L2_SIZE MKL_ENABLE_INSTRUCTIONS MKL_DEBUG_CPU_TYPE
+  BLIS_ARCH_TYPE ATEN_CPU_CAPABILITY DNNL_MAX_CPU_ISA ONEDNN_MAX_CPU_ISA NPY_ENABLE_CPU_FEATURES
+  NPY_DISABLE_CPU_FEATURES GLIBC_TUNABLES)
 
 # Everything that one machine leaves is in its folder, which goes with this shell.
 make_job() {
@@ -76,7 +81,10 @@ run_in_machine() {
   local attempt
   make_job
   describe_machine
-  export -p >"$job/environment"
+  (
+    if [[ ${MOONCAKE_MPI_RDMA_LAB_ACCEL:-tcg} == tcg ]]; then unset "${processor_settings[@]}"; fi
+    export -p
+  ) >"$job/environment"
   printf '%s\0' "$@" >"$job/command"
   mkfifo "$job/output"
   machine+=(-chardev "file,id=output,path=$job/output" -device virtserialport,chardev=output,name=output)
