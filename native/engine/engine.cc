@@ -7,7 +7,6 @@
 
 #include "engine/failure.h"
 #include "engine/process_identity.h"
-#include "memory/memory_device.h"
 
 namespace mooncake_mpi {
 namespace {
@@ -218,56 +217,6 @@ Result<bool> Engine::connect(Peer& peer) {
   return connected;
 }
 
-Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
-                                std::int32_t tag, const Buffer& buffer, SendMode mode,
-                                std::unique_ptr<Source> source) {
-  std::lock_guard lock(mutex_);
-  const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
-  Peer& peer = *member.peer;
-  if (context.revoked && channel != MatchChannel::kAgreements) [[unlikely]] {
-    return Failure{Error::kRevoked, "the communicator was revoked"};
-  }
-  if (peer.channel == nullptr) {
-    Result<bool> connected = connect(peer);
-    if (peer.lane == kGoneLane) fail(peer, Error::kProcessFailed);
-    if (!connected) {
-      Failure failure = connected.failure();
-      failure.message = "rank " + std::to_string(dest) + ": " + failure.message;
-      return failure;
-    }
-  }
-  return protocol_.send(context, dest, channel, tag, buffer, mode, std::move(source));
-}
-
-Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t source,
-                           std::int32_t tag, const Buffer& buffer) {
-  std::lock_guard lock(mutex_);
-  return protocol_.receive(context, channel, source, tag, &buffer);
-}
-
-Operation* Engine::receive_any_size(Context& context, MatchChannel channel, std::int32_t source,
-                                    std::int32_t tag) {
-  std::lock_guard lock(mutex_);
-  return protocol_.receive(context, channel, source, tag, nullptr);
-}
-
-Operation* Engine::receive_matched(Context& context, UnexpectedMessage& message,
-                                   const Buffer* buffer) {
-  std::lock_guard lock(mutex_);
-  return protocol_.receive(context, MatchChannel::kMessages, message.source, message.tag, buffer,
-                           &message);
-}
-
-Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel,
-                                          std::int32_t source, std::int32_t tag,
-                                          const Buffer& buffer, UnexpectedMessage* message) {
-  std::lock_guard lock(mutex_);
-  auto sink = buffer.device->sink(buffer);
-  if (!sink) return sink.failure();
-  return protocol_.receive(context, channel, source, tag, &buffer, message,
-                           std::move(sink).value());
-}
-
 bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
                     UnexpectedMessage** message) {
   progress();
@@ -316,11 +265,6 @@ bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
   watch.next_watch = std::exchange(operation.watches, &watch);
   operation.unusual = true;
   return true;
-}
-
-void Engine::mark(Operation& operation) {
-  std::lock_guard lock(mutex_);
-  protocol_.mark_background(operation);
 }
 
 // What there is no memory for stays where it is, in the ring it came through, until there is.

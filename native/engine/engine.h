@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "engine/config.h"
 #include "engine/lanes.h"
 #include "engine/peers.h"
+#include "engine/posting.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
 #include "engine/waits.h"
@@ -53,15 +55,9 @@ class Engine final : private PacketSink, private Waker {
   // send().
   bool try_send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
                     const Buffer& buffer) {
-    const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
-    const ProtocolLimits& limits = config_.limits;
-    if (buffer.bytes > std::max(limits.eager_bytes, limits.far_eager_bytes) || context.revoked) {
-      return false;
-    }
+    if (!may_send_now(context, buffer)) return false;
     std::lock_guard lock(mutex_);
-    if (member.peer->channel == nullptr) [[unlikely]]
-      return false;
-    return protocol_.try_send_now(context, member, channel, tag, buffer);
+    return send_now(context, channel, dest, tag, buffer);
   }
   Result<Operation*> send(Context& context, MatchChannel channel, std::int32_t dest,
                           std::int32_t tag, const Buffer& buffer, SendMode mode,
@@ -83,6 +79,11 @@ class Engine final : private PacketSink, private Waker {
   Result<Operation*> receive_device(Context& context, MatchChannel channel, std::int32_t source,
                                     std::int32_t tag, const Buffer& buffer,
                                     UnexpectedMessage* message = nullptr);
+  // Several, in this order, as one: no other thread finds a part of them posted. What could not be
+  // started says so in its posting; those behind it are started all the same.
+  void post(std::span<Posting> postings);
+  // The same, and leave() for all of them.
+  void post_and_leave(std::span<Posting> postings);
 
   struct Envelope {
     std::int32_t source = 0;
@@ -97,14 +98,9 @@ class Engine final : private PacketSink, private Waker {
   // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished
   // stays in the progress thread's care, a large transfer from now on.
   void leave(Operation* operation) {
-    const bool large = operation != nullptr && operation->buffer.bytes >= kBackgroundBytes;
+    const bool large = operation != nullptr && is_large(*operation);
     if (large) mark(*operation);
-    if (!protocol_.unfinished() || !config_.progress_thread) return;
-    if (large) {
-      progress_thread_.hurry();
-    } else {
-      progress_thread_.awake();
-    }
+    look_after(large);
   }
   bool cancel(Operation& operation, MatchChannel channel);
   // A blocking call is left before it is done; see protocol/give_up.cc.
@@ -264,6 +260,40 @@ class Engine final : private PacketSink, private Waker {
   void spread_revocation(const Context& context);
   void report();
   unsigned poll();
+  static bool is_large(const Operation& operation) noexcept {
+    return operation.buffer.bytes >= kBackgroundBytes;
+  }
+  // The progress thread does, where something is unfinished; at once where it is a large transfer.
+  void look_after(bool large) {
+    if (!protocol_.unfinished() || !config_.progress_thread) return;
+    if (large) {
+      progress_thread_.hurry();
+    } else {
+      progress_thread_.awake();
+    }
+  }
+  // Looked at without the lock; what has changed by then the protocol finds.
+  bool may_send_now(const Context& context, const Buffer& buffer) const noexcept {
+    const ProtocolLimits& limits = config_.limits;
+    return buffer.bytes <= std::max(limits.eager_bytes, limits.far_eager_bytes) && !context.revoked;
+  }
+  bool send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,
+                const Buffer& buffer) {
+    const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
+    if (member.peer->channel == nullptr) [[unlikely]]
+      return false;
+    return protocol_.try_send_now(context, member, channel, tag, buffer);
+  }
+
+  // --- posting.cc, the lock held ---
+  Result<Operation*> start_send(Context& context, MatchChannel channel, std::int32_t dest,
+                                std::int32_t tag, const Buffer& buffer, SendMode mode,
+                                std::unique_ptr<Source> source = nullptr);
+  Result<Operation*> start_receive_device(Context& context, MatchChannel channel,
+                                          std::int32_t source, std::int32_t tag,
+                                          const Buffer& buffer, UnexpectedMessage* message);
+  void start(Posting& posting);
+  Result<Operation*> start_any(const Posting& posting);
   bool all_delivered();
   void mark(Operation& operation);
   void choose_policy();

@@ -9,15 +9,10 @@
 #include <cstring>
 #include <thread>
 
-#include "engine/engine.h"
-#include "gtest/gtest.h"
+#include "engine_process.h"
 
 namespace mooncake_mpi::testing {
 namespace {
-
-constexpr std::uint64_t kSecond = 1'000'000'000;
-constexpr std::uint64_t kDeadline = 20 * kSecond;
-constexpr MatchChannel kChannel = MatchChannel::kMessages;
 
 void sleep_ms(long milliseconds) {
   const timespec duration{milliseconds / 1000, milliseconds % 1000 * 1'000'000};
@@ -30,60 +25,8 @@ double thread_cpu_ms() {
   return static_cast<double>(used.tv_sec) * 1e3 + static_cast<double>(used.tv_nsec) * 1e-6;
 }
 
-// One process of two: an engine with one communicator.
-struct Process {
-  std::unique_ptr<Engine> engine;
-  Context* context = nullptr;
-
-  Operation& send(int dest, int tag, const void* data, std::size_t bytes) {
-    const Buffer buffer{static_cast<std::byte*>(const_cast<void*>(data)), bytes};
-    Result<Operation*> operation =
-        engine->send(*context, kChannel, dest, tag, buffer, SendMode::kStandard);
-    if (!operation) std::abort();
-    return *operation.value();
-  }
-  Operation& receive(int source, int tag, void* data, std::size_t bytes) {
-    return *engine->receive(*context, kChannel, source, tag,
-                            {static_cast<std::byte*>(data), bytes});
-  }
-  // False when it is not done within the deadline.
-  bool wait(Operation& operation) {
-    const WaitResult result =
-        engine->wait([&] { return operation.done.load(std::memory_order_acquire); }, kDeadline);
-    if (result != WaitResult::kDone) return false;
-    engine->release(operation);
-    return true;
-  }
-};
-
-void join_communicator(std::array<Process, 2>& processes) {
-  std::vector<wire::Address> members;
-  for (int rank = 0; rank < 2; ++rank) {
-    Process& process = processes[static_cast<std::size_t>(rank)];
-    process.context = process.engine->create_context(rank, 2).value();
-    members.push_back(process.engine->address(*process.context));
-  }
-  for (Process& process : processes) {
-    ASSERT_TRUE(process.engine->activate(*process.context, members).ok());
-  }
-}
-
-class EngineThreads : public ::testing::Test {
+class EngineThreads : public TwoProcesses {
  protected:
-  void SetUp() override { start({}); }
-
-  void start(const EngineConfig& config) {
-    for (Process& process : processes_) {
-      Result<std::unique_ptr<Engine>> engine = Engine::create(config);
-      ASSERT_TRUE(engine.ok());
-      process.engine = std::move(engine).value();
-    }
-    ASSERT_NO_FATAL_FAILURE(join_communicator(processes_));
-  }
-
-  Process& first() { return processes_[0]; }
-  Process& second() { return processes_[1]; }
-
   // `rounds` times there and back on `tag`; the answering side pauses now and then.
   void ping(int tag, int rounds, std::size_t bytes) {
     std::vector<std::uint32_t> out(bytes / 4), in(bytes / 4);
@@ -106,8 +49,6 @@ class EngineThreads : public ::testing::Test {
       ASSERT_TRUE(second().wait(send)) << "tag " << tag << " round " << round;
     }
   }
-
-  std::array<Process, 2> processes_;
 };
 
 TEST_F(EngineThreads, AWaitingThreadIsWokenByTheMessage) {
@@ -220,18 +161,9 @@ TEST_F(EngineThreads, CommunicatorsAreMadeWhileOthersWait) {
   while (!waiting)
     sleep_ms(1);
   for (int i = 0; i < 300; ++i) {
-    Process more[2];
-    std::vector<wire::Address> members;
-    for (std::size_t rank = 0; rank < 2; ++rank) {
-      Engine& engine = *processes_[rank].engine;
-      more[rank].context = engine.create_context(static_cast<int>(rank), 2).value();
-      members.push_back(engine.address(*more[rank].context));
-    }
-    for (std::size_t rank = 0; rank < 2; ++rank) {
-      Engine& engine = *processes_[rank].engine;
-      ASSERT_TRUE(engine.activate(*more[rank].context, members).ok());
-      engine.close_context(*more[rank].context);
-    }
+    const auto contexts = make_communicator(processes_);
+    for (std::size_t rank = 0; rank < 2; ++rank)
+      processes_[rank].engine->close_context(*contexts[rank]);
   }
   stop = true;
   waiter.join();

@@ -2,9 +2,12 @@
 // Refused are the allocations of the thread that makes progress, which is the test's.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
+#include <vector>
 
 #include "counted_allocations.h"
+#include "engine/engine.h"
 #include "party.h"
 
 namespace mooncake_mpi::testing {
@@ -73,6 +76,29 @@ TEST_P(WithoutMemory, EveryMessageArrives) {
       job[1].release(*all[2 * at + 1]);
     }
   }
+}
+
+TEST(ABatchWithoutMemory, IsPostedNotAtAllAndLaterWhole) {
+  auto engine = Engine::create({}).value();
+  Context* context = engine->create_context(0, 1).value();
+  ASSERT_TRUE(engine->activate(*context, {engine->address(*context)}).ok());
+  std::array<int, 100> values{};
+  std::vector<Posting> batch(values.size());
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    batch[i] = {.context = context, .kind = Posting::Kind::kReceive, .tag = 1};
+    batch[i].buffer = {reinterpret_cast<std::byte*>(&values[i]), sizeof(int)};
+  }
+  std::vector<Posting> again = batch;
+  refuse_allocations = true;
+  engine->post(batch);
+  refuse_allocations = false;
+  for (const Posting& posting : batch) {
+    EXPECT_EQ(posting.error, Error::kNoMemory);
+    EXPECT_EQ(posting.operation, nullptr);
+  }
+  EXPECT_EQ(context->posted_count(), 0u);
+  engine->post(again);
+  EXPECT_EQ(context->posted_count(), again.size());
 }
 
 INSTANTIATE_TEST_SUITE_P(Lanes, WithoutMemory, ::testing::ValuesIn(kTried),
