@@ -120,6 +120,8 @@ class Request:
     @property
     def _state(self) -> str: ...
     def _start(self) -> None: ...
+    @staticmethod
+    def _start_all(requests: list[Any], /) -> list[Any]: ...
     @property
     def _context(self) -> int: ...
     @property
@@ -274,6 +276,13 @@ def post_recv_any_size(
 ) -> mooncake_mpi.requests.Request:
     """
     Receive a message of any size into memory of the engine: the result is an OwnedBuffer.
+    """
+
+def post_batch(
+    communicator: Communicator, operations: Sequence[tuple[bool, Any, int, int]]
+) -> list[mooncake_mpi.requests.Request]:
+    """
+    Start sends and receives as one, in order: (send, buf, rank, tag) each. Where one cannot be started its request is complete with the error, and those behind it are started.
     """
 
 def send(

@@ -81,6 +81,9 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         ) -> Request:
             """Non-blocking receive."""
 
+        def _isendrecv(self, *args: Any) -> tuple[Request, Request]:
+            """Start a send and a receive as one."""
+
     def Sendrecv_replace(
         self,
         buf: Any,
@@ -105,9 +108,8 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         recvtag: int = MPI.ANY_TAG,
     ) -> Request:
         """Start a send and a receive that complete as one request."""
-        plain = self._plain()
-        receive = plain.Irecv(recvbuf, source, recvtag)
-        return self._given(self._with_send(plain.Isend, sendbuf, dest, sendtag, receive))
+        both = self._isendrecv(sendbuf, dest, sendtag, recvbuf, source, recvtag)
+        return self._given(CompositeRequest(SendAndReceive(*both)))
 
     def Isendrecv_replace(  # type: ignore[override]
         self,
@@ -135,17 +137,6 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
     def _given(self, request: _Request) -> _Request:
         """What the program gets for ``request``, which receives too."""
         return request if self._giver is None else cast("Any", self._giver(request, not SEND))
-
-    def _with_send(
-        self, start: Any, buf: Any, dest: int, tag: int, receive: Request
-    ) -> CompositeRequest:
-        try:
-            send = start(buf, dest, tag)
-        except BaseException:
-            receive.Cancel()
-            receive.Free()
-            raise
-        return CompositeRequest(SendAndReceive(send, receive))
 
     def Psend_init(  # type: ignore[override]
         self,

@@ -189,13 +189,18 @@ class Prequest(Request):
         self._start()
 
     @classmethod
+    @reported
     def Startall(cls, requests: Sequence[Prequest | MPI.Prequest]) -> None:
-        """Start every one of ``requests``."""
+        """Start every one of ``requests``, the engine's own in one step.
+
+        Where one of those cannot be started none is; where a message cannot be posted the others
+        are, and the first error is raised.
+        """
         known = list(requests)
         for request in known:
             if not isinstance(request, (Prequest, MPI.Prequest)):
                 raise TypeError(f"expected a Prequest, got {type(request).__name__}")
-        for request in known:
+        for request in cls._start_all(known):
             request.Start()
 
     @reported

@@ -6,6 +6,7 @@
 #include "bindings/probe_methods.h"
 #include "bindings/receive_methods.h"
 #include "bindings/send_methods.h"
+#include "bindings/sendrecv_methods.h"
 
 namespace mooncake_mpi::bindings {
 namespace {
@@ -55,6 +56,9 @@ PyMethodDef definitions[] = {
         "Sendrecv",
         "Sendrecv($self, sendbuf, dest, sendtag=0, recvbuf=None, source=ANY_SOURCE, "
         "recvtag=ANY_TAG, status=None)\n--\n\nSend and receive at once (MPI-4.1 3.10)."),
+    {"_isendrecv", guarded_fast<comm_isendrecv>(), METH_FASTCALL | METH_KEYWORDS,
+     "_isendrecv($self, sendbuf, dest, sendtag=0, recvbuf=None, source=ANY_SOURCE, "
+     "recvtag=ANY_TAG)\n--\n\nThe requests of a send and a receive, started as one."},
     define<comm_probe>("Probe",
                        "Probe($self, source=ANY_SOURCE, tag=ANY_TAG, status=None)\n--\n\n"
                        "Wait for a message without receiving it (MPI-4.1 3.8.1)."),

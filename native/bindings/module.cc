@@ -48,6 +48,7 @@ NB_MODULE(_native, m) {
   define_layouts(m);
   define_sends(m);
   define_receives(m);
+  define_batch(m);
   define_objects(m);
   define_matched_messages(m);
   define_requests(m);

@@ -17,6 +17,8 @@ void define_layouts(nanobind::module_& m);
 // Operations that the package starts: for objects, partitioned operations, agreements.
 void define_sends(nanobind::module_& m);
 void define_receives(nanobind::module_& m);
+// Several of the program's at once.
+void define_batch(nanobind::module_& m);
 // Blocking calls of the package, whose messages are objects.
 void define_objects(nanobind::module_& m);
 void define_matched_messages(nanobind::module_& m);

@@ -25,8 +25,8 @@ nb::object send_view(Communicator& communicator, BufferView&& view, int dest, in
   }
   Operation* operation = nullptr;
   require(post_send(communicator, view.buffer(), dest, tag, mode, channel, operation));
-  const Completion completion{Error::kNone, false, communicator.rank(),
-                              tag,          dest,  view.buffer().bytes};
+  const Completion completion =
+      sent_completion(communicator.context(), dest, tag, view.buffer().bytes);
   return steal_or_throw(new_request(operation, completion, std::move(view), channel));
 }
 

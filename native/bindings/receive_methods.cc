@@ -1,5 +1,5 @@
-// Recv, Irecv and Sendrecv of a communicator, and the wait for a receive. With the interpreter's
-// lock (GIL) held, which a wait gives back while it sleeps.
+// Recv and Irecv of a communicator, and the wait for a receive. With the
+// interpreter's lock (GIL) held, which a wait gives back while it sleeps.
 #include "bindings/receive_methods.h"
 
 #include <utility>
@@ -17,18 +17,15 @@ namespace {
 
 constexpr Signature<4> kRecv{"Recv", {"buf", "source", "tag", "status"}, 1};
 constexpr Signature<3> kIrecv{"Irecv", {"buf", "source", "tag"}, 1};
-constexpr Signature<7> kSendrecv{
-    "Sendrecv", {"sendbuf", "dest", "sendtag", "recvbuf", "source", "recvtag", "status"}, 2};
+Operation& post(const ReceiveCall& call) {
+  return *runtime().engine->receive(call.communicator->context(), MatchChannel::kMessages,
+                                    call.source, call.tag, call.view.buffer());
+}
 
-struct ReceiveCall {
-  Communicator* communicator = nullptr;
-  BufferView view;
-  int source = 0;
-  int tag = 0;
-  bool proc_null = false;
-};
+}  // namespace
 
-bool prepare(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag, ReceiveCall& call) {
+bool prepare_receive(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag,
+                     ReceiveCall& call) {
   const Constants& constants = runtime().constants;
   if (!to_int(source, constants.any_source, call.source)) return false;
   if (!to_int(tag, constants.any_tag, call.tag)) return false;
@@ -40,13 +37,6 @@ bool prepare(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag, Rec
   call.proc_null = call.source == constants.proc_null;
   return !call.proc_null || check_not_revoked(*call.communicator);
 }
-
-Operation& post(const ReceiveCall& call) {
-  return *runtime().engine->receive(call.communicator->context(), MatchChannel::kMessages,
-                                    call.source, call.tag, call.view.buffer());
-}
-
-}  // namespace
 
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
   Engine& engine = *runtime().engine;
@@ -112,7 +102,7 @@ PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyO
   Signature<4>::Values values;
   if (!kRecv.parse(args, nargs, kwnames, values) || !check_status(values[3])) return nullptr;
   ReceiveCall call;
-  if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
+  if (!prepare_receive(self, values[0], values[1], values[2], call)) return nullptr;
   if (call.proc_null) {
     if (!fill_status(values[3], proc_null_completion())) return nullptr;
     Py_RETURN_NONE;
@@ -124,45 +114,12 @@ PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   Signature<3>::Values values;
   if (!kIrecv.parse(args, nargs, kwnames, values)) return nullptr;
   ReceiveCall call;
-  if (!prepare(self, values[0], values[1], values[2], call)) return nullptr;
+  if (!prepare_receive(self, values[0], values[1], values[2], call)) return nullptr;
   if (call.proc_null) {
     return give(self, new_request(nullptr, proc_null_completion(), std::move(call.view)), false);
   }
   Operation& operation = post(call);
   return give(self, new_request(&operation, {}, std::move(call.view)), false);
-}
-
-PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
-                        PyObject* kwnames) {
-  Signature<7>::Values values;
-  if (!kSendrecv.parse(args, nargs, kwnames, values) || !check_status(values[6])) return nullptr;
-  ReceiveCall receive;
-  int dest = 0;
-  int send_tag = 0;
-  if (!to_int(values[1], 0, dest) || !to_int(values[2], 0, send_tag)) return nullptr;
-  BufferView send_view;
-  if (!send_view.acquire(values[0], false, dest)) return nullptr;
-  PyObject* recvbuf = values[3] != nullptr ? values[3] : Py_None;
-  if (!prepare(self, recvbuf, values[4], values[5], receive)) return nullptr;
-  Communicator& communicator = *receive.communicator;
-  if (!check_dest(communicator, dest) || !check_send_tag(communicator, send_tag, "sendtag")) {
-    return nullptr;
-  }
-  Operation* receiving = receive.proc_null ? nullptr : &post(receive);
-  Operation* sending = nullptr;
-  if (dest != runtime().constants.proc_null &&
-      !post_send(communicator, send_view.buffer(), dest, send_tag, SendMode::kStandard,
-                 MatchChannel::kMessages, sending)) {
-    if (receiving != nullptr) give_up_receive(*receiving, receive.view, MatchChannel::kMessages);
-    return nullptr;
-  }
-  if (sending != nullptr && !wait_send(*sending, send_view)) {
-    if (receiving != nullptr) give_up_receive(*receiving, receive.view, MatchChannel::kMessages);
-    return nullptr;
-  }
-  if (receiving != nullptr) return wait_receive(*receiving, receive.view, values[6]);
-  if (!fill_status(values[6], proc_null_completion())) return nullptr;
-  Py_RETURN_NONE;
 }
 
 }  // namespace mooncake_mpi::bindings

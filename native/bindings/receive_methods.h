@@ -3,13 +3,26 @@
 #include <Python.h>
 
 #include "bindings/buffer_view.h"
+#include "bindings/communicator.h"
 #include "engine/engine.h"
 
 namespace mooncake_mpi::bindings {
 
 PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
-PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
+
+// The arguments of a receive.
+struct ReceiveCall {
+  Communicator* communicator = nullptr;
+  BufferView view;
+  int source = 0;
+  int tag = 0;
+  bool proc_null = false;
+};
+
+// Reads and checks them. It runs code of the program. False with the exception set.
+bool prepare_receive(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag,
+                     ReceiveCall& call);
 
 // What a blocking receive gives: None, the OwnedBuffer that the engine allocated, or the number of
 // bytes received.

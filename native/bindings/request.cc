@@ -52,6 +52,31 @@ PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* 
 
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
                       MatchChannel channel, bool any_size) {
+  PyObject* self = wrap_operation(operation, completion, std::move(view), channel, any_size);
+  if (self != nullptr && operation != nullptr) runtime().engine->leave(operation);
+  return self;
+}
+
+PyObject* wrap_posting(const Posting& posting, BufferView&& view) {
+  const bool send = posting.kind == Posting::Kind::kSend;
+  Completion completion;
+  if (posting.error != Error::kNone) {
+    completion = {posting.error, false, posting.rank, posting.tag, send ? posting.rank : -1};
+  } else if (send) {
+    completion = sent_completion(*posting.context, posting.rank, posting.tag, posting.buffer.bytes);
+  }
+  PyObject* self = wrap_operation(posting.operation, completion, std::move(view), posting.channel,
+                                  posting.kind == Posting::Kind::kReceiveAnySize);
+  if (self == nullptr || posting.error == Error::kNone) return self;
+  RequestObject& request = as_request(self);
+  request.context = posting.context->number;
+  request.failure = PyUnicode_FromString(posting.reason.c_str());
+  if (request.failure == nullptr) PyErr_Clear();  // its completion says enough
+  return self;
+}
+
+PyObject* wrap_operation(Operation* operation, const Completion& completion, BufferView&& view,
+                         MatchChannel channel, bool any_size) {
   PyObject* self = allocate_request(reinterpret_cast<PyTypeObject*>(runtime().hooks.request_type));
   if (self == nullptr) {
     if (operation != nullptr) notices().adopt(*operation, std::move(view));
@@ -61,10 +86,7 @@ PyObject* new_request(Operation* operation, const Completion& completion, Buffer
   request.state = RequestObject::State::kActive;
   request.operation = operation;
   request.channel = channel;
-  if (operation != nullptr) {
-    request.context = operation->context_number;
-    runtime().engine->leave(operation);
-  }
+  if (operation != nullptr) request.context = operation->context_number;
   request.any_size = any_size;
   if (operation == nullptr) {
     request.completion = completion;

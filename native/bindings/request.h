@@ -36,6 +36,7 @@ struct RequestObject {
   PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result
                      // kShared: the owner, of the engine, made in Python, or of the MPI library
   PyObject* result;
+  PyObject* failure;  // why the operation could not be started, for people, where that is known
   PersistentPlan plan;
 };
 
@@ -74,6 +75,15 @@ inline PyObject* give(PyObject* communicator, PyObject* request, bool send) {
 // An active request that owns `view`. `operation` is nullptr when the call completed at once.
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
                       MatchChannel channel = MatchChannel::kMessages, bool any_size = false);
+// The same where the engine looks after the operation already, as after Engine::post_and_leave().
+PyObject* wrap_operation(Operation* operation, const Completion& completion, BufferView&& view,
+                         MatchChannel channel = MatchChannel::kMessages, bool any_size = false);
+// The request of what was posted: active, or complete with its error where it could not be started.
+PyObject* wrap_posting(const Posting& posting, BufferView&& view);
+// What a send that is done at once has come to.
+inline Completion sent_completion(const Context& context, int dest, int tag, std::uint64_t bytes) {
+  return {Error::kNone, false, context.rank, tag, dest, bytes};
+}
 // An inactive persistent one.
 PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan,
                                  std::uint32_t context);

@@ -106,6 +106,12 @@ std::string completion_message(Error error, const Completion& completion) {
   return message;
 }
 
+std::string failure_message(const RequestObject& request, Error error) {
+  const char* reason =
+      request.failure != nullptr ? PyUnicode_AsUTF8AndSize(request.failure, nullptr) : nullptr;
+  return reason != nullptr ? reason : completion_message(error, request.completion);
+}
+
 PyObject* raise_completion_error(Error error, const Completion& completion) {
   if (PyErr_Occurred()) return nullptr;
   return raise_error(error, completion_message(error, completion).c_str());

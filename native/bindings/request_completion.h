@@ -16,6 +16,8 @@ Completion empty_completion() noexcept;
 Error finish_request(RequestObject& request, PyObject* status);
 // What went wrong, naming the peer.
 std::string completion_message(Error error, const Completion& completion);
+// The same of a request's operation, in the words of who refused it if there are any.
+std::string failure_message(const RequestObject& request, Error error);
 // Raises the MPI exception for what finish_request() or a wait of another request returned.
 PyObject* raise_completion_error(Error error, const Completion& completion);
 

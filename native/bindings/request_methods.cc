@@ -32,15 +32,15 @@ PyObject* or_none(PyObject* value) noexcept {
 }
 
 // Raises the error of a request, which belongs to the communicator of its operation.
-PyObject* raise_failure(const RequestObject& request, Error error, const Completion& completion) {
-  raise_completion_error(error, completion);
+PyObject* raise_failure(const RequestObject& request, Error error) {
+  if (!PyErr_Occurred()) raise_error(error, failure_message(request, error).c_str());
   set_error_context(request.context);
   return nullptr;
 }
 
 PyObject* end(RequestObject& request, PyObject* status) {
   const Error error = finish_request(request, status);
-  if (error != Error::kNone) return raise_failure(request, error, request.completion);
+  if (error != Error::kNone) return raise_failure(request, error);
   Py_RETURN_TRUE;
 }
 
@@ -88,7 +88,7 @@ PyObject* request_get_status(PyObject* self, PyObject* const* args, Py_ssize_t n
     if (!is_complete(request)) make_progress();
     if (!is_complete(request)) Py_RETURN_FALSE;
     if (request.operation != nullptr && !is_finished(*request.operation)) {
-      return raise_failure(request, Error::kProcessFailedPending, completion);
+      return raise_failure(request, Error::kProcessFailedPending);
     }
     completion = request.operation != nullptr ? request.operation->completion : request.completion;
   }

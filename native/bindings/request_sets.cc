@@ -119,7 +119,7 @@ PyObject* wait_all(PyObject*, PyObject* const* args, Py_ssize_t nargs, PyObject*
   if (first == Error::kNone) Py_RETURN_TRUE;
   const std::string message = "requests[" + std::to_string(failed) + "] failed with MPI_" +
                               error_name(first).data() + ": " +
-                              completion_message(first, requests[failed]->completion);
+                              failure_message(*requests[failed], first);
   raise_error("ERR_IN_STATUS", message.c_str());
   set_error_context(requests[failed]->context, first);
   return nullptr;

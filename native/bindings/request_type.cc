@@ -28,6 +28,7 @@ void dealloc(PyObject* self) {
   request.view.~BufferView();
   Py_CLEAR(request.finish);
   Py_CLEAR(request.result);
+  Py_CLEAR(request.failure);
   Py_CLEAR(request.plan.owner);
   Py_CLEAR(request.plan.spec);
   auto free = reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free));
@@ -71,6 +72,7 @@ PyObject* adopt(PyObject* self, PyObject* other_object) {
   std::swap(request.view, other.view);
   std::swap(request.finish, other.finish);
   std::swap(request.result, other.result);
+  std::swap(request.failure, other.failure);
   std::swap(request.plan, other.plan);
   Py_RETURN_NONE;
 }
@@ -147,6 +149,9 @@ PyObject* create_request_type() {
        "Waitall($type, requests, statuses=None)\n--\n\nWait for all requests; returns True."},
       {"_start", guarded<start_persistent, PyObject*, PyObject*>, METH_NOARGS,
        "_start($self)\n--\n\nStart a persistent request."},
+      {"_start_all", guarded<start_all_persistent, PyObject*, PyObject*>, METH_O | METH_STATIC,
+       "_start_all(requests, /)\n--\n\nStart the engine's own of a list of persistent requests, as "
+       "one; returns the others."},
       {"_share", guarded<share, PyObject*, PyObject*>, METH_O,
        "_share($self, owner)\n--\n\nShow another request's operation from now on."},
       {"_adopt", guarded<adopt, PyObject*, PyObject*>, METH_O,

@@ -66,8 +66,8 @@ PyObject* non_blocking(const char* method, SendMode mode, PyObject* self, PyObje
                  MatchChannel::kMessages, operation)) {
     return nullptr;
   }
-  const Completion completion{Error::kNone, false,     call.communicator->rank(),
-                              call.tag,     call.dest, call.view.buffer().bytes};
+  const Completion completion =
+      sent_completion(call.communicator->context(), call.dest, call.tag, call.view.buffer().bytes);
   return give(self, new_request(operation, completion, std::move(call.view)), true);
 }
 
@@ -122,14 +122,19 @@ bool post_pieces(Communicator& communicator, std::unique_ptr<Pieces> pieces, int
       operation);
 }
 
+void give_up_send(Operation& operation, BufferView& view) {
+  Engine& engine = *runtime().engine;
+  if (engine.cancel(operation, MatchChannel::kMessages)) {
+    engine.release(operation);
+    return;
+  }
+  wait_to_leave([&] { return engine.leave_send(operation); });
+  notices().adopt(operation, std::move(view));
+}
+
 bool wait_send(Operation& operation, BufferView& view) {
   if (!wait_until([&] { return is_done(operation); }, "Send", &operation)) {
-    if (!runtime().engine->cancel(operation, MatchChannel::kMessages)) {
-      wait_to_leave([&] { return runtime().engine->leave_send(operation); });
-      notices().adopt(operation, std::move(view));
-      return false;
-    }
-    runtime().engine->release(operation);
+    give_up_send(operation, view);
     return false;
   }
   const Completion completion = operation.completion;

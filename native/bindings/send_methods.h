@@ -31,4 +31,7 @@ bool post_pieces(Communicator& communicator, std::unique_ptr<Pieces> pieces, int
 // Waits for a send and ends it; the view is kept for the engine if the wait is interrupted.
 bool wait_send(Operation& operation, BufferView& view);
 
+// What a caller that stops waiting does with a send: cancelled, or its bytes are copied.
+void give_up_send(Operation& operation, BufferView& view);
+
 }  // namespace mooncake_mpi::bindings

@@ -293,7 +293,6 @@ class Engine final : private PacketSink, private Waker {
                                           std::int32_t source, std::int32_t tag,
                                           const Buffer& buffer, UnexpectedMessage* message);
   void start(Posting& posting);
-  Result<Operation*> start_any(const Posting& posting);
   bool all_delivered();
   void mark(Operation& operation);
   void choose_policy();

@@ -100,45 +100,36 @@ Result<Operation*> Engine::start_receive_device(Context& context, MatchChannel c
 
 // Whatever becomes of it, the next one is started too.
 void Engine::start(Posting& posting) {
+  const bool send = posting.kind == Posting::Kind::kSend;
   try {
-    Result<Operation*> started = start_any(posting);
-    if (started) {
-      posting.operation = started.value();
+    if (!send && posting.buffer.device == nullptr) {
+      const bool any_size = posting.kind == Posting::Kind::kReceiveAnySize;
+      posting.operation = protocol_.receive(*posting.context, posting.channel, posting.rank,
+                                            posting.tag, any_size ? nullptr : &posting.buffer);
       return;
     }
-    posting.error = started.failure().error;
-    posting.reason = started.failure().message;
+    if (send && may_send_now(*posting.context, posting.buffer) &&
+        posting.mode != SendMode::kSynchronous && posting.buffer.device == nullptr &&
+        send_now(*posting.context, posting.channel, posting.rank, posting.tag, posting.buffer)) {
+      return;
+    }
+    Result<Operation*> started =
+        send ? start_send(*posting.context, posting.channel, posting.rank, posting.tag,
+                          posting.buffer, posting.mode)
+             : start_receive_device(*posting.context, posting.channel, posting.rank, posting.tag,
+                                    posting.buffer, nullptr);
+    if (!started) {
+      posting.error = started.failure().error;
+      posting.reason = started.failure().message;
+    } else if (send && posting.mode == SendMode::kBuffered) {  // the engine has its copy
+      protocol_.release(*started.value());
+    } else {
+      posting.operation = started.value();
+    }
   } catch (const std::bad_alloc&) {
     posting.error = Error::kNoMemory;
     posting.reason = "no memory";  // short: needs none
   }
-}
-
-Result<Operation*> Engine::start_any(const Posting& posting) {
-  Context& context = *posting.context;
-  const Buffer& buffer = posting.buffer;
-  if (posting.kind == Posting::Kind::kReceiveAnySize) {
-    return protocol_.receive(context, posting.channel, posting.rank, posting.tag, nullptr);
-  }
-  if (posting.kind == Posting::Kind::kReceive) {
-    if (buffer.device != nullptr) [[unlikely]] {
-      return start_receive_device(context, posting.channel, posting.rank, posting.tag, buffer,
-                                  nullptr);
-    }
-    return protocol_.receive(context, posting.channel, posting.rank, posting.tag, &buffer);
-  }
-  if (posting.mode != SendMode::kSynchronous && buffer.device == nullptr &&
-      may_send_now(context, buffer) &&
-      send_now(context, posting.channel, posting.rank, posting.tag, buffer)) {
-    return nullptr;
-  }
-  Result<Operation*> sent =
-      start_send(context, posting.channel, posting.rank, posting.tag, buffer, posting.mode);
-  if (sent && posting.mode == SendMode::kBuffered) {  // the engine has its copy
-    protocol_.release(*sent.value());
-    return nullptr;
-  }
-  return sent;
 }
 
 }  // namespace mooncake_mpi
