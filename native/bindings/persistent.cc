@@ -1,3 +1,5 @@
+// Persistent requests: how one is made, and how one or several are started. With the interpreter's
+// lock (GIL) held; several are posted under one hold of the engine's own.
 #include "bindings/persistent.h"
 
 #include <algorithm>

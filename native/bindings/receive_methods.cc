@@ -1,5 +1,5 @@
-// Recv and Irecv of a communicator, and the wait for a receive. With the
-// interpreter's lock (GIL) held, which a wait gives back while it sleeps.
+// Recv and Irecv of a communicator, and the wait for a receive. With the interpreter's lock (GIL)
+// held, which a wait gives back while it sleeps.
 #include "bindings/receive_methods.h"
 
 #include <utility>

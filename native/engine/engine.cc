@@ -1,3 +1,5 @@
+// The engine of one process: its lanes opened, its communicators, polls and the ends of operations.
+// Any thread; each call takes the engine's lock, and the private functions are called with it held.
 #include "engine/engine.h"
 
 #include <sched.h>

@@ -1,5 +1,8 @@
 #pragma once
 
+// The engine of one process: its peers, its lanes, and the operations under way. Any thread: each
+// call takes the engine's lock, and any thread that waits makes progress for all.
+
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -22,8 +25,6 @@
 
 namespace mooncake_mpi {
 
-// The engine of one process: its peers, its lanes, and the operations under way. Thread-safe; any
-// thread that waits makes progress for all.
 class Engine final : private PacketSink, private Waker {
  public:
   static Result<std::unique_ptr<Engine>> create(

@@ -1,4 +1,6 @@
-// What the engine does when a process ends and when a communicator is revoked.
+// What the engine does when a process ends and when a communicator is revoked. The public calls
+// take the engine's lock, the private ones are called with it held, and the watch thread takes it
+// as a visitor.
 #include "engine/failure.h"
 
 #include <unistd.h>

@@ -1,3 +1,5 @@
+// What processes wait for, in words, and who waits for whom in a circle. Any thread, without a
+// lock: a board of another process is copied first.
 #include "engine/hang_report.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// How a process gets to know others, and a way to each over the lanes that reach it. Engine lock
+// held for every call.
 #include "engine/peers.h"
 
 #include <cstring>

@@ -1,3 +1,5 @@
+// When the progress thread works, looks now and then, or sleeps. unpark() and stop() take its own
+// lock, for the thread's life; the thread itself takes the engine's for each poll, as a visitor.
 #include "engine/progress_thread.h"
 
 #include "base/clock.h"

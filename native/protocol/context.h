@@ -1,5 +1,8 @@
 #pragma once
 
+// A communicator as matching and the wire see it, and the table of all of them. Guarded by the
+// engine's lock, but for `revoked`, which calls look at before they take it.
+
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -22,7 +25,7 @@ enum class MatchChannel : std::uint8_t {
 };
 inline constexpr std::size_t kMatchChannels = 4;
 
-// A communicator as matching and the wire see it. Every process numbers its own contexts and tells
+// Every process numbers its own contexts and tells
 // its number to the others, so a message carries the receiver's number: it is an index, and it is
 // valid from before the first peer can know it until the communicator is freed.
 struct Context {

@@ -1,4 +1,5 @@
-// What becomes of operations when a peer process ends or a communicator is revoked.
+// What becomes of operations when a peer process ends or a communicator is revoked. Engine lock
+// held for every call.
 #include <algorithm>
 
 #include "base/clock.h"

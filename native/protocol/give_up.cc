@@ -1,6 +1,6 @@
 // Blocking calls that are left before they are done: nothing touches the caller's memory any more,
 // a message that was to be received is whole again in the queue, and one that was to be sent is
-// what it was when the call was left.
+// what it was when the call was left. Engine lock held for every call.
 #include <algorithm>
 #include <cstring>
 #include <new>

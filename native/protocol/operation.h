@@ -1,5 +1,8 @@
 #pragma once
 
+// One send or receive under way, and what it tells when it is done. Everything but `done`, which
+// waiting threads look at, is guarded by the engine's lock.
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -47,9 +50,8 @@ inline constexpr std::size_t kMaxMovers = 4;
 inline constexpr std::array<std::uint32_t, kMaxMovers> kNotExposed = {
     Exposure::kNone, Exposure::kNone, Exposure::kNone, Exposure::kNone};
 
-// One send or receive under way. Pooled and used again; `generation` tells its lives apart, so that
-// an id on the wire never reaches the wrong one. Everything but `done` is guarded by the engine's
-// lock.
+// Pooled and used again; `generation` tells its lives apart, so that an id on the wire never
+// reaches the wrong one.
 struct Operation : Posted, ListLink<WorkTag> {
   enum class Kind : std::uint8_t { kSend, kReceive };
   enum class Stage : std::uint8_t {

@@ -1,4 +1,5 @@
 // Packets that found no room in their channel, and the way in which every control packet is sent.
+// Engine lock held for every call.
 #include <algorithm>
 
 #include "protocol/protocol.h"

@@ -1,5 +1,8 @@
 #pragma once
 
+// How a message gets from a send to its receive: eager or rendezvous, and in a rendezvous by whom
+// the bytes are moved. Engine lock held for every call, but for the two counts that say so.
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -35,9 +38,7 @@ struct ProtocolCounters : MoverCounters {
   std::uint64_t packets_rejected = 0;
 };
 
-// How a message gets from a send to its receive: eager or rendezvous, and in a rendezvous by whom
-// the bytes are moved. Knows channels, movers and matchers, no lane. Engine lock held for every
-// call.
+// Knows channels, movers and matchers, no lane.
 //
 //   eager       one packet; unmatched ones are stored by the receiver, as many as credits allow
 //   rendezvous  RTS, with offers of the sender's movers -> (match) -> a mover of the receiver reads

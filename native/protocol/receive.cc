@@ -1,4 +1,4 @@
-// The receiving side: from a packet to a matched receive.
+// The receiving side: from a packet to a matched receive. Engine lock held for every call.
 #include <algorithm>
 #include <new>
 #include <vector>

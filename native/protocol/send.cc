@@ -1,4 +1,4 @@
-// The sending side up to the answer of the receiver.
+// The sending side up to the answer of the receiver. Engine lock held for every call.
 #include <algorithm>
 #include <cstring>
 #include <new>

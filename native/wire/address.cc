@@ -1,3 +1,4 @@
+// An address as bytes and back, every field checked. Any thread; takes no lock.
 #include "wire/address.h"
 
 #include <cstring>

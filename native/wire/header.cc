@@ -1,3 +1,4 @@
+// Which headers are well-formed, kind by kind. Any thread; takes no lock.
 #include "wire/header.h"
 
 #include "wire/offers.h"

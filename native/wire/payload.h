@@ -1,4 +1,5 @@
-// What follows the header, by kind: fixed layouts, little-endian, without padding bytes.
+// What follows the header, by kind: fixed layouts, little-endian, without padding bytes. Any
+// thread; takes no lock.
 #pragma once
 
 #include <cstddef>

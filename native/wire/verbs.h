@@ -1,6 +1,6 @@
 // What the verbs lane puts on the wire besides packets: the rails in a process's address, the
 // datagram that two processes wire up with, the frame in front of every packet, and the keys behind
-// an RTS. Little-endian, fixed layouts; docs/wire.md describes them.
+// an RTS. Little-endian, fixed layouts; docs/wire.md describes them. Any thread; takes no lock.
 #pragma once
 
 #include <array>

@@ -1,7 +1,8 @@
 // One process reads the other's memory. The receiver copies chunk after chunk; if the sender is
 // waiting, too, it takes chunks of the same job and writes them: two cores copy faster than one.
 // Without a job (all in use, a short message, this process itself) the receiver copies alone. Where
-// it cannot read, the sender writes alone.
+// it cannot read, the sender writes alone. Engine lock held for every call; the two processes share
+// a job by atomic claims.
 #include "transport/copy/copy_mover.h"
 
 #include <algorithm>

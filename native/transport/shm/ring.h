@@ -1,5 +1,8 @@
 #pragma once
 
+// Both ends of a slot's ring: one process pushes packets, the other consumes them. At each end one
+// thread at a time, under its engine's lock.
+
 #include <cstring>
 
 #include "transport/shm/layout.h"
@@ -7,7 +10,7 @@
 
 namespace mooncake_mpi::shm {
 
-// The sending end of a slot's ring: single producer. The caller serialises (engine lock).
+// The sending end.
 class RingProducer {
  public:
   explicit RingProducer(SlotView slot) noexcept : slot_(slot) {}

@@ -1,3 +1,5 @@
+// Who has claimed a ring into this process, what has come through the rings, and how packets are
+// pushed into those of peers. Engine lock held for every call.
 #include "transport/shm/shm_transport.h"
 
 #include <utility>

@@ -1,5 +1,8 @@
 #pragma once
 
+// Processes of one node: rings in shared memory; large messages by loads and stores where they lie
+// in regions, and by cross-memory attach where it is allowed. Engine lock held for every call.
+
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -18,8 +21,6 @@ class ShmChannel;
 
 class ShmMover;
 
-// Processes of one node: rings in shared memory; large messages by loads and stores where they lie
-// in regions, and by cross-memory attach where it is allowed.
 class ShmTransport final : public Transport {
  public:
   static constexpr wire::LaneId kLane = 2;

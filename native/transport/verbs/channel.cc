@@ -1,4 +1,5 @@
 // Packets: sent over the primary path, kept until the peer has consumed them, delivered in order.
+// Engine lock held for every call.
 #include "transport/verbs/channel.h"
 
 #include <algorithm>

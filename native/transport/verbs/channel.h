@@ -1,5 +1,8 @@
 #pragma once
 
+// The paths to one peer, and the way of packets over one of them at a time. Engine lock held for
+// every call.
+
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -42,7 +45,7 @@ struct Path {
   std::string trouble;         // why it is not ready
 };
 
-// The way of packets to one peer, over one path at a time; VerbsMover reads over all of them.
+// VerbsMover reads over all paths.
 //
 // Every packet stays in its slot until the peer has consumed it, so that a path that fails loses
 // nothing: what the peer has not consumed is sent again over another one, and the peer drops what

@@ -1,6 +1,7 @@
 // Large messages: the receiver's adapters read the sender's memory, fragment by fragment over all
 // paths that are ready. A fragment whose path fails is read again over another. What takes longer
-// to register than to copy is read from a bounce buffer, and into one.
+// to register than to copy is read from a bounce buffer, and into one. Engine lock held for every
+// call.
 #include "transport/verbs/mover.h"
 
 #include <algorithm>

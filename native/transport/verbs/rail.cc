@@ -1,3 +1,5 @@
+// A port is opened, its GID chosen, its receive buffers posted, and datagrams are sent over it.
+// Engine lock held for every call.
 #include "transport/verbs/rail.h"
 
 #include <algorithm>

@@ -1,5 +1,8 @@
 #pragma once
 
+// One port of this process: its queues, its receive buffers, and the datagram queue pair that peers
+// wire up with. Engine lock held, but for the events of its device, which the watcher takes.
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -22,8 +25,6 @@ namespace mooncake_mpi::verbs {
 
 struct Connection;
 
-// One port of this process: its queues, its receive buffers, and the datagram queue pair that peers
-// wire up with.
 class Rail {
  public:
   // A port that is down is opened where its address is known already; it is used once it is up.

@@ -1,3 +1,5 @@
+// The verbs lane: its ports and peers, what a poll asks of them, and when it is time for what is
+// done now and then. Engine lock held, but where its thread is started and stopped.
 #include "transport/verbs/verbs_transport.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// The thread that sleeps on the adapters' events: run() and take() are its own. Without the
+// engine's lock; one of its own guards the events until a poll takes them.
 #include "transport/verbs/watcher.h"
 
 #include <poll.h>

@@ -1,6 +1,6 @@
 // How two processes connect their queue pairs, and connect them again when a path has failed: each
 // tells the other in a datagram which queue pairs it has, which of the other's it is connected to,
-// and repeats that until both know.
+// and repeats that until both know. Engine lock held for every call.
 #include <algorithm>
 #include <cstring>
 #include <random>
