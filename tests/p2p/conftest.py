@@ -54,6 +54,20 @@ def comm():
 
 
 @pytest.fixture
+def wrapped(comm):
+    """A communicator that was wrapped by hand, whose requests the MPI library knows."""
+    from subject import AGAINST_MPI, library
+
+    import mooncake_mpi
+
+    world = library.COMM_WORLD if AGAINST_MPI else mooncake_mpi.Intracomm(library.COMM_WORLD)
+    duplicate = world.Dup()
+    yield duplicate
+    library.COMM_WORLD.Barrier()
+    duplicate.Free()
+
+
+@pytest.fixture
 def attached():
     """A buffer for buffered sends, of 4 MiB."""
     from subject import MPI
