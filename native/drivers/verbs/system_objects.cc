@@ -46,6 +46,14 @@ ibv_sge element(std::byte* address, std::uint32_t bytes, std::uint32_t key) noex
   return {.addr = reinterpret_cast<std::uint64_t>(address), .length = bytes, .lkey = key};
 }
 
+ibv_recv_wr receive_into(ibv_sge& entry, std::uint64_t id) noexcept {
+  ibv_recv_wr work{};
+  work.wr_id = id;
+  work.sg_list = &entry;
+  work.num_sge = 1;
+  return work;
+}
+
 }  // namespace
 
 Failure system_failure(const char* call, int error) {
@@ -88,10 +96,7 @@ int SystemCompletionQueue::poll(std::span<WorkCompletion> completions) noexcept 
 
 int SystemSharedReceiveQueue::post_receive(const ReceiveRequest& request) noexcept {
   ibv_sge entry = element(request.address, request.bytes, request.local_key);
-  ibv_recv_wr work{};
-  work.wr_id = request.id;
-  work.sg_list = &entry;
-  work.num_sge = 1;
+  ibv_recv_wr work = receive_into(entry, request.id);
   ibv_recv_wr* bad = nullptr;
   return ibv_post_srq_recv(queue_, &work, &bad);
 }
@@ -217,10 +222,7 @@ int SystemQueuePair::post_send(const SendRequest& request) noexcept {
 
 int SystemQueuePair::post_receive(const ReceiveRequest& request) noexcept {
   ibv_sge entry = element(request.address, request.bytes, request.local_key);
-  ibv_recv_wr work{};
-  work.wr_id = request.id;
-  work.sg_list = &entry;
-  work.num_sge = 1;
+  ibv_recv_wr work = receive_into(entry, request.id);
   ibv_recv_wr* bad = nullptr;
   return ibv_post_recv(pair_, &work, &bad);
 }
