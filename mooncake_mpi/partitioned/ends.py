@@ -10,13 +10,14 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, cast
 
+from mooncake_mpi import _native
 from mooncake_mpi.buffers.bufferspec import Elements, Placed, place
 from mooncake_mpi.buffers.packing import PackedBuffer
+from mooncake_mpi.constants import PARTITION_DATA
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.requests.composites import Driver, complete_unwatched
 
 if TYPE_CHECKING:
-    from mooncake_mpi import _native
     from mooncake_mpi.requests.request import Request
 
 
@@ -80,6 +81,18 @@ class End:
     def _withdraw(self) -> None:
         """Nothing of an end that never was started stays in the partner's way."""
         raise NotImplementedError
+
+    def _expect_word(self, rank: int, tag: int) -> Request:
+        """Receive a message of the other end that has no bytes."""
+        return _native.post_recv(self._communicator, 0, 0, None, rank, tag, PARTITION_DATA)
+
+    def _send_word(self, rank: int, tag: int, mode: _native.SendMode) -> None:
+        _native.isend_bytes(self._communicator, b"", rank, tag, mode, PARTITION_DATA)
+
+    def _elements_of(self, partition: int) -> tuple[int, int]:
+        """The first of a partition's elements in the buffer, and the one behind the last."""
+        first = partition * self._count
+        return first, first + self._count
 
     def _check(self, partition: int) -> None:
         if not 0 <= partition < self._partitions:

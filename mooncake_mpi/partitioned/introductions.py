@@ -16,17 +16,47 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.constants import PARTITION_SETUP
+from mooncake_mpi.partitioned.tags import data_tag, new_numbers, reply_tag
 
 if TYPE_CHECKING:
     from mooncake_mpi.requests.request import Request
 
 
 class Setup(NamedTuple):
-    """How the sender cuts the message: its first message to the receiver."""
+    """How the sender cuts the message: its first message to the receiver.
+
+    Attributes:
+        first_number: of those that the sender has chosen: one for each partition, the reply has the
+            first too, and the last is for word that the sender was freed before it started.
+    """
 
     partitions: int
     first_number: int
     nbytes: int
+
+    @staticmethod
+    def of(partitions: int, nbytes: int) -> Setup:
+        """For a new message."""
+        return Setup(partitions, new_numbers(max(1, partitions) + 1), nbytes)
+
+    @property
+    def part_nbytes(self) -> int:
+        """Length of one partition."""
+        return self.nbytes // self.partitions if self.partitions else 0
+
+    def part_tag(self, part: int) -> int:
+        """Tag of a partition."""
+        return data_tag(self.first_number + part)
+
+    @property
+    def withdrawal_tag(self) -> int:
+        """Tag of the sender's word that it was freed before it started."""
+        return data_tag(self.first_number + max(1, self.partitions))
+
+    @property
+    def reply_tag(self) -> int:
+        """Tag of the receiver's word that it knows the cut."""
+        return reply_tag(self.first_number)
 
 
 SETUP = Struct("<QIQ")

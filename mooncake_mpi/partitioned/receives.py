@@ -16,7 +16,6 @@ from mooncake_mpi.constants import PARTITION_DATA, STANDARD
 from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.partitioned.ends import End
 from mooncake_mpi.partitioned.introductions import Introduction, Introductions, Setup
-from mooncake_mpi.partitioned.tags import data_tag, reply_tag
 from mooncake_mpi.requests.statuses import fill_status
 
 if TYPE_CHECKING:
@@ -81,14 +80,8 @@ class PartitionedReceive(End):
         if self._source == MPI.PROC_NULL:
             return True
         self._introductions.forget(self)
-        tag = data_tag(setup.first_number + max(1, setup.partitions))
-        self._withdrawal = _native.post_recv(
-            self._communicator, 0, 0, None, self._source, tag, PARTITION_DATA
-        )
-        _native.isend_bytes(
-            *(self._communicator, b"", self._source, reply_tag(setup.first_number)),
-            *(STANDARD, PARTITION_DATA),
-        )
+        self._withdrawal = self._expect_word(self._source, setup.withdrawal_tag)
+        self._send_word(self._source, setup.reply_tag, STANDARD)
         return True
 
     def _forget_sender(self) -> None:
@@ -114,7 +107,7 @@ class PartitionedReceive(End):
                 f"the buffer has {self._nbytes}",
             )
             return
-        nbytes = setup.nbytes // setup.partitions if setup.partitions else 0
+        nbytes = setup.part_nbytes
         self._parts = [
             _native.post_recv(
                 self._communicator,
@@ -122,7 +115,7 @@ class PartitionedReceive(End):
                 nbytes,
                 self._keepalive,
                 self._source,
-                data_tag(setup.first_number + part),
+                setup.part_tag(part),
                 PARTITION_DATA,
             )
             for part in range(setup.partitions)
@@ -151,7 +144,7 @@ class PartitionedReceive(End):
         setup = self._setup
         if setup is None or not self._parts:
             return range(0)
-        mine, theirs = self.partition_nbytes, setup.nbytes // setup.partitions
+        mine, theirs = self.partition_nbytes, setup.part_nbytes
         if mine == 0 or theirs == 0:  # of an empty message, as if it had bytes
             mine, theirs = setup.partitions, self._partitions
         first = partition * mine // theirs
@@ -161,8 +154,7 @@ class PartitionedReceive(End):
     def _unpack(self, partition: int) -> None:
         if self._packed is not None and partition not in self._unpacked:
             self._unpacked.add(partition)
-            first = partition * self._count
-            self._packed.unpack_range(first, first + self._count)
+            self._packed.unpack_range(*self._elements_of(partition))
 
     def _poll(self) -> bool:
         """Whether every partition is here."""

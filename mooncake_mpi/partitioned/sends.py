@@ -17,8 +17,7 @@ from mooncake_mpi import _native
 from mooncake_mpi.constants import BUFFERED, PARTITION_DATA, PARTITION_SETUP, STANDARD
 from mooncake_mpi.errors import raise_error
 from mooncake_mpi.partitioned.ends import End
-from mooncake_mpi.partitioned.introductions import SETUP
-from mooncake_mpi.partitioned.tags import data_tag, new_numbers, reply_tag
+from mooncake_mpi.partitioned.introductions import SETUP, Setup
 from mooncake_mpi.requests.statuses import fill_status
 
 if TYPE_CHECKING:
@@ -49,18 +48,16 @@ class PartitionedSend(End):
     ) -> None:
         super().__init__(communicator, elements, partitions, tag, writable=False)
         self._dest = dest
-        first = self._first_number = new_numbers(max(1, partitions) + 1)
-        setup = SETUP.pack(partitions, first, self._nbytes)
-        self._setup = _native.isend_bytes(communicator, setup, dest, tag, STANDARD, PARTITION_SETUP)
-        self._reply = _native.post_recv(
-            communicator, 0, 0, None, dest, reply_tag(first), PARTITION_DATA
+        self._setup = setup = Setup.of(partitions, self._nbytes)
+        self._announcement = _native.isend_bytes(
+            communicator, SETUP.pack(*setup), dest, tag, STANDARD, PARTITION_SETUP
         )
+        self._reply = self._expect_word(dest, setup.reply_tag)
         self._ready: set[int] = set()
 
     def _withdraw(self) -> None:
         self._reply.Cancel()
-        tag = data_tag(self._first_number + max(1, self._partitions))
-        _native.isend_bytes(self._communicator, b"", self._dest, tag, BUFFERED, PARTITION_DATA)
+        self._send_word(self._dest, self._setup.withdrawal_tag, BUFFERED)
 
     def start(self) -> None:
         """Begin a message; no partition is ready."""
@@ -87,8 +84,7 @@ class PartitionedSend(End):
 
     def _post(self, partition: int) -> Request:
         if self._packed is not None:
-            first = partition * self._count
-            self._packed.pack_range(first, first + self._count)
+            self._packed.pack_range(*self._elements_of(partition))
         nbytes = self.partition_nbytes
         return _native.post_send(
             self._communicator,
@@ -96,7 +92,7 @@ class PartitionedSend(End):
             nbytes,
             self._keepalive,
             self._dest,
-            data_tag(self._first_number + partition),
+            self._setup.part_tag(partition),
             STANDARD if self._reply._test() else BUFFERED,
             PARTITION_DATA,
         )
