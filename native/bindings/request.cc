@@ -50,9 +50,36 @@ PyObject* ask_owner(const RequestObject& request, const char* method, PyObject* 
   return result;
 }
 
+namespace {
+
+// Inline in what every non-blocking call does.
+[[gnu::always_inline]] inline PyObject* wrap(Operation* operation, const Completion& completion,
+                                             BufferView&& view, MatchChannel channel,
+                                             bool any_size) {
+  PyObject* self = allocate_request(reinterpret_cast<PyTypeObject*>(runtime().hooks.request_type));
+  if (self == nullptr) {
+    if (operation != nullptr) notices().adopt(*operation, std::move(view));
+    return nullptr;
+  }
+  RequestObject& request = as_request(self);
+  request.state = RequestObject::State::kActive;
+  request.operation = operation;
+  request.channel = channel;
+  if (operation != nullptr) request.context = operation->context_number;
+  request.any_size = any_size;
+  if (operation == nullptr) {
+    request.completion = completion;
+    if (view.finish() == nullptr) return self;  // done with the buffer already
+  }
+  request.view = std::move(view);
+  return self;
+}
+
+}  // namespace
+
 PyObject* new_request(Operation* operation, const Completion& completion, BufferView&& view,
                       MatchChannel channel, bool any_size) {
-  PyObject* self = wrap_operation(operation, completion, std::move(view), channel, any_size);
+  PyObject* self = wrap(operation, completion, std::move(view), channel, any_size);
   if (self != nullptr && operation != nullptr) runtime().engine->leave(operation);
   return self;
 }
@@ -77,23 +104,7 @@ PyObject* wrap_posting(const Posting& posting, BufferView&& view) {
 
 PyObject* wrap_operation(Operation* operation, const Completion& completion, BufferView&& view,
                          MatchChannel channel, bool any_size) {
-  PyObject* self = allocate_request(reinterpret_cast<PyTypeObject*>(runtime().hooks.request_type));
-  if (self == nullptr) {
-    if (operation != nullptr) notices().adopt(*operation, std::move(view));
-    return nullptr;
-  }
-  RequestObject& request = as_request(self);
-  request.state = RequestObject::State::kActive;
-  request.operation = operation;
-  request.channel = channel;
-  if (operation != nullptr) request.context = operation->context_number;
-  request.any_size = any_size;
-  if (operation == nullptr) {
-    request.completion = completion;
-    if (view.finish() == nullptr) return self;  // done with the buffer already
-  }
-  request.view = std::move(view);
-  return self;
+  return wrap(operation, completion, std::move(view), channel, any_size);
 }
 
 PyObject* new_persistent_request(BufferView&& view, const PersistentPlan& plan,
