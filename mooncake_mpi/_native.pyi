@@ -319,6 +319,23 @@ def sendrecv(
 ) -> Any:
     """As send() and recv() at once."""
 
+def give_back(communicator: Communicator, message: OwnedBuffer) -> None:
+    """
+    Put a copy of a message that was received back into the queue, before all others.
+    """
+
+def set_pickling(
+    dumps: Callable[..., Any],
+    loads: Callable[..., Any],
+    load: Callable[..., Any],
+    not_loaded: Callable[..., None],
+    send: Callable[..., None],
+    recv: Callable[..., Any],
+) -> None:
+    """
+    What a communicator's send and recv call: for plain objects and ordinary messages; for large messages; where unpickling raised; for any other object; and for a receive into a buffer.
+    """
+
 class MatchedMessage:
     """A message taken by a matched probe."""
 

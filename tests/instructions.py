@@ -5,7 +5,8 @@
 Starts two ranks under callgrind, which counts only inside ``PyObject_ASCII``: the loops below run in a
 ``__repr__``, and two lengths of a loop tell what one turn costs. Counted are the sender and the receiver
 of eager messages that the ring holds already, through the package and through the MPI library; a loop
-that calls a C function doing nothing is subtracted. Takes a minute; prints a table.
+that calls a C function doing nothing is subtracted. Takes a minute; prints a table, and ends with 1 if
+a way costs more than it may.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ import tempfile
 from pathlib import Path
 
 COUNTS = (50, 250)
+# The most that a message may cost, sent and received: what it did cost, and what a build's layout
+# may add.
+LIMITS = {
+    "Send / Recv, mooncake_mpi": (785, 1_280),
+    "send / recv of an int": (3_200, 3_400),
+}
 SECONDS = 300
 CALLGRIND = ["valgrind", "--tool=callgrind", "--toggle-collect=PyObject_ASCII"]
 DUMP_AFTER = "--dump-after=PyObject_ASCII"
@@ -123,18 +130,25 @@ def slopes(folder, rank):
 
 
 def report(folder):
-    """The table."""
+    """Prints the table; what is beyond its limit."""
+    beyond = []
     names = [name for name, *_ in cases(None, __import__("mpi4py.MPI").MPI, __import__("numpy"))]
     sender, receiver = slopes(folder, 0), slopes(folder, 1)
     assert len(sender) == len(receiver) == len(names), (len(sender), len(receiver))
     print(f"{'instructions (allocations)':38} {'send':>14} {'receive':>14}")
     base = [side[0][0] for side in (sender, receiver)]
     for name, *sides in zip(names, sender, receiver, strict=True):
-        shown = [
-            f"{cost - (0 if name == names[0] else subtracted):,.0f} ({new:.0f})"
-            for (cost, new), subtracted in zip(sides, base, strict=True)
+        costs = [
+            cost - (0 if name == names[0] else subtracted)
+            for (cost, _), subtracted in zip(sides, base, strict=True)
         ]
+        shown = [f"{cost:,.0f} ({new:.0f})" for cost, (_, new) in zip(costs, sides, strict=True)]
         print(f"{name:38} {shown[0]:>14} {shown[1]:>14}")
+        limits = LIMITS.get(name, costs)
+        for side, cost, limit in zip(("send", "receive"), costs, limits, strict=True):
+            if cost > limit + 0.5:
+                beyond.append(f"{name}: {cost:,.0f} instructions to {side}, at most {limit:,}")
+    return beyond
 
 
 def main():
@@ -148,16 +162,25 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mooncake-mpi-") as name:
         counting = [*CALLGRIND, DUMP_AFTER, f"--callgrind-out-file={name}/out.%p"]
         program = [*counting, sys.executable, __file__, "--folder", name]
+        # Where the interpreter looks for names depends on it.
+        environment = os.environ | {"PYTHONHASHSEED": "0"}
         command = [options.mpirun, "-n", "2", *program]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=SECONDS
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SECONDS,
+                env=environment,
             )
         except subprocess.TimeoutExpired as error:
             sys.exit(f"no end after {SECONDS} s: {(error.stderr or b'').decode()}")
         if done.returncode != 0:
             sys.exit(done.stderr)
-        report(Path(name))
+        beyond = report(Path(name))
+        if beyond:
+            sys.exit("\n".join(beyond))
 
 
 if __name__ == "__main__":

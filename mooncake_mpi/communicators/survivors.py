@@ -36,7 +36,7 @@ _MESSAGES = {
     *("Send", "Isend", "Ssend", "Issend", "Rsend", "Irsend", "Bsend", "Ibsend", "Recv", "Irecv"),
     *("Sendrecv", "Isendrecv", "Sendrecv_replace", "Isendrecv_replace", "Send_init", "Ssend_init"),
     *("Rsend_init", "Bsend_init", "Recv_init", "Psend_init", "Precv_init"),
-    *("Probe", "Iprobe", "Mprobe", "Improbe"),
+    *("Probe", "Iprobe", "Mprobe", "Improbe", "send", "recv"),
 }
 
 

@@ -19,7 +19,7 @@ from mooncake_mpi.constants import BUFFERED, STANDARD, SYNCHRONOUS
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
 from mooncake_mpi.objects import transfer
-from mooncake_mpi.objects.pickling import PLAIN_TYPES, checked, dumps, load
+from mooncake_mpi.objects.pickling import dumps, load, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,8 @@ SEND = True
 class ObjectMethods:
     """The point-to-point methods for Python objects, with mpi4py's signatures.
 
-    Mixed into the communicators; their native side and the upper-case probes are theirs.
+    Mixed into the communicators; their native side, the upper-case probes, and ``send`` and
+    ``recv``, which are native methods, are theirs.
     """
 
     __slots__ = ()
@@ -46,22 +47,6 @@ class ObjectMethods:
         Iprobe: Callable[[int, int, MPI.Status | None], bool]
         Mprobe: Callable[[int, int, MPI.Status | None], Message]
         Improbe: Callable[[int, int, MPI.Status | None], Message | None]
-
-    def send(self, obj: Any, dest: int, tag: int = 0) -> None:
-        """Send an object; returns when it may be changed again."""
-        try:
-            communicator = self._communicator
-            if type(obj) in PLAIN_TYPES and type(dest) is int and dest >= 0 and communicator:
-                # The way of most small objects, without further calls of Python functions.
-                message: Any = dumps(obj)
-                if type(message) is not bytes:
-                    checked(message)
-                _native.send(communicator, message, dest, tag, STANDARD)
-            else:
-                transfer.send(self._checked_communicator(), obj, dest, tag, STANDARD)
-        except Error as error:
-            report(error, self)
-            raise
 
     @reported
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:
@@ -93,24 +78,6 @@ class ObjectMethods:
         """Start sending an object; the request is complete at once."""
         request = transfer.isend(self._checked_communicator(), obj, dest, tag, BUFFERED)
         return request if self._giver is None else self._giver(request, SEND)
-
-    def recv(
-        self,
-        buf: Any = None,
-        source: int = MPI.ANY_SOURCE,
-        tag: int = MPI.ANY_TAG,
-        status: MPI.Status | None = None,
-    ) -> Any:
-        """Receive an object; ``buf`` is deprecated, as with mpi4py."""
-        try:
-            communicator = self._communicator
-            if buf is None and communicator:
-                message = _native.recv(communicator, None, source, tag, status)
-                return None if message is None else load(message)
-            return transfer.recv(self._checked_communicator(), buf, source, tag, status)
-        except Error as error:
-            report(error, self)
-            raise
 
     def irecv(
         self, buf: Any = None, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
@@ -186,3 +153,16 @@ class ObjectMethods:
     ) -> Message | None:
         """Take a message if there is one, to be received with ``Message.recv``."""
         return self.Improbe(source, tag, status)
+
+
+def _send(comm: Any, obj: Any, dest: int, tag: int) -> None:
+    """What ``send`` does with an object that may have buffers."""
+    transfer.send(comm._checked_communicator(), obj, dest, tag, STANDARD)
+
+
+def _recv(comm: Any, buf: Any, source: int, tag: int, status: MPI.Status | None) -> Any:
+    """What ``recv`` does with a buffer."""
+    return transfer.recv(comm._checked_communicator(), buf, source, tag, status)
+
+
+_native.set_pickling(dumps, loads, load, transfer.not_loaded, _send, _recv)

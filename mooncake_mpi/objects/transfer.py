@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.constants import BUFFERED
+from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dump, dump_parts, load
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def sendrecv(
     memory, message = into(buf, source), outgoing(obj, dest)
     place = place_of(memory)
     return received(
+        communicator,
         _native.sendrecv(communicator, message, dest, sendtag, place, source, recvtag, status),
         memory,
     )
@@ -96,7 +98,8 @@ def recv(
     """Receive an object; ``buf`` as :func:`post_into` takes it, or ``None``."""
     source = _native.to_int(source)
     memory = into(buf, source)
-    return received(_native.recv(communicator, place_of(memory), source, tag, status), memory)
+    message = _native.recv(communicator, place_of(memory), source, tag, status)
+    return received(communicator, message, memory)
 
 
 def into(buf: Any, source: int) -> MPI.buffer | None:
@@ -112,11 +115,29 @@ def place_of(memory: MPI.buffer | None) -> tuple[int, int, Any] | None:
     return None if memory is None else (memory.address, memory.nbytes, memory)
 
 
-def received(message: Any, memory: MPI.buffer | None) -> Any:
+def received(
+    communicator: _native.Communicator, message: Any, memory: MPI.buffer | None
+) -> Any:
     """The object of what the engine gave: of memory of its own, or the length of that in ours."""
     if message is None:
         return None
-    return load(message) if memory is None else load_copy(memory, message)
+    if memory is not None:
+        return load_copy(memory, message)
+    try:
+        return load(message)
+    except BaseException as error:
+        not_loaded(communicator, message, error)
+        raise
+
+
+def not_loaded(communicator: _native.Communicator, message: Any, error: BaseException) -> None:
+    """Unpickling raised: an interruption leaves the message in the queue, for the next receive.
+
+    It would be lost otherwise, though nothing is wrong with it. What the object's own code raises
+    it would raise again.
+    """
+    if is_interruption(error):
+        _native.give_back(communicator, message)
 
 
 def post_into(communicator: _native.Communicator, buf: Any, source: int, tag: int) -> Request:

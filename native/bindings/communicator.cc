@@ -141,13 +141,17 @@ PyObject* giver_of(PyObject* self) noexcept {
   return giver != nullptr ? giver : Py_None;
 }
 
+PyObject* native_side_of(PyObject* self) noexcept {
+  return *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
+}
+
 void raise_unusable() {
   raise_error("ERR_COMM",
               left_behind() ? kLeftBehind : "invalid communicator: it is null or was freed");
 }
 
 Communicator* communicator_of(PyObject* self) {
-  PyObject* slot = *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(self) + slot_offset);
+  PyObject* slot = native_side_of(self);
   if (slot == nullptr || slot == Py_None) [[unlikely]] {
     // The object may be older than the engine.
     slot = with_interpreter([&] { return PyObject_CallMethod(self, "_checked_communicator", ""); });

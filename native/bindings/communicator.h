@@ -79,6 +79,8 @@ void set_communicator_slot(Py_ssize_t offset) noexcept;
 PyObject* giver_of(PyObject* self) noexcept;
 // The communicator behind `self`, or nullptr with ERR_COMM raised.
 Communicator* communicator_of(PyObject* self);
+// The object in its slot, once communicator_of() found it; borrowed.
+PyObject* native_side_of(PyObject* self) noexcept;
 // Raises ERR_COMM with the reason.
 void raise_unusable();
 

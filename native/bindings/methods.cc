@@ -2,6 +2,7 @@
 
 #include "bindings/communicator.h"
 #include "bindings/guard.h"
+#include "bindings/object_methods.h"
 #include "bindings/persistent.h"
 #include "bindings/probe_methods.h"
 #include "bindings/receive_methods.h"
@@ -80,6 +81,12 @@ PyMethodDef definitions[] = {
     define<recv_init>("Recv_init",
                       "Recv_init($self, buf, source=ANY_SOURCE, tag=ANY_TAG)\n--\n\n"
                       "Persistent receive (MPI-4.1 3.9)."),
+    define<comm_send_object>("send",
+                             "send($self, obj, dest, tag=0)\n--\n\n"
+                             "Send an object; returns when it may be changed again."),
+    define<comm_recv_object>("recv",
+                             "recv($self, buf=None, source=ANY_SOURCE, tag=ANY_TAG, status=None)"
+                             "\n--\n\nReceive an object; ``buf`` is deprecated, as with mpi4py."),
 };
 
 }  // namespace

@@ -9,6 +9,8 @@ namespace {
 struct OwnedBuffer {
   PyObject_HEAD std::unique_ptr<std::byte[]> memory;
   Py_ssize_t bytes;
+  int source;
+  int tag;
 };
 
 PyObject* type = nullptr;
@@ -47,13 +49,24 @@ PyObject* create_owned_buffer_type() {
   return type = PyType_FromSpec(&spec);
 }
 
-PyObject* new_owned_buffer(std::unique_ptr<std::byte[]> memory, std::size_t bytes) {
+PyObject* new_owned_buffer(std::unique_ptr<std::byte[]> memory, const Completion& completion) {
   auto* object =
       reinterpret_cast<OwnedBuffer*>(PyType_GenericAlloc(reinterpret_cast<PyTypeObject*>(type), 0));
   if (object == nullptr) return nullptr;
   new (&object->memory) std::unique_ptr<std::byte[]>(std::move(memory));
-  object->bytes = static_cast<Py_ssize_t>(bytes);
+  object->bytes = static_cast<Py_ssize_t>(completion.bytes);
+  object->source = completion.source;
+  object->tag = completion.tag;
   return reinterpret_cast<PyObject*>(object);
+}
+
+bool is_owned_buffer(PyObject* object) noexcept {
+  return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(type);
+}
+
+OwnedMessage owned_message(PyObject* object) noexcept {
+  const auto* buffer = reinterpret_cast<OwnedBuffer*>(object);
+  return {buffer->memory.get(), buffer->bytes, buffer->source, buffer->tag};
 }
 
 }  // namespace mooncake_mpi::bindings

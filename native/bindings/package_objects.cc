@@ -10,6 +10,8 @@
 
 #include "bindings/checks.h"
 #include "bindings/module.h"
+#include "bindings/object_methods.h"
+#include "bindings/owned_buffer.h"
 #include "bindings/receive_methods.h"
 #include "bindings/request_completion.h"
 #include "bindings/send_methods.h"
@@ -153,6 +155,14 @@ nb::object sendrecv(Communicator& communicator, nb::object message, Int given_de
   return received.wait(status);
 }
 
+void give_back(Communicator& communicator, nb::object message) {
+  if (!is_owned_buffer(message.ptr())) throw nb::type_error("expected an OwnedBuffer");
+  if (!communicator.usable()) return;
+  const OwnedMessage given = owned_message(message.ptr());
+  runtime().engine->give_back(communicator.context(), given.source, given.tag,
+                              Bytes(given.address, static_cast<std::size_t>(given.bytes)));
+}
+
 }  // namespace
 
 void define_objects(nb::module_& m) {
@@ -174,6 +184,24 @@ void define_objects(nb::module_& m) {
                 "int, recvtag: int, status: Status | None = None) -> Any"),
         "communicator"_a, "message"_a, "dest"_a, "sendtag"_a, "place"_a.none(), "source"_a,
         "recvtag"_a, "status"_a = nb::none(), "As send() and recv() at once.");
+  m.def("give_back", &give_back,
+        nb::sig("def give_back(communicator: Communicator, message: OwnedBuffer) -> None"),
+        "communicator"_a, "message"_a,
+        "Put a copy of a message that was received back into the queue, before all others.");
+  m.def(
+      "set_pickling",
+      [](nb::callable dumps, nb::callable loads, nb::callable load, nb::callable not_loaded,
+         nb::callable send, nb::callable recv) {
+        set_pickling({dumps.release().ptr(), loads.release().ptr(), load.release().ptr(),
+                      not_loaded.release().ptr(), send.release().ptr(), recv.release().ptr()});
+      },
+      nb::sig("def set_pickling(dumps: Callable[..., Any], loads: Callable[..., Any], "
+              "load: Callable[..., Any], not_loaded: Callable[..., None], "
+              "send: Callable[..., None], recv: Callable[..., Any]) -> None"),
+      "dumps"_a, "loads"_a, "load"_a, "not_loaded"_a, "send"_a, "recv"_a,
+      "What a communicator's send and recv call: for plain objects and ordinary messages; for "
+      "large "
+      "messages; where unpickling raised; for any other object; and for a receive into a buffer.");
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -80,7 +80,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   runtime().engine->release(operation);
   PyObject* result = nullptr;
   if (received == Received::kMemory) {
-    result = new_owned_buffer(std::move(memory), completion.bytes);
+    result = new_owned_buffer(std::move(memory), completion);
   } else if (received == Received::kLength) {
     result = PyLong_FromUnsignedLongLong(completion.bytes);
   } else if (view.finish() != nullptr &&

@@ -18,7 +18,7 @@ bool make_result(RequestObject& request, bool whole, std::unique_ptr<std::byte[]
   const Completion& completion = request.completion;
   PyObject* finish = request.finish != nullptr && whole ? request.finish : request.view.finish();
   if (finish == nullptr && !request.any_size) return true;
-  PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion.bytes)
+  PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion)
                                         : PyLong_FromUnsignedLongLong(completion.bytes);
   PyObject* result = received;
   if (received != nullptr && finish != nullptr) {

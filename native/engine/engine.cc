@@ -256,6 +256,11 @@ bool Engine::leave_send(Operation& send) {
   return protocol_.leave_send(send);
 }
 
+void Engine::give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes) {
+  std::lock_guard lock(mutex_);
+  protocol_.give_back(context, source, tag, bytes);
+}
+
 void Engine::release(Operation& operation) {
   std::lock_guard lock(mutex_);
   protocol_.release(operation);

@@ -107,6 +107,9 @@ class Engine final : private PacketSink, private Waker {
   // A blocking call is left before it is done; see protocol/give_up.cc.
   bool give_up(Operation& receive);
   bool leave_send(Operation& send);
+  // A message of kMessages that its receiver took and has no use for yet: a copy, before all
+  // others.
+  void give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes);
   void release(Operation& operation);
   // `watch` is told when the operation is done, by the thread that completes it; false: it is done.
   bool watch_completion(Operation& operation, CompletionWatch& watch);

@@ -54,6 +54,23 @@ bool Protocol::give_up(Operation& receive) {
   return true;
 }
 
+void Protocol::give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes) {
+  auto memory = std::make_unique<std::byte[]>(bytes.size());
+  if (!bytes.empty()) std::memcpy(memory.get(), bytes.data(), bytes.size());
+  outbox_memory_.reserve();
+  Operation& kept = operations_.acquire(Operation::Kind::kReceive);
+  kept.context = &context;
+  kept.context_number = context.number;
+  kept.channel = MatchChannel::kMessages;
+  kept.peer = context.members[static_cast<std::size_t>(source)].peer;
+  kept.header =
+      wire::message_header(wire::Kind::kRts, context.number, source, tag, 0, bytes.size());
+  kept.owned_buffer = std::move(memory);
+  kept.transfer_bytes = bytes.size();
+  kept.stage = Stage::kDone;
+  put_back(kept);
+}
+
 // The message goes to the oldest receive that waits for it, or before all others in the queue.
 void Protocol::put_back(Operation& kept) {
   UnexpectedMessage& message = unexpected_.acquire(0);

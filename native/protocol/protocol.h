@@ -88,6 +88,7 @@ class Protocol {
   // The caller of a receive that has matched stops waiting. True: the protocol has taken the
   // operation over and does not touch its buffer any more. False: not yet.
   bool give_up(Operation& receive);
+  void give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes);
   // The same of a send, which stays its owner's.
   bool leave_send(Operation& send);
 

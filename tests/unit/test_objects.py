@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -88,6 +90,104 @@ def test_objects_and_buffers_keep_their_order(comm):
     requests = [comm.isend("first", 0), comm.Isend(pickle.dumps("second"), 0), comm.isend(3, 0)]
     assert [comm.recv() for _ in requests] == ["first", "second", 3]
     MPI.Request.waitall(requests)
+
+
+class Unpickled:
+    """Calls a function, once, while it is unpickled."""
+
+    on_load = None
+
+    def __init__(self, data=b""):
+        self.data = data
+
+    def __setstate__(self, state):
+        function, Unpickled.on_load = Unpickled.on_load, None
+        if function is not None:
+            function()
+        self.__dict__.update(state)
+
+
+class LeftError(Exception):
+    """What a signal's handler raises, or an object."""
+
+
+class Leaver:
+    """Handlers of signals."""
+
+    def method(self, *_):
+        raise LeftError
+
+    def __call__(self, *_):
+        raise LeftError
+
+
+def leave(*_):
+    """Another."""
+    raise LeftError
+
+
+HANDLERS = {
+    "KeyboardInterrupt": signal.default_int_handler,
+    "function": leave,
+    "method": Leaver().method,
+    "object": Leaver(),
+    "partial": partial(leave, 1),
+}
+RECEIVES = {
+    "recv": lambda comm: comm.recv(),
+    "with a status": lambda comm: comm.recv(None, 0, 7, MPI.Status()),
+    "sendrecv": lambda comm: comm.sendrecv(None, MPI.PROC_NULL),
+}
+
+
+@pytest.mark.parametrize("nbytes", [10, 1_000_000])
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+def test_a_signal_that_interrupts_unpickling_leaves_the_message_in_the_queue(
+    comm, monkeypatch, handler, receive, nbytes
+):
+    previous = signal.signal(signal.SIGINT, handler)
+    data = np.arange(nbytes, dtype="u1")
+    requests = [comm.isend(Unpickled(data), 0, 7), comm.isend("second", 0, 7)]
+    try:
+        monkeypatch.setattr(Unpickled, "on_load", lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises((KeyboardInterrupt, LeftError)):
+            receive(comm)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    status = MPI.Status()
+    comm.probe(status=status)
+    assert (status.source, status.tag) == (0, 7)
+    assert status.Get_count(MPI.BYTE) > nbytes
+    assert (comm.recv().data == data).all()
+    assert comm.recv() == "second"
+    MPI.Request.waitall(requests)
+
+
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+def test_a_message_whose_object_raises_has_been_received(comm, monkeypatch, receive):
+    monkeypatch.setattr(Unpickled, "on_load", leave)
+    requests = [comm.isend(Unpickled(), 0, 7), comm.isend("second", 0, 7)]
+    with pytest.raises(LeftError):
+        receive(comm)
+    assert comm.recv() == "second"
+    assert not comm.iprobe()
+    MPI.Request.waitall(requests)
+
+
+def test_a_communicator_freed_by_an_interrupted_unpickling_is_no_place_for_the_message(
+    comm, monkeypatch
+):
+    def free_and_interrupt():
+        own.Free()
+        signal.raise_signal(signal.SIGINT)
+
+    own = comm.Dup()
+    request = own.isend(Unpickled(), 0)
+    monkeypatch.setattr(Unpickled, "on_load", free_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        own.recv()
+    request.wait()
 
 
 def test_proc_null_gives_none_and_pickles_nothing(comm):

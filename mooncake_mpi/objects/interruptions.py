@@ -1,0 +1,32 @@
+"""Exceptions that the handlers of signals raise in the middle of something else.
+
+Called in the program's threads, no lock of its own.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import CodeType
+from typing import Any
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether ``error`` came from the handler of a signal, and not from the code that it left."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    place = error.__traceback__
+    while place is not None:
+        if place.tb_frame.f_code in handlers:
+            return True
+        place = place.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Of a function, a method or an object that is called; ``None`` of what is not Python's."""
+    handler = getattr(handler, "func", handler)  # functools.partial
+    handler = getattr(handler, "__func__", handler)
+    if not hasattr(handler, "__code__"):
+        handler = getattr(type(handler), "__call__", None)
+    return getattr(handler, "__code__", None)

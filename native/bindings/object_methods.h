@@ -1,0 +1,24 @@
+#pragma once
+
+#include <Python.h>
+
+namespace mooncake_mpi::bindings {
+
+// send and recv of a communicator, whose messages are objects.
+PyObject* comm_send_object(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+                           PyObject* kwnames);
+PyObject* comm_recv_object(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+                           PyObject* kwnames);
+
+// What they call, of the package; see define_objects().
+struct Pickling {
+  PyObject* dumps = nullptr;
+  PyObject* loads = nullptr;
+  PyObject* load = nullptr;
+  PyObject* not_loaded = nullptr;
+  PyObject* send = nullptr;
+  PyObject* recv = nullptr;
+};
+void set_pickling(const Pickling& given) noexcept;
+
+}  // namespace mooncake_mpi::bindings
