@@ -6,8 +6,10 @@ Called in the program's threads, no lock of its own.
 from __future__ import annotations
 
 import signal
-from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import CodeType
 
 
 def is_interruption(error: BaseException) -> bool:
@@ -27,6 +29,6 @@ def _code_of(handler: Any) -> CodeType | None:
     """Of a function, a method or an object that is called; ``None`` of what is not Python's."""
     handler = getattr(handler, "func", handler)  # functools.partial
     handler = getattr(handler, "__func__", handler)
-    if not hasattr(handler, "__code__"):
-        handler = getattr(type(handler), "__call__", None)
+    if callable(handler) and not hasattr(handler, "__code__"):
+        handler = type(handler).__call__
     return getattr(handler, "__code__", None)

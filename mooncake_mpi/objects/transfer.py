@@ -115,9 +115,7 @@ def place_of(memory: MPI.buffer | None) -> tuple[int, int, Any] | None:
     return None if memory is None else (memory.address, memory.nbytes, memory)
 
 
-def received(
-    communicator: _native.Communicator, message: Any, memory: MPI.buffer | None
-) -> Any:
+def received(communicator: _native.Communicator, message: Any, memory: MPI.buffer | None) -> Any:
     """The object of what the engine gave: of memory of its own, or the length of that in ours."""
     if message is None:
         return None

@@ -62,7 +62,7 @@ bool raise_timeout(std::uint64_t waited_ns);
 template <class Done, class Describe>
 bool wait_until(Done&& done, Describe&& describe) {
   Engine& engine = *runtime().engine;
-  constexpr int kTurnsWithGil = 64;
+  constexpr unsigned kTurnsWithGil = 64;
   if (done() || engine.spin(done, engine.oversubscribed() ? 4 : kTurnsWithGil)) {
     engine.leave(nullptr);
     return true;

@@ -130,11 +130,13 @@ class Engine final : private PacketSink, private Waker {
     polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     return poll();
   }
-  // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
+  // Polls for a short while without ever sleeping; for callers that hold a lock of their own. A
+  // turn that did something counts for many: what takes long is not for here.
   template <class Done>
-  bool spin(Done&& done, int turns) {
-    for (int turn = 0; turn < turns; ++turn) {
-      progress();
+  bool spin(Done&& done, unsigned turns) {
+    constexpr unsigned kTurnsOfWork = 8;
+    for (unsigned turn = 0; turn < turns; ++turn) {
+      turn += kTurnsOfWork * progress();
       if (done()) return true;
       cpu_relax();
     }

@@ -12,10 +12,16 @@ namespace mooncake_mpi {
 
 using Stage = Operation::Stage;
 
-// What the receiver copies by itself, or an adapter reads, is soon there; what is streamed goes to
-// memory of the engine from now on.
+// What a mover reads into the caller's memory is soon there, or is streamed instead; what is
+// streamed goes to memory of the engine from now on.
 bool Protocol::divert(Operation& receive) {
   if (receive.stage == Stage::kDone || receive.stage == Stage::kAwaiting) return true;
+  if (receive.stage == Stage::kMoving && receive.sink == nullptr) {
+    if (receive.owned_buffer != nullptr) return true;
+    for (const auto& mover : receive.peer->movers)
+      mover->hurry(receive.id());
+    return false;
+  }
   if (receive.stage != Stage::kStreaming || receive.sink != nullptr) return false;
   if (receive.may_be_written && receive.transferred_bytes == 0) return false;
   if (receive.owned_buffer == nullptr) {

@@ -72,6 +72,9 @@ class Mover {
   // The sender takes its memory back: a write for that operation, and what notes about it have
   // begun, end here, and nobody is told.
   virtual void stop(std::uint64_t /*id*/) noexcept {}
+  // The receiver takes its memory back: a read for that operation that has yet to begin with some
+  // of the bytes ends soon, and may end as one that failed.
+  virtual void hurry(std::uint64_t /*id*/) noexcept {}
   // The peer is gone: no message's memory is touched any more, and nobody is told.
   virtual void abandon() noexcept = 0;
 

@@ -114,6 +114,64 @@ TEST(VerbsLane, MoreThanThereAreBounceBuffersForAreRegistered) {
     job[i < kMessages ? 0 : 1].release(*operations[i]);
 }
 
+// The receive of a message of 3 MB when some of it has been read, into memory of the engine or not.
+struct HalfRead {
+  explicit HalfRead(bool any_size) : job(kOneRail, 2) {
+    exchange(job, 1, 100);
+    send = &job[0].send(1, 2, message.buffer());
+    receive = any_size ? &job[1].receive_any_size(0, 2) : &job[1].receive(0, 2, target.buffer());
+    EXPECT_TRUE(run(job, [&] { return receive->stage == Operation::Stage::kMoving; }));
+    for (int turn = 0; turn < 3; ++turn)
+      job[1].progress();
+  }
+
+  bool give_up() {
+    bool left = false;
+    job[1].inspect([&](Protocol& protocol) { left = protocol.give_up(*receive); });
+    return left;
+  }
+
+  // Received anew, it is whole.
+  void finish() {
+    GuardedBuffer again(kBytes);
+    Operation& second = job[1].receive(0, 2, again.buffer());
+    ASSERT_TRUE(run(job, [&] { return send->done && second.done; }));
+    EXPECT_EQ(second.completion.error, Error::kNone);
+    again.expect(2, kBytes);
+    job[0].release(*send);
+    job[1].release(second);
+    exchange(job, 3, kBytes);
+  }
+
+  static constexpr std::size_t kBytes = 3'000'000;
+  Job job;
+  MessageBytes message{2, kBytes};
+  GuardedBuffer target{kBytes};
+  Operation* send = nullptr;
+  Operation* receive = nullptr;
+};
+
+TEST(VerbsLane, AReceiveIsLeftBeforeAllOfItsMessageHasBeenRead) {
+  HalfRead half(false);
+  ASSERT_EQ(half.receive->stage, Operation::Stage::kMoving);
+  EXPECT_FALSE(half.give_up()) << "the adapter still writes";
+  ASSERT_TRUE(run(half.job, [&] { return half.give_up(); }));
+  EXPECT_EQ(half.job[1].counters().remote_reads, 0u) << "not to its end";
+  const std::vector<std::byte> left(half.target.buffer().address,
+                                    half.target.buffer().address + HalfRead::kBytes);
+  half.finish();
+  EXPECT_TRUE(std::equal(left.begin(), left.end(), half.target.buffer().address))
+      << "written after it was left";
+}
+
+TEST(VerbsLane, WhatIsReadIntoTheEnginesMemoryIsLeftAtOnce) {
+  HalfRead half(true);
+  ASSERT_EQ(half.receive->stage, Operation::Stage::kMoving);
+  EXPECT_TRUE(half.give_up());
+  half.finish();
+  EXPECT_EQ(half.job[1].counters().remote_reads, 2u) << "goes on";
+}
+
 TEST(VerbsLane, WithoutMemoryForBounceBuffersAMessageIsRegistered) {
   Job job(kOneRail, 2);
   exchange(job, 1, 100);

@@ -36,6 +36,13 @@ void VerbsMover::abandon() noexcept {
     conceal(handle);
 }
 
+// What the adapters were asked for is awaited, no matter how much of the message it is not.
+void VerbsMover::hurry(std::uint64_t id) noexcept {
+  for (const auto& read : reads_) {
+    if (read->id == id && (read->next < read->bytes || !read->again.empty())) read->failed = true;
+  }
+}
+
 Answer VerbsMover::expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept {
   if (access != Access::kRead || buffer.device != nullptr || buffer.address == nullptr) {
     return Answer::kNo;

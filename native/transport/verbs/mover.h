@@ -50,6 +50,7 @@ class VerbsMover final : public Mover {
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept override;
   void conceal(std::uint32_t handle) noexcept override;
   bool start_read(const Move& into, Bytes key, PacketSink& sink) override;
+  void hurry(std::uint64_t id) noexcept override;
   void abandon() noexcept override;
 
   // --- for the channel ---
