@@ -24,7 +24,7 @@ def dispatching(
         redirect: gives what is called for an object and a name in place of the class's own method,
             or ``None``; when left out, the library's method for the library's instances.
     """
-    owners = {name: kind for kind in library for name in vars(kind) if _is_method(kind, name)}
+    owners = {name: kind for kind in library for name in vars(kind) if is_method(kind, name)}
 
     def of_library(instance: Any, name: str) -> Callable[..., Any] | None:
         kind = owners[name]
@@ -40,7 +40,8 @@ def dispatching(
     return Dispatching
 
 
-def _is_method(kind: type, name: str) -> bool:
+def is_method(kind: type, name: str) -> bool:
+    """Whether ``kind`` itself has a public method of that name, for its objects."""
     value = vars(kind)[name]
     kinds = (classmethod, staticmethod, type(vars(dict)["fromkeys"]))
     return not name.startswith("_") and callable(value) and not isinstance(value, kinds)

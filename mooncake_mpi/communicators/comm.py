@@ -6,11 +6,12 @@ Called in the program's threads, no lock of its own; what messages need is locke
 from __future__ import annotations
 
 import copyreg
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi.communicators.predefined import start_late
+from mooncake_mpi.communicators.predefined import is_running, start_late
 from mooncake_mpi.communicators.references import (
     CommType,
     attach_known,
@@ -27,6 +28,7 @@ from mooncake_mpi.objects import messages
 from mooncake_mpi.objects.messages import Message
 from mooncake_mpi.objects.methods import SEND, ObjectMethods
 from mooncake_mpi.requests.composites import CompositeRequest, SendAndReceive
+from mooncake_mpi.unbound import is_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,8 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
 
     Args:
         comm: the communicator to refer to; where the engine does not carry it, the object is one of
-            the MPI library. ``None`` gives a null communicator.
+            the MPI library, or of a class of the program's with the library's messages. ``None``
+            gives a null communicator.
     """
 
     # Two slots, at a place that the native methods know, in this order.
@@ -60,7 +63,7 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         """Refer to ``comm``."""
         if "_library" in cls.__dict__:
             return cast("Comm", refer(cls._library(cast("Any", comm))))
-        return cast("Comm", attach_known(MPI.Comm.__new__(cls, cast("Any", comm))))
+        return cast("Comm", attach_known(MPI.Comm.__new__(_kind_for(cls, comm), cast("Any", comm))))
 
     if TYPE_CHECKING:
         # Put on the class by the native module: no Python frame between the caller and the engine.
@@ -234,6 +237,46 @@ class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type
         if known is None:
             raise make_error("ERR_COMM", "invalid communicator: it is null or was freed")
         return known
+
+
+class LibraryComm(Comm):
+    """The messages of a communicator that the engine does not carry, in a class of the program's.
+
+    Stands between that class and :class:`Comm`, so that the class's own methods come first and what
+    they call of their base is the MPI library's.
+    """
+
+    __slots__ = ()
+    __module__ = "mpi4py.MPI"
+    _messages_in_library = True
+
+
+def _give_to_library() -> None:
+    for name, method in vars(MPI.Comm).items():
+        if is_method(MPI.Comm, name) and getattr_static(Comm, name) is not method:
+            setattr(LibraryComm, name, method)
+
+
+_give_to_library()
+
+
+def _kind_for(kind: type[Comm], comm: MPI.Comm | None) -> type[Comm]:
+    """The class of an object of ``kind``, one of the program's, for ``comm``.
+
+    Before MPI runs nobody knows what the engine will carry; methods ask when they are called.
+    """
+    if issubclass(kind, LibraryComm) or not is_running() or (comm and runtime.known(comm)):
+        return kind
+    made: type[Comm] | None = kind.__dict__.get("_of_library")
+    if made is None:
+        names = ("__module__", "__qualname__", "__doc__")
+        known = {name: getattr(kind, name) for name in names}
+        make: Any = type(kind)
+        made = cast(
+            "type[Comm]", make(kind.__name__, (kind, LibraryComm), {"__slots__": (), **known})
+        )
+        kind._of_library = made
+    return made
 
 
 def null_comm() -> MPI.Comm:

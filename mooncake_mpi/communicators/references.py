@@ -7,6 +7,7 @@ communicators are objects of the MPI library, and instances all the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
@@ -40,7 +41,8 @@ def referring(function: Any) -> Any:
 def _redirected(comm: Any, name: str) -> Any:
     """What is called through a class for an object of the MPI library."""
     if is_ours(comm) or not isinstance(comm, MPI.Comm):
-        return None
+        in_library = getattr(comm, "_messages_in_library", False) and hasattr(MPI.Comm, name)
+        return partial(getattr(MPI.Comm, name), comm) if in_library else None
     # What frees a communicator makes the very object null.
     return getattr(comm if name in _FREEING else refer(comm), name, None)
 

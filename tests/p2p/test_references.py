@@ -202,6 +202,45 @@ def test_a_communicator_that_something_else_made_is_an_instance_of_its_class(com
     child.Free()
 
 
+@pytest.mark.mpi(min_size=2)
+def test_a_class_of_the_programs_takes_a_communicator_that_the_engine_does_not_carry(comm):
+    class Own(MPI.Comm):
+        sent = None
+
+        def send(self, obj, dest, tag=0):
+            self.sent = obj
+            super().send(obj, dest, tag)
+
+        def recv(self, *args):
+            return MPI.Comm.recv(self, *args)
+
+    plain = library.Intracomm(comm).Dup()
+    own = Own(plain)
+    assert isinstance(own, Own)
+    assert type(own).__qualname__ == Own.__qualname__
+    dest, source = ring_of(comm)
+    receive = own.irecv(None, source, 1)
+    own.send(comm.rank, dest, 1)
+    assert own.sent == comm.rank
+    assert receive.wait() == source
+    request = own.Isend(np.full(4, 7.0), dest, 2)
+    into = np.zeros(4)
+    own.Recv(into, source, 2)
+    MPI.Request.Waitall([request])
+    assert (into == 7).all()
+    # The library's own object of it is the other end as well as any.
+    request = plain.isend("plain", dest, 3)
+    assert own.recv(None, source, 3) == "plain"
+    request.wait()
+    # What carries a communicator of its own does so still.
+    assert Own(comm).sendrecv(comm.rank, dest, 4, None, source, 4) == source
+    duplicate = own.Dup()
+    assert isinstance(duplicate, Own)
+    assert duplicate.sendrecv(comm.rank, dest, 5, None, source, 5) == source
+    duplicate.Free()
+    plain.Free()
+
+
 def test_an_intercommunicator_is_an_instance_of_its_class_and_merges(comm):
     if comm.size < 2:
         return
