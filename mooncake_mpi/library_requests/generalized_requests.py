@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
+from mooncake_mpi.library_requests import late_reports
+
 if TYPE_CHECKING:
     from mooncake_mpi.library_requests.operations import Operation
 
@@ -97,4 +99,7 @@ def _wait(count: int, states: Any, _timeout: float, _status: int | None) -> int:
     return MPI.SUCCESS
 
 
+late_reports.callbacks.update(
+    function.__code__ for function in (_query, _free, _cancel, _poll, _wait)
+)
 _FUNCTIONS = (_Query(_query), _Free(_free), _Cancel(_cancel), _Poll(_poll), _Wait(_wait))

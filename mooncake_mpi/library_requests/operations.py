@@ -19,7 +19,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import report
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.library_requests import objects_of_mpi4py
+from mooncake_mpi.library_requests import late_reports, objects_of_mpi4py
 from mooncake_mpi.library_requests.completer import COMPLETER
 from mooncake_mpi.library_requests.generalized_requests import GeneralizedRequest, extended
 from mooncake_mpi.requests.request import Request
@@ -247,9 +247,8 @@ class Operation:
     def end_by_library(self) -> None:
         """The request is ended: by a call of ours, or of the library's, which raises the error."""
         self.freed = True
-        wanted = self._asked and not self.released and _MAY_CALL_BACK
-        if wanted and isinstance(self.error, Error):
-            report(self.error)
+        if self._asked and not self.released and isinstance(self.error, Error):
+            (report if _MAY_CALL_BACK else late_reports.report_later)(self.error)
 
     def cancel(self, completed: bool) -> None:
         """Cancel what has not matched."""
