@@ -27,14 +27,14 @@ TEST_F(FakeCudaStreams, AStreamWorksInOrderAndLater) {
 }
 
 TEST_F(FakeCudaStreams, AnOperationTakesItsTime) {
-  fake_cuda_operation_time(20000);
+  fake_cuda_operation_time(200000);
   const CUstream s = stream();
   std::uint32_t* words = pinned();
   const auto start = std::chrono::steady_clock::now();
   write_value(s, words, 1);
   EXPECT_EQ(cuda().cuStreamQuery(s), CUDA_ERROR_NOT_READY);
   EXPECT_EQ(cuda().cuStreamSynchronize(s), CUDA_SUCCESS);
-  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(20));
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(200));
 }
 
 TEST_F(FakeCudaStreams, AnEventStandsForItsLastRecord) {
@@ -176,16 +176,15 @@ TEST_F(FakeCudaStreams, AnErrorOfTheDeviceEndsWaits) {
 }
 
 TEST_F(FakeCudaStreams, ADelayedCallLetsOthersPass) {
-  fake_cuda_delay("cuMemAlloc", 50000);
+  fake_cuda_delay("cuMemAlloc", 300000);
   std::thread slow([this] {
     cuda().cuCtxPushCurrent(context);
     allocate(64);
     cuda().cuCtxPopCurrent(nullptr);
   });
   EXPECT_TRUE(soon([] { return fake_cuda_in_call() == 1; }));
-  const auto start = std::chrono::steady_clock::now();
   stream();
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(40));
+  EXPECT_EQ(fake_cuda_in_call(), 1);
   slow.join();
 }
 

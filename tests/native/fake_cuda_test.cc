@@ -1,6 +1,4 @@
 // The fake driver's contexts, memory, faults and other processes.
-#include "fake_cuda_fixture.h"
-
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "fake_cuda_fixture.h"
 #include "fake_cuda_process.h"
 
 namespace mooncake_mpi::fake_cuda_test {

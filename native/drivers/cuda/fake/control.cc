@@ -22,8 +22,12 @@ Fault& fault_of(const char* function) {
 }
 
 std::shared_ptr<Stream> stream_at(void* handle) {
+  // Of the current device; a thread without one means that of the process.
   const ContextStack& stack = context_stack();
   Device* device = stack.empty() ? nullptr : driver().device_of(stack.top());
+  for (const auto& other : driver().devices) {
+    if (device == nullptr && other->retained > 0) device = other.get();
+  }
   return find_stream(driver(), device, static_cast<CUstream>(handle));
 }
 

@@ -47,6 +47,7 @@ void finish(Driver& driver, Channel& channel, const std::shared_ptr<Operation>& 
   channel.queue.erase(place);
   Stream& stream = *operation->stream;
   stream.pending.erase(stream.pending.begin());
+  if (stream.last == operation) stream.last.reset();
   if (stream.held && stream.let_go > 0) --stream.let_go;
   operation->finished = true;
   forget_finished(*stream.device);

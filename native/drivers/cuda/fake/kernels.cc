@@ -15,6 +15,7 @@ struct Kernel {
 
 struct LoadedFunction {
   std::string name;
+  CUmodule module = nullptr;
   bool loaded = false;
 };
 
@@ -70,6 +71,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
   if (!driver.modules.contains(module)) return CUDA_ERROR_INVALID_HANDLE;
   auto made = std::make_shared<LoadedFunction>();
   made->name = name;
+  made->module = module;
   made->loaded = driver.eager;
   *function = driver.new_handle<CUfunction>();
   driver.functions[*function] = std::move(made);
@@ -84,7 +86,9 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   if (call.failed()) return call.error();
   Driver& driver = call.driver();
   const auto found = driver.functions.find(function);
-  if (found == driver.functions.end()) return CUDA_ERROR_INVALID_HANDLE;
+  if (found == driver.functions.end() || !driver.modules.contains(found->second->module)) {
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
   const auto defined = driver.kernels.find(found->second->name);
   if (defined == driver.kernels.end()) return CUDA_ERROR_NOT_FOUND;
   const fake_cuda_launch launch = {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, nullptr};

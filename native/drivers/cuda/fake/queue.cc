@@ -98,6 +98,7 @@ void drop(Driver& driver, Device& device) {
     for (const auto& operation : channel.queue) {
       operation->finished = true;
       operation->stream->pending.clear();
+      operation->stream->last.reset();
       // What runs now still needs what it runs.
       if (!operation->running) operation->run = nullptr;
     }

@@ -19,7 +19,7 @@ struct Stream {
   bool held = false;
   unsigned let_go = 0;                 // operations that run though it is held
   std::vector<std::uint64_t> pending;  // numbers of its operations, the oldest first
-  std::shared_ptr<Operation> last;
+  std::shared_ptr<Operation> last;     // null when it is done
 };
 
 enum class Outcome { kDone, kNotYet, kFault };
