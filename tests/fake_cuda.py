@@ -98,13 +98,19 @@ def library() -> ctypes.CDLL:
         ("cuCtxSetCurrent", ctypes.c_int, (handle,)),
         ("cuDevicePrimaryCtxRetain", ctypes.c_int, (handle, ctypes.c_int)),
         ("cuStreamCreateWithPriority", ctypes.c_int, (handle, ctypes.c_uint, ctypes.c_int)),
-        *((f"cuStream{what}", ctypes.c_int, (handle,)) for what in ("Destroy", "Query", "Synchronize")),
+        *(
+            (f"cuStream{what}", ctypes.c_int, (handle,))
+            for what in ("Destroy", "Query", "Synchronize")
+        ),
         ("cuStreamWaitEvent", ctypes.c_int, (handle, handle, ctypes.c_uint)),
         ("cuStreamWaitValue32", ctypes.c_int, (handle, address, ctypes.c_uint32, ctypes.c_uint)),
         ("cuStreamWriteValue32", ctypes.c_int, (handle, address, ctypes.c_uint32, ctypes.c_uint)),
         ("cuEventCreate", ctypes.c_int, (handle, ctypes.c_uint)),
         ("cuEventRecord", ctypes.c_int, (handle, handle)),
-        *((f"cuEvent{what}", ctypes.c_int, (handle,)) for what in ("Destroy", "Query", "Synchronize")),
+        *(
+            (f"cuEvent{what}", ctypes.c_int, (handle,))
+            for what in ("Destroy", "Query", "Synchronize")
+        ),
     ):
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
@@ -189,7 +195,7 @@ class Stream:
     def synchronize(self) -> None:
         call("cuStreamSynchronize", self.handle)
 
-    def hold(self, on: bool = True) -> None:  # noqa: FBT001, FBT002
+    def hold(self, on: bool = True) -> None:
         """Hold back what the stream was given and will be given."""
         library().fake_cuda_hold(self.handle, int(on))
 
@@ -200,7 +206,7 @@ class Stream:
         else:
             library().fake_cuda_let_go(self.handle, operations)
 
-    def set_capturing(self, on: bool) -> None:  # noqa: FBT001
+    def set_capturing(self, on: bool) -> None:
         library().fake_cuda_set_capturing(self.handle, int(on))
 
     @property

@@ -246,6 +246,24 @@ TEST_F(FakeCudaKernels, ASpinningKernelEndsWhenItsWordComes) {
   EXPECT_EQ(cuda().cuStreamSynchronize(s), CUDA_SUCCESS);
 }
 
+TEST_F(FakeCudaKernels, TheEndOfTheContextWaitsForWhatRuns) {
+  std::atomic<int> step = 0;
+  const auto slow = [](const fake_cuda_launch* launch, void* user) {
+    auto& at = *static_cast<std::atomic<int>*>(user);
+    at = 1;
+    some_time();
+    store(fake_cuda_bytes(*static_cast<CUdeviceptr*>(launch->parameters[0])), 1);
+    at = 2;
+    return static_cast<int>(FAKE_CUDA_DONE);
+  };
+  fake_cuda_define_kernel("slow", slow, &step, kSizes, 2);
+  EXPECT_EQ(launch(function("slow"), stream(), allocate(64), 0), CUDA_SUCCESS);
+  EXPECT_TRUE(soon([&] { return step == 1; }));
+  EXPECT_EQ(cuda().cuDevicePrimaryCtxRelease(0), CUDA_SUCCESS);
+  EXPECT_EQ(step, 2);
+  EXPECT_EQ(cuda().cuDevicePrimaryCtxRetain(&context, 0), CUDA_SUCCESS);
+}
+
 TEST_F(FakeCudaKernels, AKernelThatFaultsBreaksTheDevice) {
   const CUstream s = stream();
   EXPECT_EQ(launch(function("fault"), s, 0, 0), CUDA_SUCCESS);

@@ -17,6 +17,7 @@ collect_ignore = ["outer"] if LAUNCHED else []
 
 # The helpers beside the tests, under any import mode.
 sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent))  # fake_cuda
 
 
 def pytest_configure(config):

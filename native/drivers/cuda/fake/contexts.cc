@@ -13,8 +13,11 @@ Device* find(Driver& driver, CUdevice device) {
   return driver.devices[static_cast<std::size_t>(device)].get();
 }
 
-void end(Driver& driver, Device& device) {
+void end(Call& call, Device& device) {
+  Driver& driver = call.driver();
   drop(driver, device);
+  // What runs already still needs its memory.
+  call.block([&] { return !driver.running; });
   std::erase_if(driver.streams, [&](const auto& item) { return item.second->device == &device; });
   std::erase_if(driver.events,
                 [&](const auto& item) { return item.second->context == device.context; });
@@ -44,7 +47,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   Device* found = find(call.driver(), device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (found->retained == 0) return CUDA_ERROR_INVALID_CONTEXT;
-  if (--found->retained == 0) end(call.driver(), *found);
+  if (--found->retained == 0) end(call, *found);
   return CUDA_SUCCESS;
 }
 

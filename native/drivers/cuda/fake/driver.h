@@ -98,6 +98,7 @@ struct Driver {
   std::condition_variable work;  // for the hardware's thread
   std::condition_variable done;  // for calls that wait for it
   bool worker_started = false;
+  bool running = false;  // it is at an operation, with the lock or without
 
   bool initialised = false;
   bool eager = false;

@@ -76,7 +76,8 @@ enum fake_cuda_outcome {
 };
 
 // A kernel is a function of the host: run by the driver's thread as an operation of a stream. It
-// reaches device memory through fake_cuda_bytes() and makes no driver call.
+// reaches device memory through fake_cuda_bytes(), which is null for memory that was freed
+// meanwhile, and makes no driver call.
 using fake_cuda_kernel = int (*)(const fake_cuda_launch* launch, void* user);
 FAKE_CUDA_EXPORT void fake_cuda_define_kernel(const char* name, fake_cuda_kernel function,
                                               void* user, const std::size_t* parameter_sizes,

@@ -70,9 +70,9 @@ void advance(Driver& driver, Channel& channel, Lock& lock, Look& look) {
     look.next = std::min(look.next, operation->due);
     return;
   }
-  operation->running = true;
+  operation->running = driver.running = true;
   const Outcome outcome = operation->run(lock);
-  operation->running = false;
+  operation->running = driver.running = false;
   operation->not_yet = outcome == Outcome::kNotYet;
   if (operation->finished) {  // dropped meanwhile
     driver.done.notify_all();
