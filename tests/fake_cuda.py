@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "native"
 NAME = "libmooncake_mpi_fake_cuda.so"
-FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-Wl,-soname," + NAME)
+FLAGS = ("-std=c++20", "-O1", "-fPIC", "-shared", "-Wl,-soname," + NAME)
 
 LEGACY_STREAM = 1
 PER_THREAD_STREAM = 2
@@ -55,11 +55,13 @@ def path() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
             unfinished = folder / (NAME + ".unfinished")
-            command = [*compiler.split(), *FLAGS, f"-I{NATIVE}", *map(str, sources)]
+            # all sources as one: a quarter of the time
+            text = "".join(f'#include "{source}"\n' for source in sources)
+            command = [*compiler.split(), *FLAGS, f"-I{NATIVE}", "-x", "c++", "-"]
             command += ["-o", str(unfinished), "-ldl", "-lpthread"]
             # a sanitizer that is preloaded for this process is not the compiler's
             environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-            subprocess.run(command, check=True, env=environment)
+            subprocess.run(command, input=text, text=True, check=True, env=environment)
             unfinished.rename(built)
     return built
 

@@ -8,11 +8,6 @@
 namespace mooncake_mpi::cuda_driver::fake {
 namespace {
 
-Device* find(Driver& driver, CUdevice device) {
-  if (device < 0 || static_cast<std::size_t>(device) >= driver.devices.size()) return nullptr;
-  return driver.devices[static_cast<std::size_t>(device)].get();
-}
-
 void end(Call& call, Device& device) {
   Driver& driver = call.driver();
   drop(driver, device);
@@ -34,7 +29,7 @@ void end(Call& call, Device& device) {
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
   Call call(Function::cuDevicePrimaryCtxRetain, Needs::kHealthy);
   if (call.failed()) return call.error();
-  Device* found = find(call.driver(), device);
+  Device* found = call.driver().device_at(device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   ++found->retained;
   *context = found->context;
@@ -44,7 +39,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   Call call(Function::cuDevicePrimaryCtxRelease, Needs::kDriver);
   if (call.failed()) return call.error();
-  Device* found = find(call.driver(), device);
+  Device* found = call.driver().device_at(device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (found->retained == 0) return CUDA_ERROR_INVALID_CONTEXT;
   if (--found->retained == 0) end(call, *found);
@@ -54,7 +49,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
 CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
   Call call(Function::cuDevicePrimaryCtxGetState, Needs::kDriver);
   if (call.failed()) return call.error();
-  const Device* found = find(call.driver(), device);
+  const Device* found = call.driver().device_at(device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   *flags = 0;
   *active = found->retained > 0 ? 1 : 0;

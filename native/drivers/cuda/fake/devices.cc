@@ -124,11 +124,6 @@ void initialise(Driver& driver) {
   }
 }
 
-Device* find(Driver& driver, CUdevice device) {
-  if (device < 0 || static_cast<std::size_t>(device) >= driver.devices.size()) return nullptr;
-  return driver.devices[static_cast<std::size_t>(device)].get();
-}
-
 }  // namespace
 
 CUresult cuInit(unsigned flags) {
@@ -158,7 +153,7 @@ CUresult cuDeviceGetCount(int* count) {
 CUresult cuDeviceGet(CUdevice* device, int ordinal) {
   Call call(Function::cuDeviceGet, Needs::kDriver);
   if (call.failed()) return call.error();
-  if (find(call.driver(), ordinal) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
+  if (call.driver().device_at(ordinal) == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   *device = ordinal;
   return CUDA_SUCCESS;
 }
@@ -166,7 +161,7 @@ CUresult cuDeviceGet(CUdevice* device, int ordinal) {
 CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   Call call(Function::cuDeviceGetName, Needs::kDriver);
   if (call.failed()) return call.error();
-  const Device* found = find(call.driver(), device);
+  const Device* found = call.driver().device_at(device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   if (length <= 0) return CUDA_ERROR_INVALID_VALUE;
   std::snprintf(name, static_cast<std::size_t>(length), "Fake GPU %d", found->physical);
@@ -176,7 +171,7 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
 CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
   Call call(Function::cuDeviceGetUuid, Needs::kDriver);
   if (call.failed()) return call.error();
-  const Device* found = find(call.driver(), device);
+  const Device* found = call.driver().device_at(device);
   if (found == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   *uuid = found->uuid;
   return CUDA_SUCCESS;
@@ -185,7 +180,7 @@ CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
 CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   Call call(Function::cuDeviceCanAccessPeer, Needs::kDriver);
   if (call.failed()) return call.error();
-  if (find(call.driver(), device) == nullptr || find(call.driver(), peer) == nullptr) {
+  if (call.driver().device_at(device) == nullptr || call.driver().device_at(peer) == nullptr) {
     return CUDA_ERROR_INVALID_DEVICE;
   }
   *can = device != peer && !call.driver().no_peer ? 1 : 0;

@@ -71,6 +71,11 @@ Device* Driver::device_of(CUcontext context) {
   return nullptr;
 }
 
+Device* Driver::device_at(CUdevice ordinal) {
+  if (ordinal < 0 || static_cast<std::size_t>(ordinal) >= devices.size()) return nullptr;
+  return devices[static_cast<std::size_t>(ordinal)].get();
+}
+
 Call::Call(Function function, Needs needs) : driver_(fake::driver()) {
   driver_.in_call.fetch_add(1);
   if (forked) {

@@ -130,6 +130,7 @@ struct Driver {
   }
 
   Device* device_of(CUcontext context);
+  Device* device_at(CUdevice ordinal);
 };
 
 // There is one for the life of the process; it is never destroyed, as threads may outlive main().
