@@ -21,6 +21,7 @@
 #include "engine/waiter.h"
 #include "engine/waits.h"
 #include "engine/watch_thread.h"
+#include "memory/memory_device.h"
 #include "protocol/protocol.h"
 
 namespace mooncake_mpi {
@@ -126,9 +127,18 @@ class Engine final : private PacketSink, private Waker {
 
   // --- progress ---
   unsigned progress() {
-    std::lock_guard lock(mutex_);
-    polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    return poll();
+    unsigned worked = 0;
+    {
+      std::lock_guard lock(mutex_);
+      polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      worked = poll();
+    }
+    do_device_work();
+    return worked;
+  }
+  // What the program's devices have to do for messages is done from now on; once set it stays.
+  void set_device_work(DeviceWork& work) noexcept {
+    device_work_.store(&work, std::memory_order_release);
   }
   // Polls for a short while without ever sleeping; for callers that hold a lock of their own. A
   // turn that did something counts for many: what takes long is not for here.
@@ -149,6 +159,7 @@ class Engine final : private PacketSink, private Waker {
                             yield_ns_.load(std::memory_order_relaxed)};
     return wait_for(
         *doorbell_, barrier_, policy, timeout_ns, again, done, [this] { return progress(); },
+        [this] { return nap_ns(); },
         [this](bool sleeping) {
           std::lock_guard lock(mutex_);
           before_sleep(sleeping);
@@ -258,10 +269,23 @@ class Engine final : private PacketSink, private Waker {
   void wake() override { doorbell_->wake(); }
   void poll_now() override;
   void before_sleep(bool sleeping);
+  void do_device_work() {
+    DeviceWork* work = device_work_.load(std::memory_order_acquire);
+    if (work != nullptr && work->waits()) [[unlikely]]
+      work->run();
+  }
+  // How long a thread may sleep that waits for anything.
+  std::uint64_t nap_ns() const noexcept {
+    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
+    return work != nullptr ? work->nap_ns() : UINT64_MAX;
+  }
   Result<bool> open_lanes(const std::vector<Lane>& lanes);
   Result<bool> connect(Peer& peer);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
+  Result<std::unique_ptr<std::byte[]>> copy_of(Source& source);
+  void prepare(Posting& posting);
+  void prepare(std::span<Posting> postings);
   void fail(Peer& peer, Error error);
   void spread_revocation(const Context& context);
   void report();
@@ -295,9 +319,6 @@ class Engine final : private PacketSink, private Waker {
   Result<Operation*> start_send(Context& context, MatchChannel channel, std::int32_t dest,
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
                                 std::unique_ptr<Source> source = nullptr);
-  Result<Operation*> start_receive_device(Context& context, MatchChannel channel,
-                                          std::int32_t source, std::int32_t tag,
-                                          const Buffer& buffer, UnexpectedMessage* message);
   void start(Posting& posting);
   bool all_delivered();
   void mark(Operation& operation);
@@ -326,6 +347,7 @@ class Engine final : private PacketSink, private Waker {
   std::atomic<bool> oversubscribed_{false};
   std::atomic<bool> answering_{false};  // after end()
   std::atomic<std::uint64_t> starved_since_ns_{0};
+  std::atomic<DeviceWork*> device_work_{nullptr};
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};

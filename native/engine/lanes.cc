@@ -1,5 +1,6 @@
 #include "engine/lanes.h"
 
+#include "transport/cuda_ipc/lane.h"
 #include "transport/self/lane.h"
 #include "transport/shm/lane.h"
 #include "transport/verbs/lane.h"
@@ -7,7 +8,7 @@
 namespace mooncake_mpi {
 
 std::vector<Lane> all_lanes() {
-  return {self_lane(), shm::lane(), verbs::lane()};
+  return {self_lane(), cuda_ipc::lane(), shm::lane(), verbs::lane()};
 }
 
 }  // namespace mooncake_mpi

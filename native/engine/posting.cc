@@ -2,6 +2,7 @@
 // program's threads, without that lock.
 #include "engine/posting.h"
 
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -14,6 +15,18 @@ namespace mooncake_mpi {
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
                                 std::unique_ptr<Source> source) {
+  if (buffer.device != nullptr && source == nullptr) [[unlikely]] {
+    auto made = buffer.device->source(buffer);
+    if (!made) return made.failure();
+    source = std::move(made).value();
+    if (mode == SendMode::kBuffered) {
+      auto copy = copy_of(*source);
+      if (!copy) return copy.failure();
+      const Buffer host{copy.value().get(), buffer.bytes};
+      std::lock_guard lock(mutex_);
+      return start_send(context, channel, dest, tag, host, mode, nullptr);
+    }
+  }
   std::lock_guard lock(mutex_);
   return start_send(context, channel, dest, tag, buffer, mode, std::move(source));
 }
@@ -40,17 +53,67 @@ Operation* Engine::receive_matched(Context& context, UnexpectedMessage& message,
 Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel,
                                           std::int32_t source, std::int32_t tag,
                                           const Buffer& buffer, UnexpectedMessage* message) {
+  auto sink = buffer.device->sink(buffer);
+  if (!sink) return sink.failure();
   std::lock_guard lock(mutex_);
-  return start_receive_device(context, channel, source, tag, buffer, message);
+  return protocol_.receive(context, channel, source, tag, &buffer, message,
+                           std::move(sink).value());
+}
+
+// What a device has yet to bring, for a buffered send: with it here the program's memory is free.
+Result<std::unique_ptr<std::byte[]>> Engine::copy_of(Source& source) {
+  const std::uint64_t bytes = source.bytes();
+  std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[bytes]);
+  if (memory == nullptr) return Failure{Error::kNoMemory, "no memory for a buffered message"};
+  for (std::uint64_t done = 0; done < bytes;) {
+    const Bytes run = source.at(done, bytes - done);
+    if (source.failed()) return Failure{Error::kBuffer, "the device has failed"};
+    if (!run.empty()) std::memcpy(memory.get() + done, run.data(), run.size());
+    done += run.size();
+    if (run.empty()) do_device_work();
+  }
+  return memory;
+}
+
+// The driver of a device may block a call for long, so the lock is not held yet.
+void Engine::prepare(Posting& posting) {
+  const auto refuse = [&posting](const Failure& failure) {
+    posting.error = failure.error;
+    posting.reason = failure.message;
+  };
+  if (posting.kind != Posting::Kind::kSend) {
+    auto sink = posting.buffer.device->sink(posting.buffer);
+    if (!sink) return refuse(sink.failure());
+    posting.sink = std::move(sink).value();
+    return;
+  }
+  auto source = posting.buffer.device->source(posting.buffer);
+  if (!source) return refuse(source.failure());
+  posting.source = std::move(source).value();
+  if (posting.mode != SendMode::kBuffered) return;
+  auto copy = copy_of(*posting.source);
+  posting.source.reset();
+  if (!copy) return refuse(copy.failure());
+  posting.copy = std::move(copy).value();
+  posting.buffer = {posting.copy.get(), posting.buffer.bytes};
+}
+
+void Engine::prepare(std::span<Posting> postings) {
+  for (Posting& posting : postings) {
+    if (posting.buffer.device != nullptr) [[unlikely]]
+      prepare(posting);
+  }
 }
 
 void Engine::post(std::span<Posting> postings) {
+  prepare(postings);
   std::lock_guard lock(mutex_);
   for (Posting& posting : postings)
     start(posting);
 }
 
 void Engine::post_and_leave(std::span<Posting> postings) {
+  prepare(postings);
   bool large = false;
   {
     std::lock_guard lock(mutex_);
@@ -89,23 +152,16 @@ Result<Operation*> Engine::start_send(Context& context, MatchChannel channel, st
   return protocol_.send(context, dest, channel, tag, buffer, mode, std::move(source));
 }
 
-Result<Operation*> Engine::start_receive_device(Context& context, MatchChannel channel,
-                                                std::int32_t source, std::int32_t tag,
-                                                const Buffer& buffer, UnexpectedMessage* message) {
-  auto sink = buffer.device->sink(buffer);
-  if (!sink) return sink.failure();
-  return protocol_.receive(context, channel, source, tag, &buffer, message,
-                           std::move(sink).value());
-}
-
 // Whatever becomes of it, the next one is started too.
 void Engine::start(Posting& posting) {
   const bool send = posting.kind == Posting::Kind::kSend;
+  if (posting.error != Error::kNone) return;
   try {
-    if (!send && posting.buffer.device == nullptr) {
+    if (!send) {
       const bool any_size = posting.kind == Posting::Kind::kReceiveAnySize;
-      posting.operation = protocol_.receive(*posting.context, posting.channel, posting.rank,
-                                            posting.tag, any_size ? nullptr : &posting.buffer);
+      posting.operation =
+          protocol_.receive(*posting.context, posting.channel, posting.rank, posting.tag,
+                            any_size ? nullptr : &posting.buffer, nullptr, std::move(posting.sink));
       return;
     }
     if (send && may_send_now(*posting.context, posting.buffer) &&
@@ -114,14 +170,12 @@ void Engine::start(Posting& posting) {
       return;
     }
     Result<Operation*> started =
-        send ? start_send(*posting.context, posting.channel, posting.rank, posting.tag,
-                          posting.buffer, posting.mode)
-             : start_receive_device(*posting.context, posting.channel, posting.rank, posting.tag,
-                                    posting.buffer, nullptr);
+        start_send(*posting.context, posting.channel, posting.rank, posting.tag, posting.buffer,
+                   posting.mode, std::move(posting.source));
     if (!started) {
       posting.error = started.failure().error;
       posting.reason = started.failure().message;
-    } else if (send && posting.mode == SendMode::kBuffered) {  // the engine has its copy
+    } else if (posting.mode == SendMode::kBuffered) {  // the engine has its copy
       protocol_.release(*started.value());
     } else {
       posting.operation = started.value();

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/result.h"
@@ -24,6 +26,11 @@ struct Posting {
   Operation* operation = nullptr;  // nullptr: a send that is done, or what could not be started
   Error error = Error::kNone;      // why it could not be
   std::string reason{};            // the same for people
+
+  // Of device memory, made before the lock is taken.
+  std::unique_ptr<Source> source{};
+  std::unique_ptr<Sink> sink{};
+  std::unique_ptr<std::byte[]> copy{};  // of a buffered send
 };
 
 }  // namespace mooncake_mpi

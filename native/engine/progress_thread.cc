@@ -2,6 +2,8 @@
 // lock, for the thread's life; the thread itself takes the engine's for each poll, as a visitor.
 #include "engine/progress_thread.h"
 
+#include <algorithm>
+
 #include "base/clock.h"
 #include "base/start_thread.h"
 #include "drivers/linux/futex.h"
@@ -110,6 +112,7 @@ void ProgressThread::work(std::uint32_t polls) {
     engine_.mutex_.lock_as_visitor();
     const unsigned count = engine_.poll();
     engine_.mutex_.unlock();
+    engine_.do_device_work();
     return count;
   };
   auto needed = [&] {
@@ -122,7 +125,7 @@ void ProgressThread::work(std::uint32_t polls) {
       idle_since = now_ns();
       continue;
     }
-    if (now_ns() - idle_since < kIdlePollNs) {
+    if (now_ns() - idle_since < kIdlePollNs || engine_.nap_ns() == 0) {
       for (int i = 0; i < 100; ++i)
         cpu_relax();
       continue;
@@ -135,7 +138,8 @@ void ProgressThread::work(std::uint32_t polls) {
     const std::uint32_t ticket = engine_.doorbell_->announce(transfers_only);
     engine_.barrier_.issue();
     if (poll() == 0 && needed()) {
-      linux_driver::futex_wait(engine_.doorbell_->rung, ticket, kSleepNs);
+      linux_driver::futex_wait(engine_.doorbell_->rung, ticket,
+                               std::min(kSleepNs, engine_.nap_ns()));
     }
     engine_.doorbell_->retire(transfers_only);
     polls = transfers_only ? engine_.polls_.load(std::memory_order_relaxed) : polls;

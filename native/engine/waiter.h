@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/clock.h"
@@ -21,13 +22,14 @@ enum class WaitResult : std::uint8_t { kDone, kTimeout, kInterrupted };
 
 // Polls `progress()` (work done, 0 = idle) until `done()`, for at most `timeout_ns`. Before it
 // sleeps `before_sleep(true)` is called, afterwards `before_sleep(false)`. Returns kInterrupted
-// when a signal arrived while it slept. Called `again` after a wait that ended without any result,
+// when a signal arrived while it slept. It sleeps for nap_ns() at most, and not while that is zero.
+// Called `again` after a wait that ended without any result,
 // it sleeps on, instead of polling as long as the first time. `done()` is not asked again after it
 // has said yes: it may take what it finds.
-template <class Done, class Progress, class BeforeSleep>
+template <class Done, class Progress, class Nap, class BeforeSleep>
 WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barrier,
                     const WaitPolicy& policy, std::uint64_t timeout_ns, bool again, Done&& done,
-                    Progress&& progress, BeforeSleep&& before_sleep) {
+                    Progress&& progress, Nap&& nap_ns, BeforeSleep&& before_sleep) {
   if (done()) return WaitResult::kDone;
   const std::uint64_t start = now_ns();
   std::uint64_t idle_since = again ? 0 : start;
@@ -42,7 +44,7 @@ WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barri
     if (now - start >= timeout_ns) return WaitResult::kTimeout;
     if (worked) {
       idle_since = now;
-    } else if (now - idle_since >= policy.spin_ns + policy.yield_ns) {
+    } else if (now - idle_since >= policy.spin_ns + policy.yield_ns && nap_ns() != 0) {
       before_sleep(true);
       const std::uint32_t ticket = doorbell.announce();
       barrier.issue();
@@ -50,7 +52,8 @@ WaitResult wait_for(Doorbell& doorbell, const linux_driver::GlobalBarrier& barri
       const bool is_done = done();
       int rc = 0;
       if (!work_came && !is_done)
-        rc = linux_driver::futex_wait(doorbell.rung, ticket, timeout_ns - (now - start));
+        rc = linux_driver::futex_wait(doorbell.rung, ticket,
+                                      std::min(timeout_ns - (now - start), nap_ns()));
       doorbell.retire();
       before_sleep(false);
       if (is_done) return WaitResult::kDone;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "base/result.h"
@@ -9,14 +10,26 @@
 
 namespace mooncake_mpi {
 
-// Memory that the processor does not load or store, such as a GPU's. Engine lock held for every
-// call.
+// Memory that the processor does not load or store, such as a GPU's. Its driver may block a call
+// for long, so these are made without the engine's lock.
 class MemoryDevice {
  public:
   virtual ~MemoryDevice() = default;
-  // What brings the bytes of such a buffer to the host, and what takes them from there.
+  // What brings the bytes of such a buffer to the host, and what takes them from there, in the
+  // order of the buffer's stream.
   virtual Result<std::unique_ptr<Source>> source(const Buffer& buffer) = 0;
   virtual Result<std::unique_ptr<Sink>> sink(const Buffer& buffer) = 0;
+};
+
+// What sources, sinks and movers have to ask of a driver: decided on with the engine's lock held,
+// and done without it by whichever thread makes progress next. Any thread.
+class DeviceWork {
+ public:
+  virtual ~DeviceWork() = default;
+  virtual bool waits() const noexcept = 0;
+  virtual void run() = 0;
+  // How long a thread may sleep that waits for it: zero, not at all; UINT64_MAX, until it is woken.
+  virtual std::uint64_t nap_ns() const noexcept = 0;
 };
 
 }  // namespace mooncake_mpi

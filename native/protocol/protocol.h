@@ -241,6 +241,7 @@ class Protocol {
 
   // stream.cc
   unsigned advance_stream(Operation& send);
+  unsigned fail_stream(Operation& send);
   void on_data(Peer& from, const wire::Header& header, Bytes payload);
   // At most `most` bytes of the message from `offset` on, as far as they lie without a gap; empty:
   // not yet.

@@ -17,6 +17,7 @@ Move move_of(const Operation& operation, std::uint64_t bytes) noexcept {
           .peer_id = operation.remote_id,
           .address = operation.buffer.device == nullptr ? operation.buffer.address : nullptr,
           .bytes = bytes,
+          .device = operation.buffer.device,
           .source = operation.supply.get(),
           .sink = operation.sink.get()};
 }

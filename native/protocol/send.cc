@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "memory/memory_device.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -59,11 +58,7 @@ Result<Operation*> Protocol::send(const Context& context, std::int32_t dest, Mat
                                   std::unique_ptr<Source> source) {
   const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
   std::unique_ptr<std::byte[]> kept;
-  if (buffer.device != nullptr) {
-    auto made = buffer.device->source(buffer);
-    if (!made) return made.failure();
-    source = std::move(made).value();
-  } else if (mode == SendMode::kBuffered && buffer.bytes != 0) {
+  if (mode == SendMode::kBuffered && source == nullptr && buffer.bytes != 0) {
     kept.reset(new (std::nothrow) std::byte[buffer.bytes]);
     if (kept == nullptr) return Failure{Error::kNoMemory, "no memory for a buffered message"};
     std::memcpy(kept.get(), buffer.address, buffer.bytes);
@@ -246,6 +241,9 @@ CompletionWatch* Protocol::end_unusual(Operation& operation) {
     for (const auto& mover : operation.peer->movers)
       mover->stop(operation.id());
   }
+  // Once they are gone nothing of the devices' touches the program's memory.
+  operation.sink.reset();
+  operation.supply.reset();
   return std::exchange(operation.watches, nullptr);
 }
 

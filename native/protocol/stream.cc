@@ -10,15 +10,18 @@ namespace mooncake_mpi {
 
 using Stage = Operation::Stage;
 
-// FIN for a receive whose bytes the sender has written; false when it is for something else.
+// FIN for a receive whose bytes the sender has written, or cannot send; false when it is for
+// something else.
 bool Protocol::finish_written(Peer& from, const wire::Fin& fin) {
   Operation* receive = operations_.find(fin.id);
   if (receive == nullptr || receive->kind != Operation::Kind::kReceive) return false;
-  if (receive->peer != &from || receive->stage != Stage::kStreaming ||
-      receive->transferred_bytes != 0 || !receive->may_be_written) {
+  if (receive->peer == &from && receive->stage == Stage::kStreaming && fin.status != 0) {
+    complete(*receive, Error::kOther);
+  } else if (receive->peer != &from || receive->stage != Stage::kStreaming ||
+             receive->transferred_bytes != 0 || !receive->may_be_written) {
     ++counters_.packets_rejected;
   } else {
-    complete(*receive, fin.status == 0 ? Error::kNone : Error::kOther);
+    complete(*receive, Error::kNone);
   }
   return true;
 }
@@ -36,7 +39,11 @@ unsigned Protocol::advance_stream(Operation& send) {
   while (send.peer->outbox.empty() && send.transferred_bytes < send.window_end) {
     const std::uint64_t left = send.window_end - send.transferred_bytes;
     const Bytes bytes = bytes_at(send, send.transferred_bytes, std::min(room, left));
-    if (bytes.empty()) break;
+    if (bytes.empty()) {
+      if (send.supply != nullptr && send.supply->failed()) [[unlikely]]
+        return fail_stream(send);
+      break;
+    }
     std::byte data[sizeof(wire::Data)];
     wire::encode(wire::Data{send.remote_id, send.transferred_bytes}, data);
     wire::Header header = wire::control_header(
@@ -52,6 +59,13 @@ unsigned Protocol::advance_stream(Operation& send) {
     IntrusiveList<Operation, WorkTag>::remove(send);
   }
   return sent;
+}
+
+// The device has failed under the sender: the receiver waits for nothing any more.
+unsigned Protocol::fail_stream(Operation& send) {
+  send_control(*send.peer, wire::Fin{send.remote_id, 1, 0});
+  complete(send, Error::kBuffer);
+  return 1;
 }
 
 void Protocol::on_data(Peer& from, const wire::Header& header, Bytes payload) {

@@ -38,6 +38,7 @@ struct Move {
   std::uint64_t peer_id = 0;  // of the peer's
   std::byte* address = nullptr;
   std::uint64_t bytes = 0;
+  MemoryDevice* device = nullptr;  // whose the source or sink is, if one's
   Source* source = nullptr;
   Sink* sink = nullptr;
 };

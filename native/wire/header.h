@@ -24,7 +24,7 @@ enum class Kind : std::uint8_t {
   kCredit = 9,     // Credit: eager bytes that the receiver's unexpected queue no longer holds
 };
 
-inline constexpr std::uint32_t kMaxNoteBytes = 64;
+inline constexpr std::uint32_t kMaxNoteBytes = 96;
 
 // Header::flags. On kRts: a message that was announced before has its bytes elsewhere now.
 inline constexpr std::uint8_t kMoved = 1;

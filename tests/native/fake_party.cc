@@ -35,7 +35,9 @@ class FakeParty final : public Party, private PacketSink {
   }
 
   Operation& send(int dest, int tag, const Buffer& buffer, SendMode mode) override {
-    return *take(protocol_.send(context_, dest, kChannel, tag, buffer, mode));
+    std::unique_ptr<Source> source;
+    if (buffer.device != nullptr) source = take(buffer.device->source(buffer));
+    return *take(protocol_.send(context_, dest, kChannel, tag, buffer, mode, std::move(source)));
   }
   Operation& send_pieces(int dest, int tag, std::unique_ptr<Source> pieces,
                          SendMode mode) override {

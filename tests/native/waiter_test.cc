@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace mooncake_mpi {
 namespace {
 
@@ -23,9 +25,10 @@ TEST(Waiter, AsksNoMoreAfterItWasToldThatItIsDone) {
         doorbell.wake();
         return 0;
       };
+      const auto nap = [] { return std::numeric_limits<std::uint64_t>::max(); };
       const auto before_sleep = [&](bool sleeping) { sleeps += sleeping ? 1 : -1; };
       EXPECT_EQ(
-          wait_for(doorbell, barrier, policy, kForeverNs, false, done, progress, before_sleep),
+          wait_for(doorbell, barrier, policy, kForeverNs, false, done, progress, nap, before_sleep),
           WaitResult::kDone);
       EXPECT_EQ(asked, yes);
       EXPECT_EQ(sleeps, 0);

@@ -1,0 +1,126 @@
+// The copies that the engine asks of GPUs. What decides on one holds the engine's lock and may not
+// call the driver; it submits here, and whichever thread makes progress next issues the copy after
+// it has let go of that lock. That a copy is done shows in a word, without any call.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "drivers/cuda/driver.h"
+#include "memory/cuda/moment.h"
+#include "memory/memory_device.h"
+
+namespace mooncake_mpi::cuda {
+
+// One copy by a copy engine. Its owner looks at it and may let go of it at any time.
+class Copy {
+ public:
+  enum class Kind : std::uint8_t { kDown, kUp, kPush };  // to the host, from it, to another GPU
+  static constexpr std::size_t kKinds = 3;
+
+  // Whether it is over; if so it may have failed.
+  bool over() const noexcept {
+    const State state = state_.load(std::memory_order_acquire);
+    if (state == State::kUnderWay) {
+      return static_cast<std::int32_t>(stream_->word->load(std::memory_order_acquire) - ticket_) >=
+             0;
+    }
+    return state != State::kQueued && state != State::kIssuing;
+  }
+  bool failed() const noexcept { return state_.load(std::memory_order_acquire) == State::kFailed; }
+
+ private:
+  friend class CopyQueue;
+  enum class State : std::uint8_t { kQueued, kIssuing, kUnderWay, kFailed, kDropped };
+
+  Kind kind_ = Kind::kDown;
+  int device_ = -1;
+  cuda_driver::DeviceAddress to_ = 0;
+  cuda_driver::DeviceAddress from_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::shared_ptr<const Moment> after_;
+  cuda_driver::Stream* stream_ = nullptr;
+  std::uint32_t ticket_ = 0;
+  std::atomic<State> state_{State::kQueued};
+};
+
+class CopyQueue final : public DeviceWork {
+ public:
+  explicit CopyQueue(cuda_driver::Driver& driver) noexcept : driver_(driver) {}
+  CopyQueue(const CopyQueue&) = delete;
+  CopyQueue& operator=(const CopyQueue&) = delete;
+
+  struct Request {
+    Copy::Kind kind = Copy::Kind::kDown;
+    int device = -1;  // whose engine copies
+    cuda_driver::DeviceAddress to = 0;
+    cuda_driver::DeviceAddress from = 0;
+    std::uint64_t bytes = 0;
+    std::shared_ptr<const Moment> after;  // begins then; nullptr: at once
+  };
+  // Copies of one kind on one device that need not wait are done in this order.
+  std::shared_ptr<Copy> submit(const Request& request);
+  // When this returns the copy touches nothing any more: it had not begun, or is over.
+  void drop(Copy& copy) noexcept;
+  // Other calls of the driver, once.
+  void defer(std::function<void()> call);
+
+  // A device on which nothing goes on any more, because of an error of the program's or ours.
+  bool has_failed(int device) const noexcept {
+    return device >= 0 && device < kMaxDevices &&
+           failed_[static_cast<std::size_t>(device)].load(std::memory_order_acquire);
+  }
+  std::string trouble() const;  // in words, the first
+
+  // Somebody looks at moments that no copy waits for.
+  void await_moments(int count) noexcept { awaited_.fetch_add(count, std::memory_order_relaxed); }
+
+  bool waits() const noexcept override { return active_.load(std::memory_order_relaxed) != 0; }
+  std::uint64_t nap_ns() const noexcept override;
+  void run() override;
+
+ private:
+  static constexpr int kMaxDevices = 64;
+  static constexpr std::uint64_t kCheckNs = 5'000'000;
+
+  struct Engine {
+    cuda_driver::Stream* stream = nullptr;
+    std::vector<std::shared_ptr<Copy>> batch;  // issued since the stream's word was last ordered
+    std::deque<std::shared_ptr<Copy>> issued;  // before that; they end in this order
+  };
+
+  void run_locked();
+  void issue(const std::shared_ptr<Copy>& copy);
+  void close_batches();
+  void retire();
+  void check_health();
+  void fail(int device, const std::string& reason);
+  Engine& engine_of(const Copy& copy);
+  cuda_driver::Stream* stream_of(const Copy& copy);
+  void note_trouble(const std::string& reason);
+
+  cuda_driver::Driver& driver_;
+  std::atomic<std::uint32_t> active_{0};  // submitted or deferred, and not over
+  std::atomic<std::uint32_t> under_way_{0};
+  std::atomic<int> awaited_{0};
+  std::array<std::atomic<bool>, kMaxDevices> failed_{};
+
+  mutable std::mutex inbox_mutex_;  // guards the next three; held for moments only
+  std::vector<std::shared_ptr<Copy>> inbox_;
+  std::vector<std::function<void()>> calls_;
+  std::string trouble_;
+
+  std::mutex mutex_;  // guards the rest; held while the driver is called
+  std::vector<std::array<Engine, Copy::kKinds>> engines_;  // by device
+  std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
+  std::uint64_t checked_ns_ = 0;
+};
+
+}  // namespace mooncake_mpi::cuda

@@ -1,0 +1,84 @@
+#include "memory/cuda/gpu_memory.h"
+
+#include <atomic>
+#include <mutex>
+
+namespace mooncake_mpi::cuda {
+namespace {
+
+std::atomic<GpuMemory*> the_memory{nullptr};
+
+std::string in_hexadecimal(const std::byte* address) {
+  char text[20];
+  std::snprintf(text, sizeof text, "%p", static_cast<const void*>(address));
+  return text;
+}
+
+}  // namespace
+
+Result<Buffer> GpuMemory::describe(std::byte* address, std::uint64_t bytes,
+                                   cuda_driver::StreamHandle stream) {
+  if (bytes == 0) return Buffer{};
+  auto located = driver_.locate(reinterpret_cast<cuda_driver::DeviceAddress>(address));
+  if (!located) return located.failure();
+  const cuda_driver::Allocation& found = located.value();
+  if (!found.on_device) return Buffer{address, bytes};
+  const std::uint64_t behind =
+      found.base + found.bytes - reinterpret_cast<cuda_driver::DeviceAddress>(address);
+  if (bytes > behind) {
+    return Failure{Error::kBuffer, "the " + std::to_string(bytes) + " bytes at " +
+                                       in_hexadecimal(address) + " on CUDA device " +
+                                       std::to_string(found.device) +
+                                       " are more than their allocation has (freed memory?)"};
+  }
+  return Buffer{address, bytes, this, stream};
+}
+
+Result<DeviceEnd> GpuMemory::end_of(const Buffer& buffer) {
+  const auto address = reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address);
+  auto located = driver_.locate(address);
+  if (!located) return located.failure();
+  const cuda_driver::Allocation& found = located.value();
+  if (!found.on_device) {
+    return Failure{Error::kBuffer, "no GPU memory (any more) at " + in_hexadecimal(buffer.address)};
+  }
+  auto moment = moments_.take(found.device, buffer.stream);
+  if (!moment) return moment.failure();
+  DeviceEnd end{found, address, buffer.bytes, nullptr};
+  if (!moment.value().reached()) {
+    end.ready = std::make_shared<const Moment>(std::move(moment).value());
+  }
+  return end;
+}
+
+Result<std::unique_ptr<Source>> GpuMemory::source(const Buffer& buffer) {
+  auto end = end_of(buffer);
+  if (!end) return end.failure();
+  return std::unique_ptr<Source>(
+      std::make_unique<DeviceSource>(std::move(end).value(), queue_, slots_));
+}
+
+Result<std::unique_ptr<Sink>> GpuMemory::sink(const Buffer& buffer) {
+  auto end = end_of(buffer);
+  if (!end) return end.failure();
+  return std::unique_ptr<Sink>(
+      std::make_unique<DeviceSink>(std::move(end).value(), queue_, slots_));
+}
+
+Result<GpuMemory*> gpu_memory(const std::string& library) {
+  if (GpuMemory* known = known_gpu_memory()) return known;
+  static std::mutex mutex;
+  std::scoped_lock lock(mutex);
+  if (GpuMemory* known = known_gpu_memory()) return known;
+  auto driver = cuda_driver::Driver::instance(library);
+  if (!driver) return driver.failure();
+  auto* made = new GpuMemory(*driver.value());
+  the_memory.store(made, std::memory_order_release);
+  return made;
+}
+
+GpuMemory* known_gpu_memory() noexcept {
+  return the_memory.load(std::memory_order_acquire);
+}
+
+}  // namespace mooncake_mpi::cuda

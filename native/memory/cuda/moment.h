@@ -1,0 +1,69 @@
+// A point in the work of a stream of the program: what was queued before it is done when it is
+// reached. The stream itself says so, by a word in pinned memory, so that looking takes no call of
+// the driver. Any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "drivers/cuda/driver.h"
+
+namespace mooncake_mpi::cuda {
+
+class Moments;
+
+// Empty: reached from the start, for the stream was idle.
+class Moment {
+ public:
+  Moment() noexcept = default;
+  Moment(Moment&& other) noexcept { *this = std::move(other); }
+  Moment& operator=(Moment&& other) noexcept {
+    std::swap(moments_, other.moments_);
+    std::swap(word_, other.word_);
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  ~Moment();
+  bool reached() const noexcept {
+    return word_ == nullptr ||
+           static_cast<std::int32_t>(word_->load(std::memory_order_acquire) - value_) >= 0;
+  }
+
+ private:
+  friend class Moments;
+  Moments* moments_ = nullptr;
+  std::atomic<std::uint32_t>* word_ = nullptr;
+  std::uint32_t value_ = 0;
+};
+
+// The words. One is used again when its stream has written it, whether or not anybody still waits:
+// a late write may not undo that of another stream.
+class Moments {
+ public:
+  explicit Moments(cuda_driver::Driver& driver) noexcept : driver_(driver) {}
+  Moments(const Moments&) = delete;
+  Moments& operator=(const Moments&) = delete;
+
+  // Of what `stream` has been given so far. Calls the driver.
+  Result<Moment> take(int device, cuda_driver::StreamHandle stream);
+
+ private:
+  friend class Moment;
+  struct Word {
+    std::atomic<std::uint32_t>* word;
+    std::uint32_t value;  // the last that a stream was to write
+  };
+  Result<Word> take_word();
+  void give_back(Word word) noexcept;
+
+  cuda_driver::Driver& driver_;
+  std::mutex mutex_;
+  std::vector<Word> free_;
+  std::vector<Word> late_;  // nobody waits, and the stream has not come there yet
+};
+
+}  // namespace mooncake_mpi::cuda

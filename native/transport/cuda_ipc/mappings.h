@@ -1,0 +1,89 @@
+// Peers' GPU memory in this process's address space. Opening it for the first time takes tens of
+// milliseconds, which is why a thread of its own does that.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "drivers/cuda/driver.h"
+#include "memory/cuda/gpu_memory.h"
+#include "transport/packet_sink.h"
+#include "wire/cuda_ipc.h"
+
+namespace mooncake_mpi::cuda_ipc {
+
+// One allocation of a peer, for the GPU that copies into it.
+class Mapping {
+ public:
+  Mapping(cuda::GpuMemory& memory, int device) noexcept : memory_(memory), device_(device) {}
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  enum class State : std::uint8_t { kOpening, kOpen, kRefused };
+  State state() const noexcept { return state_.load(std::memory_order_acquire); }
+  // Of an open one.
+  cuda_driver::DeviceAddress base() const noexcept { return base_; }
+
+ private:
+  friend class Opener;
+  cuda::GpuMemory& memory_;
+  int device_;
+  cuda_driver::DeviceAddress base_ = 0;
+  std::atomic<State> state_{State::kOpening};
+};
+
+class Opener {
+ public:
+  ~Opener() { stop(); }
+  void set_waker(Waker* waker) noexcept { waker_ = waker; }
+  void open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle& handle);
+  // What is not open by then never will be.
+  void stop() noexcept;
+
+ private:
+  struct Order {
+    std::shared_ptr<Mapping> mapping;
+    cuda_driver::IpcHandle handle;
+  };
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Order> orders_;
+  bool stopping_ = false;
+  std::thread thread_;
+  Waker* waker_ = nullptr;
+};
+
+// The allocations that one peer has told of. Engine lock held for every call.
+class PeerMemory {
+ public:
+  // What lay there before has been freed.
+  void learn(const wire::DeviceMemory& memory);
+  // Whether it knows of those bytes.
+  bool has(std::uint64_t allocation, std::uint64_t offset, std::uint64_t length) const noexcept;
+  // For copies by `device`; being opened, when it was not asked for before.
+  std::shared_ptr<Mapping> map(std::uint64_t allocation, int device, cuda::GpuMemory& memory,
+                               Opener& opener);
+  // Where the allocation begins in the peer's own address space.
+  cuda_driver::DeviceAddress base_of(std::uint64_t allocation) const noexcept;
+
+ private:
+  struct Entry {
+    wire::DeviceMemory memory;
+    std::map<int, std::shared_ptr<Mapping>> mappings;  // by the device that copies
+  };
+  std::map<std::uint64_t, Entry> entries_;  // by allocation
+};
+
+}  // namespace mooncake_mpi::cuda_ipc

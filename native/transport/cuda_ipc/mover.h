@@ -1,0 +1,90 @@
+// Moves a message from one GPU's memory to another's: the receiver tells the sender where its
+// buffer is, once its stream has come to it, and the sender's copy engine pushes, once the sender's
+// stream has; a copy engine that pulls needs twice as long for a small message. Engine lock held
+// for every call; calls of the driver go through the copy queue.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "memory/cuda/device_end.h"
+#include "memory/cuda/gpu_memory.h"
+#include "transport/cuda_ipc/cuda_ipc_transport.h"
+#include "transport/cuda_ipc/mappings.h"
+#include "transport/mover.h"
+#include "wire/cuda_ipc.h"
+
+namespace mooncake_mpi::cuda_ipc {
+
+class CudaMover final : public Mover {
+ public:
+  CudaMover(CudaIpcTransport& transport, Peer& peer, bool is_self);
+  ~CudaMover() override;
+  CudaMover(const CudaMover&) = delete;
+  CudaMover& operator=(const CudaMover&) = delete;
+
+  wire::LaneId lane() const noexcept override { return CudaIpcTransport::kLane; }
+  Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept override;
+  bool start_read(const Move& into, Bytes key, PacketSink& sink) override;
+  bool on_note(const Move& local, Bytes note, PacketSink& sink) override;
+  void stop(std::uint64_t id) noexcept override;
+  void abandon() noexcept override;
+
+  // Goes on with what is under way; how much there was to do.
+  unsigned advance(PacketSink& sink);
+  // True when nothing is, and so it is not asked again before something begins.
+  bool rest() noexcept;
+
+ private:
+  // An allocation of this process as the peer may open it.
+  struct Export {
+    std::atomic<bool> done{false};
+    bool refused = false;
+    bool told = false;
+    wire::DeviceMemory memory;
+  };
+  struct Receive {
+    enum class State : std::uint8_t { kWaiting, kExporting, kAsked, kOver };
+    State state = State::kWaiting;  // for the receiver's stream
+    std::uint64_t id = 0;
+    std::uint64_t peer_id = 0;
+    std::uint64_t bytes = 0;
+    const cuda::DeviceEnd* end = nullptr;
+    std::shared_ptr<Export> exported;
+    bool failed = false;
+  };
+  struct Send {
+    std::uint64_t id = 0;
+    std::uint64_t peer_id = 0;
+    std::uint64_t bytes = 0;
+    const cuda::DeviceEnd* end = nullptr;
+    std::uint64_t offset = 0;  // in the peer's allocation
+    std::uint64_t allocation = 0;
+    std::shared_ptr<Mapping> mapping;  // nullptr within this process
+    std::shared_ptr<cuda::Copy> copy;
+    bool over = false;
+  };
+
+  bool advance(Receive& receive, PacketSink& sink);
+  bool advance(Send& send, PacketSink& sink);
+  void ask(Receive& receive, PacketSink& sink);
+  std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
+  void submit(Send& send, cuda_driver::DeviceAddress base);
+  void finish(const Send& send, bool failed, PacketSink& sink);
+  void drop(Send& send) noexcept;
+  void attend();
+
+  CudaIpcTransport& transport_;
+  Peer& peer_;
+  const bool is_self_;
+  bool busy_ = false;
+  std::vector<Receive> receives_;
+  std::vector<Send> sends_;
+  std::map<std::uint64_t, std::shared_ptr<Export>> exports_;  // by allocation
+  PeerMemory peer_memory_;
+};
+
+}  // namespace mooncake_mpi::cuda_ipc

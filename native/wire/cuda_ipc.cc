@@ -1,0 +1,41 @@
+#include "wire/cuda_ipc.h"
+
+#include <cstring>
+
+namespace mooncake_mpi::wire {
+namespace {
+
+template <class Layout>
+std::optional<Layout> read_note(std::span<const std::byte> bytes) {
+  if (bytes.size() != sizeof(Layout)) return std::nullopt;
+  Layout layout;
+  std::memcpy(&layout, bytes.data(), sizeof layout);
+  return layout.kind == Layout::kKind ? std::optional(layout) : std::nullopt;
+}
+
+}  // namespace
+
+bool is_on_device(std::span<const std::byte> key) {
+  return read_note<OnDevice>(key).has_value();
+}
+
+std::optional<DeviceMemory> decode_device_memory(std::span<const std::byte> note) {
+  const auto memory = read_note<DeviceMemory>(note);
+  const bool sane = memory && memory->reserved == 0 && memory->bytes != 0 &&
+                    memory->bytes <= UINT64_MAX - memory->base;
+  return sane ? memory : std::nullopt;
+}
+
+std::optional<Push> decode_push(std::span<const std::byte> note) {
+  const auto push = read_note<Push>(note);
+  const bool sane =
+      push && push->reserved == 0 && push->length != 0 && push->length <= UINT64_MAX - push->offset;
+  return sane ? push : std::nullopt;
+}
+
+std::optional<Pushed> decode_pushed(std::span<const std::byte> note) {
+  const auto pushed = read_note<Pushed>(note);
+  return pushed && pushed->failed <= 1 ? pushed : std::nullopt;
+}
+
+}  // namespace mooncake_mpi::wire
