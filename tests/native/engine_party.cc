@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "cuda_device.h"
 #include "drivers/linux/fake_memory_places.h"
 #include "drivers/linux/fake_process_watch.h"
 #include "parties.h"
+#include "transport/cuda_ipc/lane.h"
 #include "transport/self/lane.h"
 #include "transport/shm/lane.h"
 #include "transport/verbs/lane.h"
@@ -72,14 +74,14 @@ std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFab
     if (lane.memory_node >= 0) {
       drivers.places = std::make_shared<linux_driver::FakeMemoryPlaces>(lane.memory_node);
     }
-    return {self_lane(), verbs::lane(drivers)};
+    return {self_lane(), cuda_ipc::lane(), verbs::lane(drivers)};
   }
   shm::Drivers drivers;
   drivers.memory = [lane, rank] { return process_memory(lane, rank); };
   if (!lane.maps) {
     drivers.mapper = [] { return std::make_unique<shm::RefusingRegionMapper>(); };
   }
-  return {self_lane(), shm::lane(std::move(drivers))};
+  return {self_lane(), cuda_ipc::lane(), shm::lane(std::move(drivers))};
 }
 
 class EngineParty final : public Party {
@@ -92,6 +94,7 @@ class EngineParty final : public Party {
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
     engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));
+    if (lane.cuda) engine_->set_device_work(cuda_memory().queue());
     context_ = take(engine_->create_context(rank, size));
   }
 

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "cuda_device.h"
 #include "parties.h"
 
 namespace mooncake_mpi::testing {
@@ -14,10 +15,13 @@ void PrintTo(const Lane& lane, std::ostream* out) {
 
 Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
          const std::function<void(verbs_driver::FakeFabric&)>& prepare)
-    : network_(lane.fake), has_threads_(lane.kind == Lane::Kind::kVerbs) {
+    : network_(lane.fake), has_threads_(lane.kind == Lane::Kind::kVerbs || lane.cuda) {
   if (prepare) prepare(fabric_);
-  const auto place = [](bool device, bool shared) {
-    return device ? Place::kDevice : shared ? Place::kShared : Place::kOrdinary;
+  if (lane.cuda) start_cuda(lane.opens);
+  const auto place = [&](bool device, bool shared) {
+    return device   ? lane.cuda ? Place::kCuda : Place::kDevice
+           : shared ? Place::kShared
+                    : Place::kOrdinary;
   };
   place_buffers(place(lane.send_device, lane.send_shared),
                 place(lane.receive_device, lane.receive_shared));

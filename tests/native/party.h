@@ -77,6 +77,8 @@ struct Lane {
   int memory_node = -1;         // the NUMA node of all memory, where the machine has several
   bool send_device = false;     // what is sent lies in memory that the processor must not touch
   bool receive_device = false;  // what is received does
+  bool cuda = false;            // that memory is a GPU's
+  bool opens = true;            // and a peer's can be opened
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cuda_device.h"
 #include "fake_device.h"
 #include "memory/shared_pool.h"
 
@@ -49,6 +50,11 @@ TestMemory::TestMemory(std::size_t bytes, Place place) : place_(place) {
     address_ = block.address;
     return;
   }
+  if (place == Place::kCuda) {
+    address_ = allocate_cuda(bytes);
+    bytes_ = {cuda_bytes(address_), bytes};
+    return;
+  }
   address_ =
       place == Place::kShared ? process_pool().allocate(bytes).address : new std::byte[bytes];
   if (address_ == nullptr) std::abort();
@@ -61,6 +67,9 @@ TestMemory::~TestMemory() {
     case Place::kDevice:
       fake_device().free({address_, bytes_});
       return;
+    case Place::kCuda:
+      free_cuda(address_);
+      return;
     case Place::kShared:
       process_pool().free(bytes_.data());
       return;
@@ -70,9 +79,10 @@ TestMemory::~TestMemory() {
 }
 
 Buffer TestMemory::buffer(std::size_t bytes) const {
-  return {.address = address_,
-          .bytes = bytes,
-          .device = place_ == Place::kDevice ? &fake_device() : nullptr};
+  MemoryDevice* device = nullptr;
+  if (place_ == Place::kDevice) device = &fake_device();
+  if (place_ == Place::kCuda) device = &cuda_memory();
+  return {.address = address_, .bytes = bytes, .device = device};
 }
 
 GuardedBuffer::GuardedBuffer(std::size_t bytes)

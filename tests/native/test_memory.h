@@ -16,6 +16,7 @@ enum class Place : std::uint8_t {
   kOrdinary,
   kShared,  // memory that peers can map
   kDevice,  // memory that the processor must not touch
+  kCuda,    // of a GPU of the fake driver: sends' and receives' are on different ones
 };
 
 // Where the buffers of the running test lie.

@@ -130,7 +130,7 @@ Result<bool> Driver::mark(int device, StreamHandle stream, std::atomic<std::uint
 Result<Stream*> Driver::make_stream(int device) {
   auto current = context(device);
   if (!current) return current.failure();
-  auto word = allocate_pinned(64);
+  auto word = allocate_pinned(device, 64);
   if (!word) return word.failure();
   auto stream = std::make_unique<Stream>();
   stream->device = device;
@@ -181,15 +181,8 @@ Result<bool> Driver::check(Stream& stream) {
   return failure("the copy of a message", error);
 }
 
-Result<std::byte*> Driver::allocate_pinned(std::size_t bytes) {
-  // Any context will do: the memory is portable.
-  auto current = Result<CUcontext>(Failure{Error::kBuffer, "no CUDA context"});
-  for (int device = 0; device < devices() && !current; ++device) {
-    std::unique_lock lock(mutex_);
-    const bool in_use = contexts_[static_cast<std::size_t>(device)] != nullptr;
-    lock.unlock();
-    if (in_use) current = context(device);
-  }
+Result<std::byte*> Driver::allocate_pinned(int device, std::size_t bytes) {
+  auto current = context(device);
   if (!current) return current.failure();
   const Use use(cuda_, current.value());
   void* address = nullptr;

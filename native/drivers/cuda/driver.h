@@ -62,8 +62,8 @@ class Driver {
   // Whether the stream's work goes on at all; a word says nothing of errors.
   Result<bool> check(Stream& stream);
 
-  // Pinned memory, for the life of the process.
-  Result<std::byte*> allocate_pinned(std::size_t bytes);
+  // Pinned memory for all devices, for the life of the process; zeros. `device` is one in use.
+  Result<std::byte*> allocate_pinned(int device, std::size_t bytes);
 
   Result<IpcHandle> export_memory(int device, DeviceAddress base);
   Result<DeviceAddress> open_memory(int device, const IpcHandle& handle);

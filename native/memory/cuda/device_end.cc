@@ -26,9 +26,14 @@ void DeviceSource::drop_all() noexcept {
     drop_first();
 }
 
+// Nothing is held while the program's stream has other things to do.
 void DeviceSource::fetch() noexcept {
+  if (!end_.is_ready()) {
+    failed_ = queue_.has_failed(end_.allocation.device);
+    return;
+  }
   while (count_ < kSlotsInARow && next_ < end_.bytes) {
-    std::byte* slot = slots_.take();
+    std::byte* slot = slots_.take(end_.allocation.device, count_ == 0);
     if (slot == nullptr) return;
     const std::uint64_t bytes = std::min<std::uint64_t>(Slots::kBytes, end_.bytes - next_);
     Part& last = part(count_);
@@ -80,10 +85,13 @@ DeviceSink::~DeviceSink() {
 std::span<std::byte> DeviceSink::room(std::uint64_t offset, std::uint64_t most) noexcept {
   if (open_ != nullptr && open_->offset + open_->used != offset) send_off(*open_);
   if (open_ == nullptr) {
+    if (!end_.is_ready() && !queue_.has_failed(end_.allocation.device)) return {};
     collect();
     const auto free = std::ranges::find(parts_, nullptr, &Part::slot);
     if (free == parts_.end()) return {};
-    std::byte* slot = slots_.take();
+    const bool first =
+        std::ranges::all_of(parts_, [](const Part& part) { return part.slot == nullptr; });
+    std::byte* slot = slots_.take(end_.allocation.device, first);
     if (slot == nullptr) return {};
     *free = {.slot = slot, .offset = offset, .used = 0, .copy = nullptr};
     open_ = &*free;

@@ -20,6 +20,7 @@ struct DeviceEnd {
   cuda_driver::DeviceAddress address = 0;
   std::uint64_t bytes = 0;
   std::shared_ptr<const Moment> ready;  // the program's stream has come to the message
+  bool is_ready() const noexcept { return ready == nullptr || ready->reached(); }
 };
 
 // A few slots in a row: one is read or filled while others are on their way.

@@ -15,7 +15,7 @@ Moment::~Moment() {
 }
 
 Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream) {
-  auto taken = take_word();
+  auto taken = take_word(device);
   if (!taken) return taken.failure();
   Word word = taken.value();
   auto marked = driver_.mark(device, stream, *word.word, word.value + 1);
@@ -31,7 +31,7 @@ Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream) {
   return moment;
 }
 
-Result<Moments::Word> Moments::take_word() {
+Result<Moments::Word> Moments::take_word(int device) {
   std::scoped_lock lock(mutex_);
   std::erase_if(late_, [this](const Word& word) {
     if (word.word->load(std::memory_order_acquire) != word.value) return false;
@@ -39,7 +39,7 @@ Result<Moments::Word> Moments::take_word() {
     return true;
   });
   if (free_.empty()) {
-    auto memory = driver_.allocate_pinned(kWords * kWordBytes);
+    auto memory = driver_.allocate_pinned(device, kWords * kWordBytes);
     if (!memory) return memory.failure();
     free_.reserve(free_.size() + late_.size() + kWords);
     for (std::size_t i = 0; i < kWords; ++i) {

@@ -57,7 +57,7 @@ class Moments {
     std::atomic<std::uint32_t>* word;
     std::uint32_t value;  // the last that a stream was to write
   };
-  Result<Word> take_word();
+  Result<Word> take_word(int device);
   void give_back(Word word) noexcept;
 
   cuda_driver::Driver& driver_;

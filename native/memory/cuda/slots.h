@@ -21,21 +21,23 @@ class Slots {
   Slots(const Slots&) = delete;
   Slots& operator=(const Slots&) = delete;
 
-  // One slot, until it is given back; nullptr: none is free now.
-  std::byte* take() noexcept;
+  // One slot for messages of that device, until it is given back; nullptr: none is free now. Where
+  // messages that wait for each other could hold all of them, one that has none gets `ordinary`
+  // memory.
+  std::byte* take(int device, bool ordinary) noexcept;
   void give_back(std::byte* slot) noexcept;
 
  private:
   static constexpr std::size_t kSlots = 16;  // in one piece
-  static constexpr std::size_t kMost = 128;
+  static constexpr std::size_t kPieces = 8;
 
-  void grow();
+  void grow(int device);
 
   cuda_driver::Driver& driver_;
   CopyQueue& queue_;
   std::mutex mutex_;
   std::vector<std::byte*> free_;
-  std::size_t made_ = 0;
+  std::vector<std::byte*> pieces_;  // of kSlots each
   bool growing_ = false;
 };
 

@@ -18,10 +18,6 @@ cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
   return device != nullptr && device == memory ? memory : nullptr;
 }
 
-bool ready(const cuda::DeviceEnd& end) noexcept {
-  return end.ready == nullptr || end.ready->reached();
-}
-
 }  // namespace
 
 CudaMover::CudaMover(CudaIpcTransport& transport, Peer& peer, bool is_self)
@@ -108,7 +104,7 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
 bool CudaMover::advance(Receive& receive, PacketSink& sink) {
   switch (receive.state) {
     case Receive::State::kWaiting:
-      if (!ready(*receive.end)) {
+      if (!receive.end->is_ready()) {
         receive.failed =
             cuda::known_gpu_memory()->queue().has_failed(receive.end->allocation.device);
         if (receive.failed) receive.state = Receive::State::kOver;

@@ -88,6 +88,11 @@ void fake_cuda_reset() {
   driver().work.notify_one();
 }
 
+void fake_cuda_open_own(int on) {
+  const Lock lock(driver().state);
+  driver().opens_own = on != 0;
+}
+
 unsigned fake_cuda_contexts() {
   const Lock lock(driver().state);
   unsigned active = 0;

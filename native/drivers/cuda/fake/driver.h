@@ -103,6 +103,7 @@ struct Driver {
   bool initialised = false;
   bool eager = false;
   bool no_peer = false;
+  bool opens_own = false;
   CUresult broken = CUDA_SUCCESS;  // an error of the device: for all calls from then on
   std::vector<std::unique_ptr<Device>> devices;
   unsigned operation_us = 5;

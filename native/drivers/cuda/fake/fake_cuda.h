@@ -44,6 +44,9 @@ FAKE_CUDA_EXPORT std::size_t fake_cuda_imports();
 FAKE_CUDA_EXPORT std::size_t fake_cuda_streams();
 FAKE_CUDA_EXPORT std::size_t fake_cuda_events();
 
+// One process may play several: handles of its own memory are opened as those of others are.
+FAKE_CUDA_EXPORT void fake_cuda_open_own(int on);
+
 // Memory of a pool, as cudaMallocAsync gives: no IPC. In the current context; 0: no context or no
 // memory. cuMemFree frees it.
 FAKE_CUDA_EXPORT std::uint64_t fake_cuda_alloc_pool(std::size_t bytes);

@@ -91,7 +91,7 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr* address, CUipcMemHandle handle, unsigne
       std::memcmp(exported.magic, kMagic, sizeof kMagic) != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (exported.process == getpid()) return CUDA_ERROR_INVALID_CONTEXT;
+  if (exported.process == getpid() && !driver.opens_own) return CUDA_ERROR_INVALID_CONTEXT;
   const bool of_peer =
       std::memcmp(&exported.device, &call.device()->uuid, sizeof exported.device) != 0;
   if (of_peer && driver.no_peer) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
