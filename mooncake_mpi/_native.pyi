@@ -201,6 +201,9 @@ def error_names() -> list[str]:
 def install(type: type, slot_offset: int) -> None:
     """Put the native methods on a communicator class."""
 
+def gpu_objection(address: int, nbytes: int) -> str:
+    """Why these bytes cannot be used as a GPU's memory; empty if they can."""
+
 def learn_datatype(datatype: object, size: int) -> None:
     """
     Read specifications with this object, `size` bytes without a gap, without asking again.

@@ -20,7 +20,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.buffers.datatypes import dense_size, from_code, from_format, layout_of
-from mooncake_mpi.buffers.exporters import Memory, export, is_array, is_buffer
+from mooncake_mpi.buffers.exporters import Memory, called, export, is_array, is_buffer
 from mooncake_mpi.buffers.memory import owner_bounds
 from mooncake_mpi.buffers.packing import PackedBuffer
 from mooncake_mpi.errors import raise_error
@@ -54,8 +54,9 @@ class Elements:
     buffer: Any
 
 
-#: Address, length, what holds the memory, and what ends a receive: see :class:`Placed`.
-Place: TypeAlias = "tuple[int, int, Any, Callable[[int], object] | None]"
+#: Address, length, what holds the memory, what ends a receive, and a GPU's stream: see
+#: :class:`Placed`.
+Place: TypeAlias = "tuple[int, int, Any, Callable[[int], object] | None, int | None]"
 
 
 class Placed(NamedTuple):
@@ -66,12 +67,14 @@ class Placed(NamedTuple):
         nbytes: length.
         keepalive: holds the memory; a :class:`PackedBuffer` where the datatype is scattered.
         finish: for a receive that must be unpacked, to be called once with the received length.
+        stream: of a GPU's memory, see :class:`Memory`; ``None`` for host memory.
     """
 
     address: int
     nbytes: int
     keepalive: Any
     finish: Callable[[int], object] | None
+    stream: int | None = None
 
 
 def resolve(spec: Any, writable: bool, rank: int) -> Place:
@@ -87,7 +90,8 @@ def resolve(spec: Any, writable: bool, rank: int) -> Place:
         KeyError: a format or type code without an MPI datatype.
         TypeError: not a buffer or a specification.
         ValueError: a count or displacement that does not fit.
-        MPI.Exception: ``ERR_TYPE``, a null or uncommitted datatype.
+        MPI.Exception: ``ERR_TYPE``, a null or uncommitted datatype; ``ERR_BUFFER``, memory that the
+            CUDA driver does not know, or no driver.
     """
     if rank == MPI.PROC_NULL:
         return Placed(0, 0, None, None)
@@ -127,10 +131,26 @@ def place(elements: Elements, writable: bool) -> Placed:
         raise_error("ERR_BUFFER", "message: MPI.BOTTOM needs a datatype of absolute addresses")
     _check_bounds(elements, first, end)
     start = layout.run_start(count)
+    if elements.memory.stream is not None:
+        return _place_on_gpu(elements, start, nbytes, writable)
     if start is not None:
         return Placed(address + start, nbytes, elements.memory.owner, None)
     packed = PackedBuffer(address, count, datatype, layout, elements.memory.owner)
     return Placed(packed.address, nbytes, packed, packed.unpack if writable else None)
+
+
+def _place_on_gpu(elements: Elements, start: int | None, nbytes: int, writable: bool) -> Placed:
+    name = called(elements.buffer, writable)
+    if start is None:
+        raise BufferError(
+            f"message: {name} is in a GPU's memory, where a datatype with gaps is not packed: pass "
+            f"a contiguous array{' and copy the result' if writable else ''}"
+        )
+    address = elements.address + start
+    objection = _native.gpu_objection(address, nbytes)
+    if objection:
+        raise_error("ERR_BUFFER", f"message: {name}: {objection}")
+    return Placed(address, nbytes, elements.memory.owner, None, elements.memory.stream)
 
 
 def parse(spec: Any, writable: bool, blocks: int = 1) -> Elements:
@@ -246,6 +266,8 @@ def _check_bounds(elements: Elements, first: int, end: int) -> None:
     if memory.address <= first and end <= memory.address + memory.nbytes:
         return
     bounds = owner_bounds(elements.buffer)
+    if bounds is None and memory.stream is not None:  # what lies around it may be another array's
+        bounds = memory.address, memory.address + memory.nbytes
     if bounds is None or (bounds[0] <= first and end <= bounds[1]):
         return
     origin, limit = bounds

@@ -61,6 +61,17 @@ def export(obj: Any, writable: bool) -> tuple[int, int, str]:
     return int(address or 0), prod(shape) * itemsize, _FORMATS.get(typestr[1:], "B")
 
 
+def stream_of(obj: Any) -> int:
+    """The stream in whose order the program uses an array, as a CUDA handle.
+
+    An array that names none, or shows itself in another way, is taken to be used in the default
+    stream (0): what other streams of the program do waits for that one, and it for them.
+    """
+    interface = getattr(obj, "__cuda_array_interface__", None)
+    stream = interface.get("stream") if isinstance(interface, dict) else None
+    return 0 if stream is None else int(stream)
+
+
 def _check_strides(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> None:
     elements = tuple(stride // itemsize if itemsize else stride for stride in strides)
     uneven = any(

@@ -11,11 +11,15 @@ from math import prod
 from typing import Any, NamedTuple
 
 CPU = 1
+CUDA = 2
 CUDA_HOST = 3
 ROCM_HOST = 11
+CUDA_MANAGED = 13
 
 #: Device types whose memory every host instruction can reach.
 HOST_DEVICES = frozenset({CPU, CUDA_HOST, ROCM_HOST})
+#: Device types that the CUDA driver knows.
+CUDA_DEVICES = frozenset({CUDA, CUDA_MANAGED})
 
 _READ_ONLY_FLAG = 1
 _ANY_STREAM = -1  # the producer need not order its work for us

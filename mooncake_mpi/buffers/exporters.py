@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.buffers import dlpack
-from mooncake_mpi.buffers.cuda_array_interface import export as export_cuda_array
-from mooncake_mpi.buffers.memory import require_host
+from mooncake_mpi.buffers import cuda_array_interface, dlpack
+from mooncake_mpi.buffers.memory import is_host_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,19 +50,22 @@ _TORCH_FORMATS = {
 
 
 class Memory(NamedTuple):
-    """Contiguous host memory of another object.
+    """Contiguous memory of another object, of the host or of a GPU.
 
     Attributes:
         address: of the first byte.
         nbytes: length.
         format: one element's format (PEP 3118); ``"B"`` where it was not asked for.
         owner: keeps the memory alive, and an exporter from being resized.
+        stream: of a GPU's memory, the one in whose order the program uses it (a CUDA handle);
+            ``None`` for host memory.
     """
 
     address: int
     nbytes: int
     format: str
     owner: Any
+    stream: int | None = None
 
 
 class _PyBuffer(ctypes.Structure):
@@ -127,7 +129,8 @@ def export(obj: Any, writable: bool, with_format: bool) -> Memory:
         with_format: whether the format of its elements is needed.
 
     Raises:
-        BufferError: not contiguous, read-only, in device memory, or not exportable.
+        BufferError: not contiguous, read-only, in a device's memory that CUDA does not know, or not
+            exportable.
         TypeError: ``obj`` offers no memory.
     """
     if type(obj) in PLAIN_TYPES and not with_format:
@@ -157,18 +160,35 @@ def _export_array(obj: Any, writable: bool, reason: Exception) -> Memory:
     if hasattr(obj, "__dlpack__") and hasattr(obj, "__dlpack_device__"):
         tensor = dlpack.export(obj)
         if writable and tensor.read_only:
-            raise BufferError(f"message: {_called(obj, writable)} is read-only")
+            raise BufferError(f"message: {called(obj, writable)} is read-only")
+        stream = None
         if tensor.device not in dlpack.HOST_DEVICES:
-            require_host(tensor.address, tensor.nbytes, _called(obj, writable))
-        return Memory(tensor.address, tensor.nbytes, tensor.format, tensor.capsule)
+            stream = _stream_of(obj, writable, tensor.address, tensor.nbytes, tensor.device)
+        return Memory(tensor.address, tensor.nbytes, tensor.format, tensor.capsule, stream)
     if hasattr(obj, "__cuda_array_interface__"):
-        address, nbytes, text = export_cuda_array(obj, writable)
-        require_host(address, nbytes, _called(obj, writable))
-        return Memory(address, nbytes, text, obj)
+        address, nbytes, text = cuda_array_interface.export(obj, writable)
+        stream = _stream_of(obj, writable, address, nbytes, dlpack.CUDA)
+        return Memory(address, nbytes, text, obj, stream)
     raise reason
 
 
-def _called(obj: Any, writable: bool) -> str:
+def _stream_of(obj: Any, writable: bool, address: int, nbytes: int, device: int) -> int | None:
+    """The stream of an array that is said to be a device's, ``None`` where the host reads it.
+
+    Raises:
+        BufferError: neither the host's nor a CUDA device's.
+    """
+    if is_host_readable(address, nbytes):
+        return None
+    if device not in dlpack.CUDA_DEVICES:
+        raise BufferError(
+            f"message: {called(obj, writable)} is in the memory of a device that is not CUDA's "
+            f"(DLPack's number {device}): copy it to the host first"
+        )
+    return cuda_array_interface.stream_of(obj)
+
+
+def called(obj: Any, writable: bool) -> str:
     """How an error names the argument."""
     kind = type(obj)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
@@ -181,7 +201,7 @@ def _explain(obj: Any, writable: bool, reason: Exception) -> None:
         view = memoryview(obj)
     except (BufferError, TypeError, ValueError):
         return
-    name = _called(obj, writable)
+    name = called(obj, writable)
     if writable and view.readonly:
         raise BufferError(f"message: {name} is read-only: pass a writable one") from reason
     if not view.contiguous:
@@ -195,15 +215,18 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
     """A torch tensor's memory, by pointer and length: cheaper than a DLPack capsule.
 
     Raises:
-        BufferError: device memory, not strided, not contiguous, or a tensor that autograd or a lazy
-            conjugation stands before.
+        BufferError: memory of a device that is not CUDA's, not strided, not contiguous, or a tensor
+            that autograd or a lazy conjugation stands before.
     """
-    name = _called(tensor, writable)
+    name = called(tensor, writable)
+    stream = None
     if tensor.device.type != "cpu":
-        raise BufferError(
-            f"message: {name} is in device memory ({tensor.device}), which this build does not "
-            "support: pass tensor.cpu()"
-        )
+        stream = _torch_stream(tensor)
+        if stream is None:
+            raise BufferError(
+                f"message: {name} is in device memory ({tensor.device}) that is not CUDA's: pass "
+                "tensor.cpu()"
+            )
     if tensor.requires_grad:
         raise BufferError(f"message: {name} requires grad: pass tensor.detach()")
     if str(tensor.layout) != "torch.strided":
@@ -224,7 +247,16 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
         prod(shape) * tensor.element_size(),
         _TORCH_FORMATS.get(str(tensor.dtype), "B"),
         tensor,
+        stream,
     )
+
+
+def _torch_stream(tensor: Any) -> int | None:
+    """The stream that torch works in now on a tensor's GPU; ``None`` where it is not a CUDA one."""
+    torch = sys.modules["torch"]
+    if tensor.device.type != "cuda" or torch.version.hip is not None:
+        return None
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def _teach(kind: Any) -> None:

@@ -34,19 +34,6 @@ def is_host_readable(address: int, nbytes: int) -> bool:
         return all(_write(writer, place, 1) == 1 for place in (address, address + nbytes - 1))
 
 
-def require_host(address: int, nbytes: int, what: str) -> None:
-    """Refuse memory that only a device can reach.
-
-    Raises:
-        BufferError: the host cannot read it.
-    """
-    if not is_host_readable(address, nbytes):
-        raise BufferError(
-            f"message: {what} is in device memory, which this build does not support: "
-            "copy it to the host first"
-        )
-
-
 def owner_bounds(obj: Any) -> tuple[int, int] | None:
     """The addresses ``[first, end)`` of the allocation that ``obj`` is a view of, if that is known.
 

@@ -47,7 +47,13 @@ class End:
         if elements is not None:
             self._count = elements.count
             placed = place(replace(elements, count=elements.count * partitions), writable)
-        self._address, self._nbytes, self._keepalive, _ = placed
+        if placed.stream is not None:
+            raise_error(
+                "ERR_BUFFER",
+                "message: the buffer is in a GPU's memory, which partitioned messages do not take: "
+                "pass an array of the host",
+            )
+        self._address, self._nbytes, self._keepalive = placed[:3]
         self._packed = self._keepalive if isinstance(self._keepalive, PackedBuffer) else None
         self._parts: list[Request | None] = []
         self.active = False

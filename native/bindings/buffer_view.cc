@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bindings/buffer_spec.h"
+#include "bindings/device_array.h"
 #include "bindings/dlpack_tensor.h"
 #include "bindings/interpreter_lock.h"
 #include "bindings/numpy_array.h"
@@ -57,7 +58,11 @@ bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize
     keepalive_ = Py_NewRef(object);
     return true;
   }
-  if (!PyObject_CheckBuffer(object)) return false;
+  if (!PyObject_CheckBuffer(object)) {
+    if (!take_cuda_array(object, writable, buffer_, item_bytes)) return false;
+    keepalive_ = Py_NewRef(object);
+    return true;
+  }
   if (array_type_met(object) && take_array(object, writable, buffer_, item_bytes)) {
     keepalive_ = Py_NewRef(object);
     return true;
@@ -78,6 +83,7 @@ bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize
 }
 
 bool BufferView::resolve(PyObject* object, bool writable, int rank) {
+  if (PyErr_Occurred() != nullptr) return false;  // an interrupt, while an array was asked
   PyObject* resolved = with_interpreter([&] {
     return PyObject_CallFunction(runtime().hooks.resolve, "Oii", object, writable ? 1 : 0, rank);
   });
@@ -86,16 +92,30 @@ bool BufferView::resolve(PyObject* object, bool writable, int rank) {
   unsigned long long bytes = 0;
   PyObject* keepalive = nullptr;
   PyObject* finish = nullptr;
-  const bool parsed =
-      PyArg_ParseTuple(resolved, "KKOO", &address, &bytes, &keepalive, &finish) != 0;
+  PyObject* stream = nullptr;
+  bool parsed =
+      PyArg_ParseTuple(resolved, "KKOOO", &address, &bytes, &keepalive, &finish, &stream) != 0;
+  if (parsed) {
+    buffer_ = {reinterpret_cast<std::byte*>(address), bytes};
+    parsed = stream == Py_None || place_on_device(stream);
+  }
   if (parsed) {
     resolved_ = true;
-    buffer_ = {reinterpret_cast<std::byte*>(address), bytes};
     keepalive_ = Py_NewRef(keepalive);
     if (finish != Py_None) finish_ = Py_NewRef(finish);
   }
   Py_DECREF(resolved);
   return parsed;
+}
+
+bool BufferView::place_on_device(PyObject* stream) {
+  const unsigned long long handle = PyLong_AsUnsignedLongLong(stream);
+  if (PyErr_Occurred() != nullptr) return false;
+  auto found =
+      device_buffer(reinterpret_cast<std::uint64_t>(buffer_.address), buffer_.bytes, handle);
+  if (!found) return raise_error(found.failure().error, found.failure().message.c_str()) != nullptr;
+  buffer_ = found.value();
+  return true;
 }
 
 void BufferView::borrow(const Buffer& buffer, PyObject* keepalive) noexcept {

@@ -7,8 +7,8 @@
 namespace mooncake_mpi::bindings {
 
 // A Python buffer argument as address and length, kept alive until release(). Contiguous buffers of
-// a known format and the commonest specifications are read here; every other form (derived
-// datatypes, DLPack) is resolved by the package. GIL held for every call.
+// a known format, arrays of GPUs and the commonest specifications are read here; every other form
+// (derived datatypes, DLPack) is resolved by the package. GIL held for every call.
 class BufferView {
  public:
   BufferView() noexcept = default;
@@ -32,6 +32,8 @@ class BufferView {
   // False without a Python error. `any_format`: a datatype was given, the format does not matter.
   bool take(PyObject* object, bool writable, bool any_format, Py_ssize_t& item_bytes);
   bool resolve(PyObject* object, bool writable, int rank);
+  // Of what the package found to be a GPU's; false with a Python error set.
+  bool place_on_device(PyObject* stream);
 
   Buffer buffer_;
   bool has_view_ = false;

@@ -1,9 +1,11 @@
-// Host tensors, read through DLPack's C exchange table. With the interpreter's lock (GIL) held.
+// Tensors, read through DLPack's C exchange table. With the interpreter's lock (GIL) held.
 #include "bindings/dlpack_tensor.h"
 
 #include <cstdint>
 #include <utility>
 #include <vector>
+
+#include "bindings/device_array.h"
 
 namespace mooncake_mpi::bindings {
 namespace {
@@ -30,16 +32,17 @@ struct ExchangeTable {
   void* managed_from_object;
   void* managed_to_object;
   int (*tensor_from_object)(void* object, Tensor* tensor);
-  void* current_stream;
+  int (*current_stream)(std::int32_t device_type, std::int32_t device_id, void** stream);
 };
 
 constexpr std::int32_t kHostDevice = 1;
+constexpr std::int32_t kCudaDevice = 2;
 constexpr std::uint32_t kMajor = 1;
 enum Code : std::uint8_t { kInt = 0, kUnsigned = 1, kFloat = 2, kComplex = 5, kBool = 6 };
 
 struct TensorType {
   PyTypeObject* type;
-  int (*tensor_from_object)(void* object, Tensor* tensor);
+  const ExchangeTable* table;
   std::vector<PyObject*> obstacles;
 };
 
@@ -72,6 +75,21 @@ std::int64_t contiguous_elements(const Tensor& tensor) noexcept {
   return elements;
 }
 
+// Of a GPU, in the order of the stream that its library works in now.
+bool take_device_tensor(const ExchangeTable& table, const Tensor& tensor, std::uint64_t bytes,
+                        Buffer& buffer) {
+  void* stream = nullptr;
+  if (table.current_stream == nullptr ||
+      table.current_stream(tensor.device_type, tensor.device_id, &stream) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  auto found = device_buffer(reinterpret_cast<std::uint64_t>(tensor.data) + tensor.byte_offset,
+                             bytes, reinterpret_cast<std::uintptr_t>(stream));
+  if (found) buffer = found.value();
+  return static_cast<bool>(found);
+}
+
 bool mpi_has(const Tensor& tensor) noexcept {
   switch (tensor.code) {
     case kInt:
@@ -99,7 +117,7 @@ bool learn_tensor_type(PyObject* type, PyObject* capsule, PyObject* obstacles) {
   if (table == nullptr || table->major != kMajor || table->tensor_from_object == nullptr) {
     return false;
   }
-  TensorType learned{reinterpret_cast<PyTypeObject*>(type), table->tensor_from_object, {}};
+  TensorType learned{reinterpret_cast<PyTypeObject*>(type), table, {}};
   for (Py_ssize_t i = 0; i < PyTuple_Size(obstacles); ++i)
     learned.obstacles.push_back(Py_NewRef(PyTuple_GetItem(obstacles, i)));
   for (const TensorType& known : tensor_types()) {
@@ -115,15 +133,20 @@ bool take_tensor(PyObject* object, Buffer& buffer, Py_ssize_t& item_bytes) {
     if (Py_TYPE(object) != type.type) continue;
     Tensor tensor{};
     if (obstructed(type, object)) return false;
-    if (type.tensor_from_object(object, &tensor) != 0) {
+    if (type.table->tensor_from_object(object, &tensor) != 0) {
       PyErr_Clear();
       return false;
     }
     const std::int64_t elements = contiguous_elements(tensor);
     const std::uint32_t bits = std::uint32_t{tensor.bits} * tensor.lanes;
-    if (tensor.device_type != kHostDevice || elements < 0 || bits % 8 != 0) return false;
-    buffer = {static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
-              static_cast<std::uint64_t>(elements) * (bits / 8)};
+    if (elements < 0 || bits % 8 != 0) return false;
+    const std::uint64_t bytes = static_cast<std::uint64_t>(elements) * (bits / 8);
+    if (tensor.device_type == kHostDevice) {
+      buffer = {static_cast<std::byte*>(tensor.data) + tensor.byte_offset, bytes};
+    } else if (tensor.device_type != kCudaDevice ||
+               !take_device_tensor(*type.table, tensor, bytes, buffer)) {
+      return false;
+    }
     item_bytes = mpi_has(tensor) ? static_cast<Py_ssize_t>(bits / 8) : 0;
     return true;
   }

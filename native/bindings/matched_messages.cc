@@ -89,7 +89,16 @@ Operation* receive(MatchedMessage& matched, const Buffer* buffer) {
 
 Operation* receive(MatchedMessage& matched, nb::handle buf, BufferView& view) {
   require(view.acquire(buf.ptr(), true, matched.source));
-  return receive(matched, &view.buffer());
+  const Buffer& buffer = view.buffer();
+  if (buffer.device == nullptr) return receive(matched, &buffer);
+  UnexpectedMessage& message = take(matched);
+  Operation* operation =
+      post_receive_to_device(matched.hold.context(), buffer, matched.source, matched.tag, &message);
+  if (operation == nullptr) {
+    matched.message = &message;
+    throw nb::python_error();
+  }
+  return operation;
 }
 
 void message_recv(MatchedMessage& matched, nb::object buf, nb::object status) {

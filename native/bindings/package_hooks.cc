@@ -1,10 +1,13 @@
 // What the package gives the extension once, at import: its callables, the MPI library's values,
 // and what the objects of mpi4py, NumPy and others look like. With the interpreter's lock (GIL)
 // held.
+#include <nanobind/stl/string.h>
+
 #include <string>
 
 #include "bindings/buffer_spec.h"
 #include "bindings/checks.h"
+#include "bindings/device_array.h"
 #include "bindings/dlpack_tensor.h"
 #include "bindings/methods.h"
 #include "bindings/module.h"
@@ -83,6 +86,14 @@ void define_hooks(nb::module_& m) {
 }
 
 void define_layouts(nb::module_& m) {
+  m.def(
+      "gpu_objection",
+      [](std::uint64_t address, std::uint64_t nbytes) {
+        const auto found = device_buffer(address, nbytes, 0);
+        return found ? std::string() : found.failure().message;
+      },
+      nb::sig("def gpu_objection(address: int, nbytes: int) -> str"), "address"_a, "nbytes"_a,
+      "Why these bytes cannot be used as a GPU's memory; empty if they can.");
   m.def(
       "learn_datatype",
       [](nb::object datatype, Py_ssize_t size) { learn_datatype(datatype.ptr(), size); },

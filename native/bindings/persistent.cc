@@ -30,7 +30,8 @@ PyObject* make(const char* method, bool send, SendMode mode, PyObject* self, PyO
   const bool valid =
       send ? check_dest(*communicator, plan.rank) && check_send_tag(*communicator, plan.tag)
            : check_source(*communicator, plan.rank) && check_receive_tag(*communicator, plan.tag);
-  if (view.resolved()) plan.spec = values[0];
+  // What is a packed copy now, or in the order of another stream, is found anew at each start.
+  if (view.resolved() || view.buffer().device != nullptr) plan.spec = values[0];
   if (!valid) return nullptr;
   return give(self, new_persistent_request(std::move(view), plan, communicator->number()), send);
 }

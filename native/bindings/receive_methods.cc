@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/interpreter_lock.h"
 #include "bindings/notices.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/request.h"
@@ -32,9 +33,9 @@ constexpr Signature<3> kIrecv{"Irecv", {"buf", "source", "tag"}, 1};
   return !call.proc_null || check_not_revoked(*call.communicator);
 }
 
-Operation& post(const ReceiveCall& call) {
-  return *runtime().engine->receive(call.communicator->context(), MatchChannel::kMessages,
-                                    call.source, call.tag, call.view.buffer());
+// nullptr with the exception raised.
+Operation* post(const ReceiveCall& call) {
+  return post_receive(*call.communicator, call.view.buffer(), call.source, call.tag);
 }
 
 }  // namespace
@@ -42,6 +43,18 @@ Operation& post(const ReceiveCall& call) {
 bool prepare_receive(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag,
                      ReceiveCall& call) {
   return prepare(self, buf, source, tag, call);
+}
+
+Operation* post_receive_to_device(Context& context, const Buffer& buffer, int source, int tag,
+                                  UnexpectedMessage* message) {
+  Engine& engine = *runtime().engine;
+  auto posted = [&] {
+    const InterpreterUnlocked unlocked;  // the device's driver is asked
+    return engine.receive_device(context, MatchChannel::kMessages, source, tag, buffer, message);
+  }();
+  if (posted) return posted.value();
+  raise_error(posted.failure().error, posted.failure().message.c_str());
+  return nullptr;
 }
 
 void give_up_receive(Operation& operation, BufferView& view, MatchChannel channel) {
@@ -113,7 +126,9 @@ PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyO
     if (!fill_status(values[3], proc_null_completion())) return nullptr;
     Py_RETURN_NONE;
   }
-  return wait_receive(post(call), call.view, values[3]);
+  Operation* operation = post(call);
+  if (operation == nullptr) return nullptr;
+  return wait_receive(*operation, call.view, values[3]);
 }
 
 PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -124,8 +139,9 @@ PyObject* comm_irecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
   if (call.proc_null) {
     return give(self, new_request(nullptr, proc_null_completion(), std::move(call.view)), false);
   }
-  Operation& operation = post(call);
-  return give(self, new_request(&operation, {}, std::move(call.view)), false);
+  Operation* operation = post(call);
+  if (operation == nullptr) return nullptr;
+  return give(self, new_request(operation, {}, std::move(call.view)), false);
 }
 
 }  // namespace mooncake_mpi::bindings

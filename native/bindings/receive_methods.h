@@ -4,6 +4,7 @@
 
 #include "bindings/buffer_view.h"
 #include "bindings/communicator.h"
+#include "bindings/runtime.h"
 #include "engine/engine.h"
 
 namespace mooncake_mpi::bindings {
@@ -23,6 +24,22 @@ struct ReceiveCall {
 // Reads and checks them. It runs code of the program. False with the exception set.
 bool prepare_receive(PyObject* self, PyObject* buf, PyObject* source, PyObject* tag,
                      ReceiveCall& call);
+
+// Posts a receive into a device's memory, of `message` where that was taken. nullptr with the
+// exception raised: the message is still the caller's.
+Operation* post_receive_to_device(Context& context, const Buffer& buffer, int source, int tag,
+                                  UnexpectedMessage* message = nullptr);
+
+// Posts a receive whose arguments were checked. nullptr with the exception raised.
+inline Operation* post_receive(Communicator& communicator, const Buffer& buffer, int source,
+                               int tag) {
+  if (buffer.device != nullptr) [[unlikely]] {
+    const ContextHold hold(communicator);
+    return post_receive_to_device(hold.context(), buffer, source, tag);
+  }
+  return runtime().engine->receive(communicator.context(), MatchChannel::kMessages, source, tag,
+                                   buffer);
+}
 
 // What a blocking receive gives: None, the OwnedBuffer that the engine allocated, or the number of
 // bytes received.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/interpreter_lock.h"
 #include "bindings/notices.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
@@ -89,18 +90,30 @@ bool take_started(Start&& start, Operation*& operation) {
   return true;
 }
 
+// The device's driver is asked, and a buffered send waits for its work: other Python threads run.
+Result<Operation*> send_from_device(Communicator& communicator, const Buffer& buffer, int dest,
+                                    int tag, SendMode mode, MatchChannel channel) {
+  const ContextHold hold(communicator);
+  const InterpreterUnlocked unlocked;
+  return runtime().engine->send(hold.context(), channel, dest, tag, buffer, mode);
+}
+
 }  // namespace
 
 bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
                MatchChannel channel, Operation*& operation) {
   Engine& engine = *runtime().engine;
   operation = nullptr;
-  if (mode != SendMode::kSynchronous &&
+  if (mode != SendMode::kSynchronous && buffer.device == nullptr &&
       engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
     return true;
   }
   if (!take_started(
-          [&] { return engine.send(communicator.context(), channel, dest, tag, buffer, mode); },
+          [&] {
+            if (buffer.device != nullptr) [[unlikely]]
+              return send_from_device(communicator, buffer, dest, tag, mode, channel);
+            return engine.send(communicator.context(), channel, dest, tag, buffer, mode);
+          },
           operation)) {
     return false;
   }

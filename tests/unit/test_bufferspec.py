@@ -16,7 +16,7 @@ DATA = np.arange(12.0)
 
 def sent(spec, rank=0):
     """The bytes that a send of ``spec`` sends."""
-    address, nbytes, keepalive, finish = resolve(spec, writable=False, rank=rank)
+    address, nbytes, keepalive, finish, _ = resolve(spec, writable=False, rank=rank)
     assert finish is None
     data = ctypes.string_at(address, nbytes) if nbytes else b""
     del keepalive
@@ -87,7 +87,7 @@ def test_bottom_with_absolute_addresses_gives_their_bytes():
 
 
 def test_nothing_is_looked_at_for_proc_null():
-    assert tuple(resolve(object(), writable=True, rank=MPI.PROC_NULL)) == (0, 0, None, None)
+    assert tuple(resolve(object(), writable=True, rank=MPI.PROC_NULL)) == (0, 0, None, None, None)
 
 
 ERRORS = [

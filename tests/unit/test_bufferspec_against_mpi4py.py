@@ -121,7 +121,7 @@ def is_comparable(spec, writable):
 
 
 def our_send(spec):
-    address, nbytes, keepalive, _ = place(parse(spec, writable=False), writable=False)
+    address, nbytes, keepalive, *_ = place(parse(spec, writable=False), writable=False)
     data = ctypes.string_at(address, nbytes) if nbytes else b""
     del keepalive
     return data
@@ -142,7 +142,7 @@ def their_send(spec):
 
 
 def our_receive(spec, data):
-    address, nbytes, _keepalive, finish = place(parse(spec, writable=True), writable=True)
+    address, nbytes, _keepalive, finish, _ = place(parse(spec, writable=True), writable=True)
     data = data[:nbytes]
     if data:
         ctypes.memmove(address, data, len(data))

@@ -7,6 +7,7 @@ import ctypes
 import pytest
 
 from mooncake_mpi.buffers import dlpack
+from mooncake_mpi.buffers.exporters import export
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
@@ -89,3 +90,29 @@ def test_rows_and_columns_are_contiguous(strides):
 def test_a_capsule_that_cannot_be_right_is_refused(words, fields):
     with pytest.raises(BufferError, match=words):
         dlpack.export(Handmade(**fields))
+
+
+class Elsewhere(Handmade):
+    """A DLPack tensor in memory that the host does not reach."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.managed.tensor.data = 4096  # never mapped
+        self.device = device
+
+    def __dlpack_device__(self):
+        return (self.device, 0)
+
+
+def test_a_dlpack_tensor_of_a_gpu_is_the_default_stream_s_unless_it_names_one():
+    assert export(Elsewhere(2), writable=False, with_format=False).stream == 0
+    both = Elsewhere(2)
+    both.__cuda_array_interface__ = {"version": 3, "stream": 5}
+    assert export(both, writable=False, with_format=False).stream == 5
+
+
+def test_memory_of_other_devices_is_refused_and_named():
+    with pytest.raises(BufferError, match=r"the send buffer .*Elsewhere.* not CUDA's .*number 10"):
+        export(Elsewhere(10), writable=False, with_format=False)
+    with pytest.raises(BufferError, match=r"the receive buffer .* copy it to the host"):
+        export(Elsewhere(8), writable=True, with_format=False)

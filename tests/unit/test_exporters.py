@@ -110,12 +110,22 @@ def test_host_memory_that_a_device_library_labels_is_used():
     assert bytes_of(export(CudaArray(array), writable=True, with_format=True)) == array.tobytes()
 
 
-def test_device_memory_is_refused_and_named():
-    lost = CudaArray(np.arange(3.0), data=(UNREADABLE, False))
-    with pytest.raises(BufferError, match=r"the send buffer .*CudaArray.* is in device memory"):
-        export(lost, writable=False, with_format=False)
-    with pytest.raises(BufferError, match=r"the receive buffer .* copy it to the host"):
-        export(lost, writable=True, with_format=False)
+@pytest.mark.parametrize(("said", "stream"), [(None, 0), (1, 1), (2, 2), (0x7F00, 0x7F00)])
+def test_memory_of_a_gpu_has_the_stream_that_its_array_names(said, stream):
+    array = CudaArray(np.arange(3.0), data=(UNREADABLE, False), stream=said)
+    memory = export(array, writable=False, with_format=True)
+    assert memory == (UNREADABLE, 24, "d", array, stream)
+
+
+def test_an_array_that_says_nothing_of_streams_is_the_default_stream_s():
+    array = CudaArray(np.arange(3.0), data=(UNREADABLE, False), version=2)
+    assert export(array, writable=False, with_format=False).stream == 0
+
+
+def test_memory_of_the_host_has_no_stream():
+    array = np.arange(3.0)
+    assert export(array, writable=False, with_format=False).stream is None
+    assert export(CudaArray(array, stream=1), writable=False, with_format=False).stream is None
 
 
 def test_an_empty_cuda_array_may_have_no_address():

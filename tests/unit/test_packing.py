@@ -14,7 +14,7 @@ from mooncake_mpi.buffers.bufferspec import resolve
 
 def receive(spec, data):
     """What a receive of ``data`` does to ``spec``."""
-    address, nbytes, _keepalive, finish = resolve(spec, writable=True, rank=0)
+    address, nbytes, _keepalive, finish, _ = resolve(spec, writable=True, rank=0)
     assert len(data) <= nbytes
     ctypes.memmove(address, data, len(data))
     if finish is not None:
@@ -45,7 +45,7 @@ def test_a_shorter_message_leaves_the_rest_untouched(every_second, received):
 def test_a_datatype_may_be_freed_while_its_message_is_pending():
     datatype = MPI.INT.Create_vector(2, 1, 2).Commit()
     into = np.zeros(4, "i")
-    address, nbytes, keepalive, finish = resolve([into, 1, datatype], writable=True, rank=0)
+    address, nbytes, keepalive, finish, _ = resolve([into, 1, datatype], writable=True, rank=0)
     datatype.Free()
     ctypes.memmove(address, np.array([5, 6], "i").tobytes(), nbytes)
     finish(nbytes)
@@ -55,7 +55,7 @@ def test_a_datatype_may_be_freed_while_its_message_is_pending():
 
 def test_a_persistent_send_packs_again_what_changed(every_second):
     data = np.arange(8, dtype="i")
-    address, nbytes, keepalive, _ = resolve([data, 1, every_second], writable=False, rank=0)
+    address, nbytes, keepalive, *_ = resolve([data, 1, every_second], writable=False, rank=0)
     data[:] = 7
     keepalive.pack()
     assert ctypes.string_at(address, nbytes) == np.full(4, 7, "i").tobytes()
@@ -65,7 +65,7 @@ def test_a_persistent_send_packs_again_what_changed(every_second):
 def test_extents_that_do_not_advance_are_packed(extent):
     datatype = MPI.INT.Create_resized(0, extent).Commit()
     data = np.arange(4, dtype="i")
-    address, nbytes, keepalive, _ = resolve(
+    address, nbytes, keepalive, *_ = resolve(
         [memoryview(data)[2:], 3, datatype], writable=False, rank=0
     )
     expected = data[[2, 2, 2]] if extent == 0 else data[[2, 1, 0]]
@@ -79,7 +79,7 @@ def test_many_elements_are_packed_piece_by_piece(every_second, monkeypatch):
     wide = every_second.Create_resized(0, 32).Commit()
     data = np.arange(80, dtype="i")
     into = np.zeros(80, "i")
-    address, nbytes, keepalive, _ = resolve([data, 10, wide], writable=False, rank=0)
+    address, nbytes, keepalive, *_ = resolve([data, 10, wide], writable=False, rank=0)
     packed = ctypes.string_at(address, nbytes)
     assert packed == data[::2].tobytes()
     receive([into, 10, wide], packed)

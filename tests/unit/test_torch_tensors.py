@@ -17,7 +17,7 @@ DTYPES = [
 
 
 def bytes_of(tensor, *, writable=False):
-    address, nbytes, keepalive, _ = resolve(tensor, writable=writable, rank=0)
+    address, nbytes, keepalive, *_ = resolve(tensor, writable=writable, rank=0)
     assert keepalive is tensor
     return ctypes.string_at(address, nbytes)
 
@@ -32,7 +32,7 @@ def test_a_tensor_of_every_dtype_is_its_bytes(dtype):
 
 def test_a_count_is_in_elements_where_mpi_knows_them():
     tensor = torch.arange(10, dtype=torch.float64)
-    address, nbytes, _, _ = resolve([tensor, (3, 2)], writable=False, rank=0)
+    address, nbytes, *_ = resolve([tensor, (3, 2)], writable=False, rank=0)
     assert (address, nbytes) == (tensor.data_ptr() + 16, 24)
 
 
@@ -54,7 +54,7 @@ def test_a_tensor_that_is_not_plain_memory_says_what_to_do(words, make):
 
 def test_a_message_is_received_into_a_tensor():
     tensor = torch.zeros(4, dtype=torch.bfloat16)
-    address, nbytes, _, finish = resolve(tensor, writable=True, rank=0)
+    address, nbytes, _, finish, _ = resolve(tensor, writable=True, rank=0)
     assert finish is None
     ctypes.memmove(address, bytes([0x80, 0x3F] * 4), nbytes)
     assert tensor.tolist() == [1.0] * 4
