@@ -43,11 +43,23 @@ BufferView& BufferView::operator=(BufferView&& other) noexcept {
 
 bool BufferView::acquire(PyObject* object, bool writable, int rank) {
   Py_ssize_t item_bytes = 0;
-  if (take(object, writable, false, item_bytes)) return true;
+  if (take_array(object, writable, buffer_, item_bytes)) [[likely]] {
+    keepalive_ = Py_NewRef(object);
+    return true;
+  }
+  return acquire_other(object, writable, rank);
+}
+
+bool BufferView::acquire_other(PyObject* object, bool writable, int rank) {
+  Py_ssize_t item_bytes = 0;
   BufferSpec spec;
-  if (spec.read(object) && take(spec.memory, writable, spec.item_bytes != 0, item_bytes)) {
-    if (spec.measure(buffer_.bytes, item_bytes, buffer_.bytes)) return true;
-    release();
+  if (spec.read(object)) {
+    if (take(spec.memory, writable, spec.item_bytes != 0, item_bytes)) {
+      if (spec.measure(buffer_.bytes, item_bytes, buffer_.bytes)) return true;
+      release();
+    }
+  } else if (take(object, writable, false, item_bytes)) {
+    return true;
   }
   return resolve(object, writable, rank);
 }

@@ -29,6 +29,8 @@ class BufferView {
   PyObject* finish() const noexcept { return finish_; }
 
  private:
+  // The same for what is no array of NumPy's.
+  [[gnu::noinline]] bool acquire_other(PyObject* object, bool writable, int rank);
   // False without a Python error. `any_format`: a datatype was given, the format does not matter.
   bool take(PyObject* object, bool writable, bool any_format, Py_ssize_t& item_bytes);
   bool resolve(PyObject* object, bool writable, int rank);
