@@ -124,7 +124,7 @@ void Communicator::close() {
   context_ = nullptr;
 }
 
-ContextHold::ContextHold(const Communicator& communicator) : context_(&communicator.context()) {
+ContextHold::ContextHold(Context& context) : context_(&context) {
   runtime().engine->hold(*context_);
 }
 

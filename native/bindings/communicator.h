@@ -61,7 +61,8 @@ class Communicator {
 // What waits on a communicator, or came out of it, keeps its context: another thread may free it.
 class ContextHold {
  public:
-  explicit ContextHold(const Communicator& communicator);
+  explicit ContextHold(Context& context);
+  explicit ContextHold(const Communicator& communicator) : ContextHold(communicator.context()) {}
   ~ContextHold();
   ContextHold(ContextHold&& other) noexcept : context_(std::exchange(other.context_, nullptr)) {}
   ContextHold& operator=(ContextHold&&) = delete;

@@ -5,6 +5,7 @@
 
 #include "bindings/checks.h"
 #include "bindings/module.h"
+#include "bindings/posting.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 
@@ -55,9 +56,9 @@ nb::list post_batch(Communicator& communicator, nb::object given) {
   std::vector<Posting> postings;
   for (Part& part : parts) {
     check_part(communicator, part);
-    if (!part.proc_null) postings.push_back(part.posting);
+    if (!part.proc_null) postings.push_back(std::move(part.posting));
   }
-  runtime().engine->post_and_leave(postings);
+  post_and_leave(postings);
   nb::list requests;
   bool ok = true;
   auto next = postings.begin();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/posting.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 
@@ -106,7 +107,7 @@ bool start(std::span<RequestObject* const> requests, Posting* room) {
       requests[i]->completion = proc_null_completion();
     }
   }
-  runtime().engine->post_and_leave({room, posted});
+  post_and_leave({room, posted});
   const RequestObject* first_failed = nullptr;
   const Posting* reason = nullptr;
   const Posting* next = room;

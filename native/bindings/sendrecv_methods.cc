@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bindings/arguments.h"
+#include "bindings/posting.h"
 #include "bindings/receive_methods.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
@@ -95,7 +96,7 @@ PyObject* comm_sendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
   if (!prepare(self, values.data(), calls)) return nullptr;
   std::array<Posting, 2> postings;
   std::span<Posting> posted = postings_of(calls, postings);
-  runtime().engine->post(posted);
+  post(posted);
   if (!check_posted(calls, posted)) return nullptr;
   Operation* sending = calls.sends ? posted.back().operation : nullptr;
   Operation* receiving = calls.receive.proc_null ? nullptr : posted.front().operation;
@@ -117,7 +118,7 @@ PyObject* comm_isendrecv(PyObject* self, PyObject* const* args, Py_ssize_t nargs
   if (!prepare(self, values.data(), calls)) return nullptr;
   std::array<Posting, 2> postings;
   std::span<Posting> posted = postings_of(calls, postings);
-  runtime().engine->post_and_leave(posted);
+  post_and_leave(posted);
   if (!check_posted(calls, posted)) return nullptr;
   PyObject* send = calls.sends
                        ? wrap_posting(posted.back(), std::move(calls.send_view))
