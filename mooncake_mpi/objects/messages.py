@@ -189,7 +189,7 @@ class Message(metaclass=_MessageType):
         elif self._taken.no_proc:
             self._taken.nothing().Wait(status)
         else:
-            _native.message_recv(self._taken.take(), buf, status)
+            self._taken.received_by(_native.message_recv, buf, status)
 
     @reported
     def Irecv(self, buf: Any) -> Request:

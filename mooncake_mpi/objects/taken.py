@@ -5,7 +5,7 @@ Called in the program's threads, no lock of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpi4py import MPI
 
@@ -13,8 +13,12 @@ from mooncake_mpi import _native
 from mooncake_mpi.errors import make_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mooncake_mpi.library_requests.giving import Giver
     from mooncake_mpi.requests.request import Request
+
+_T = TypeVar("_T")
 
 
 class Taken:
@@ -67,7 +71,17 @@ class Taken:
         """Start receiving the message into ``buf``."""
         if self.no_proc:
             return self.nothing()
-        return _native.message_post_recv(self.take(), buf)
+        return self.received_by(_native.message_post_recv, buf)
+
+    def received_by(self, receive: Callable[..., _T], *arguments: Any) -> _T:
+        """Receive the message; it stays to be received where that cannot begin."""
+        matched = self.take()
+        try:
+            return receive(matched, *arguments)
+        except BaseException:
+            if not matched.received:
+                self.matched = matched
+            raise
 
     def take(self) -> _native.MatchedMessage:
         """What the engine matched, to be received.

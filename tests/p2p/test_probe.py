@@ -165,3 +165,17 @@ def test_a_probe_while_a_receive_is_posted_does_not_see_its_message(comm):
     receive.Wait()
     comm.Recv(bytearray(9), source, 1)
     MPI.Request.Waitall(sends)
+
+
+def test_a_matched_message_stays_where_its_buffer_is_refused(comm):
+    request = comm.Isend(bytearray(b"abc"), comm.rank, 1)
+    message = comm.Mprobe(comm.rank, 1)
+    for receive in (message.Recv, message.Irecv):
+        with pytest.raises((BufferError, ValueError)):
+            receive(b"constant")
+        assert message
+    into = bytearray(3)
+    message.Recv(into)
+    request.Wait()
+    assert into == b"abc"
+    assert not message
