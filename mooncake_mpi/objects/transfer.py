@@ -12,6 +12,7 @@ from warnings import warn
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.buffers.exporters import export, is_array, is_buffer
 from mooncake_mpi.constants import BUFFERED
 from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dump, dump_parts, load
@@ -150,6 +151,10 @@ def memory_of(buf: Any) -> MPI.buffer:
     """The caller's buffer, or a new one of so many bytes."""
     if hasattr(buf, "__index__") and not hasattr(buf, "__len__"):
         return MPI.buffer.allocate(index(buf))
+    if not is_buffer(buf) and is_array(buf):
+        memory = export(buf, writable=True, with_format=False)
+        if memory.stream is not None:  # a GPU's, from which nothing is unpickled
+            return MPI.buffer.allocate(memory.nbytes)
     return MPI.buffer.frombuffer(buf)
 
 
