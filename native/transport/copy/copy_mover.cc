@@ -286,7 +286,11 @@ std::uint64_t CopyMover::write_alone(Copy& copy) noexcept {
   while (written < most) {
     Bytes run(copy.move.address + copy.done, most - written);
     if (copy.move.source != nullptr) run = copy.move.source->at(copy.done, most - written);
-    if (run.empty()) break;
+    if (run.empty()) {
+      // Its device has failed: the receiver hears of it from the stream that comes instead.
+      if (copy.move.source->failed()) copy.error = Error::kBuffer;
+      break;
+    }
     copy.error = write(run.data(), copy.remote + copy.done, run.size(), past_caches(copy));
     if (copy.error != Error::kNone) break;
     copy.done += run.size();
