@@ -64,6 +64,7 @@ class Config:
         finalize_timeout_ms: how long the end of the program may wait for messages to be received,
             in milliseconds; zero means for as long as the receivers live.
         lanes: comma-separated names of the lanes that may be used; empty means all.
+        cuda_aware: whether the MPI library's collectives take memory of GPUs; otherwise as it says.
         cuda_library: the file of the CUDA driver; ``libcuda.so.1`` otherwise.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
             uses; otherwise every active port.
@@ -89,6 +90,7 @@ class Config:
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
     lanes: str = ""
+    cuda_aware: bool | None = None
     cuda_library: str | None = None
     verbs_devices: str | None = None
     verbs_gid_index: int | None = None
@@ -195,6 +197,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout_ms": ("MOONCAKE_MPI_TIMEOUT_S", parse_seconds),
     "finalize_timeout_ms": ("MOONCAKE_MPI_FINALIZE_TIMEOUT_S", parse_seconds),
     "lanes": ("MOONCAKE_MPI_LANES", str),
+    "cuda_aware": ("MOONCAKE_MPI_CUDA_AWARE", parse_switch),
     "cuda_library": ("MOONCAKE_MPI_CUDA_LIBRARY", str),
     "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),
     "verbs_gid_index": ("MOONCAKE_MPI_VERBS_GID_INDEX", parse_integer),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
+from mooncake_mpi.communicators.collectives import for_host_memory
 from mooncake_mpi.communicators.predefined import is_running, start_late
 from mooncake_mpi.communicators.references import (
     CommType,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request", bound="Request")
 
 
+@for_host_memory
 @reporting
 @stands_for_library
 class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type: ignore[misc]

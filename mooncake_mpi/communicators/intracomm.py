@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.communicators import derived
+from mooncake_mpi.communicators.collectives import for_host_memory
 from mooncake_mpi.communicators.comm import Comm
 from mooncake_mpi.communicators.duplication import Duplication
 from mooncake_mpi.communicators.intercomm import Intercomm, everywhere
@@ -50,6 +51,7 @@ def collective(method: _Method) -> _Method:
     return cast("_Method", call)
 
 
+@for_host_memory
 @reporting
 @stands_for_library
 class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mpi4py import MPI
 
+from mooncake_mpi.communicators.collectives import for_host_memory
 from mooncake_mpi.communicators.intracomm import Intracomm, collective
 from mooncake_mpi.communicators.references import (
     REPLACEMENTS,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@for_host_memory
 @reporting
 @stands_for_library
 class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
@@ -35,6 +37,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
         return self._derived(super().Sub(remain_dims))
 
 
+@for_host_memory
 @stands_for_library
 class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Graphcomm`` with point-to-point messages through the engine."""
@@ -45,6 +48,7 @@ class Graphcomm(Intracomm, MPI.Graphcomm):  # type: ignore[misc]
     _topology = MPI.GRAPH
 
 
+@for_host_memory
 @stands_for_library
 class Distgraphcomm(Intracomm, MPI.Distgraphcomm):  # type: ignore[misc]
     """An ``mpi4py.MPI.Distgraphcomm`` with point-to-point messages through the engine."""
