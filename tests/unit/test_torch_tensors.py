@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 
+from mooncake_mpi.buffers import exporters
 from mooncake_mpi.buffers.bufferspec import resolve
 
 torch = pytest.importorskip("torch")
@@ -58,3 +60,14 @@ def test_a_message_is_received_into_a_tensor():
     assert finish is None
     ctypes.memmove(address, bytes([0x80, 0x3F] * 4), nbytes)
     assert tensor.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "hip", "stream"), [("cuda", None, 0x70), ("cuda", "6.0", None), ("mps", None, None)]
+)
+def test_a_tensor_of_a_gpu_is_of_the_stream_that_torch_works_in(monkeypatch, kind, hip, stream):
+    tensor = SimpleNamespace(device=SimpleNamespace(type=kind))
+    current = {tensor.device.type: SimpleNamespace(cuda_stream=0x70)}
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[device.type])
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert exporters._torch_stream(tensor) == stream

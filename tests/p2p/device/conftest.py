@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# fake_cuda, which is not of these tests alone
+# arrays, and fake_cuda, which is not of these tests alone
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fake_cuda
