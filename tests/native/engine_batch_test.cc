@@ -76,10 +76,9 @@ TEST_F(EngineBatch, ReceivesAndSendsToTheProcessItselfAreOneBatch) {
   std::iota(out.begin(), out.end(), 0);
   std::vector<Posting> batch;
   for (std::size_t i = 0; i < out.size(); ++i) {
-    const Posting receive = receive_of(first(), 0, 1, &in[i], sizeof(int));
-    const Posting send = send_of(first(), 0, 1, &out[i], sizeof(int));
-    batch.push_back(i % 2 == 0 ? receive : send);
-    batch.push_back(i % 2 == 0 ? send : receive);
+    batch.push_back(receive_of(first(), 0, 1, &in[i], sizeof(int)));
+    batch.push_back(send_of(first(), 0, 1, &out[i], sizeof(int)));
+    if (i % 2 != 0) std::swap(batch[2 * i], batch[2 * i + 1]);
   }
   first().engine->post(batch);
   finish(first(), batch);
@@ -88,11 +87,13 @@ TEST_F(EngineBatch, ReceivesAndSendsToTheProcessItselfAreOneBatch) {
 
 TEST_F(EngineBatch, AReceiveOfAnySizeGetsMemoryForItsMessage) {
   const int sent[3] = {1, 2, 3};
-  std::vector<Posting> batch = {receive_of(second(), 0, 1, nullptr, 0)};
+  std::vector<Posting> batch;
+  batch.push_back(receive_of(second(), 0, 1, nullptr, 0));
   batch[0].kind = Posting::Kind::kReceiveAnySize;
   second().engine->post(batch);
-  std::vector<Posting> sends = {send_of(first(), 1, 1, sent, sizeof sent),
-                                send_of(first(), 1, 2, sent, sizeof sent)};
+  std::vector<Posting> sends;
+  for (const int tag : {1, 2})
+    sends.push_back(send_of(first(), 1, tag, sent, sizeof sent));
   first().engine->post(sends);
   EXPECT_EQ(sends[1].operation, nullptr);  // a small one to a peer that is known is done at once
   finish(first(), sends);
@@ -137,12 +138,13 @@ TEST_F(EngineBatch, WhatFailsInTheMiddleLeavesTheRestPosted) {
   first().engine->revoke(*revoked.context);
   const int out[2] = {1, 2};
   int in[3] = {0, 0, 0};
-  std::vector<Posting> batch = {receive_of(first(), 0, 1, &in[0], sizeof(int)),
-                                send_of(revoked, 1, 1, &out[0], sizeof(int)),
-                                receive_of(revoked, 1, 1, &in[2], sizeof(int)),
-                                send_of(first(), 0, 1, &out[0], sizeof(int)),
-                                send_of(first(), 0, 1, &out[1], sizeof(int)),
-                                receive_of(first(), 0, 1, &in[1], sizeof(int))};
+  std::vector<Posting> batch;
+  batch.push_back(receive_of(first(), 0, 1, &in[0], sizeof(int)));
+  batch.push_back(send_of(revoked, 1, 1, &out[0], sizeof(int)));
+  batch.push_back(receive_of(revoked, 1, 1, &in[2], sizeof(int)));
+  batch.push_back(send_of(first(), 0, 1, &out[0], sizeof(int)));
+  batch.push_back(send_of(first(), 0, 1, &out[1], sizeof(int)));
+  batch.push_back(receive_of(first(), 0, 1, &in[1], sizeof(int)));
   first().engine->post_and_leave(batch);
   // A send that cannot begin has no operation, as send() gives none; a receive's ends.
   EXPECT_EQ(batch[1].operation, nullptr);

@@ -84,11 +84,13 @@ TEST(ABatchWithoutMemory, IsPostedNotAtAllAndLaterWhole) {
   ASSERT_TRUE(engine->activate(*context, {engine->address(*context)}).ok());
   std::array<int, 100> values{};
   std::vector<Posting> batch(values.size());
+  std::vector<Posting> again(values.size());
   for (std::size_t i = 0; i < batch.size(); ++i) {
-    batch[i] = {.context = context, .kind = Posting::Kind::kReceive, .tag = 1};
-    batch[i].buffer = {reinterpret_cast<std::byte*>(&values[i]), sizeof(int)};
+    for (Posting* posting : {&batch[i], &again[i]}) {
+      *posting = {.context = context, .kind = Posting::Kind::kReceive, .tag = 1};
+      posting->buffer = {reinterpret_cast<std::byte*>(&values[i]), sizeof(int)};
+    }
   }
-  std::vector<Posting> again = batch;
   refuse_allocations = true;
   engine->post(batch);
   refuse_allocations = false;

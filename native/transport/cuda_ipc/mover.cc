@@ -146,7 +146,7 @@ void CudaMover::ask(Receive& receive, PacketSink& sink) {
 
 // --- the sender ---
 
-bool CudaMover::on_note(const Move& local, Bytes note, PacketSink&) {
+bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   if (const auto pushed = wire::decode_pushed(note)) {
     const auto receive = std::ranges::find(receives_, local.id, &Receive::id);
     if (receive == receives_.end() || receive->state != Receive::State::kAsked) return false;
@@ -154,13 +154,18 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink&) {
     receive->state = Receive::State::kOver;
     return true;
   }
-  if (memory_of(local.device) == nullptr || local.source == nullptr) return false;
   if (const auto memory = wire::decode_device_memory(note)) {
     peer_memory_.learn(*memory);
     return true;
   }
   const auto push = wire::decode_push(note);
-  if (!push || push->length > local.bytes ||
+  if (!push) return false;
+  if (memory_of(local.device) == nullptr || local.source == nullptr) {
+    // The sender has left its call, and the bytes are elsewhere: the receiver is to ask again.
+    finish(push->receive_id, true, sink);
+    return true;
+  }
+  if (push->length > local.bytes ||
       !peer_memory_.has(push->allocation, push->offset, push->length) ||
       std::ranges::find(sends_, local.id, &Send::id) != sends_.end()) {
     return false;
@@ -185,13 +190,13 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink&) {
 bool CudaMover::advance(Send& send, PacketSink& sink) {
   if (send.copy != nullptr) {
     if (!send.copy->over()) return false;
-    finish(send, send.copy->failed(), sink);
+    finish(send.peer_id, send.copy->failed(), sink);
     send.over = true;
     return true;
   }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) return false;
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kRefused) {
-    finish(send, true, sink);
+    finish(send.peer_id, true, sink);
     send.over = true;
     return true;
   }
@@ -208,10 +213,10 @@ void CudaMover::submit(Send& send, cuda_driver::DeviceAddress base) {
                                                         .after = send.end->ready});
 }
 
-void CudaMover::finish(const Send& send, bool failed, PacketSink& sink) {
+void CudaMover::finish(std::uint64_t receive_id, bool failed, PacketSink& sink) {
   wire::Pushed pushed;
   pushed.failed = failed ? 1 : 0;
-  sink.send_note(peer_, lane(), send.peer_id, bytes_of(pushed));
+  sink.send_note(peer_, lane(), receive_id, bytes_of(pushed));
 }
 
 // --- both ---

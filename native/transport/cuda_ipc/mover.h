@@ -73,7 +73,7 @@ class CudaMover final : public Mover {
   void ask(Receive& receive, PacketSink& sink);
   std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
   void submit(Send& send, cuda_driver::DeviceAddress base);
-  void finish(const Send& send, bool failed, PacketSink& sink);
+  void finish(std::uint64_t receive_id, bool failed, PacketSink& sink);
   void drop(Send& send) noexcept;
   void attend();
 
