@@ -38,7 +38,7 @@ void CudaMover::attend() {
 }
 
 bool CudaMover::rest() noexcept {
-  busy_ = !receives_.empty() || !sends_.empty();
+  busy_ = !receives_.empty() || !sends_.empty() || !stopped_.empty();
   return !busy_;
 }
 
@@ -181,6 +181,7 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
     send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
                                     *cuda::known_gpu_memory(), transport_.opener_);
   }
+  stopped_.reserve(stopped_.size() + sends_.size() + 1);  // stop() does not allocate
   sends_.push_back(std::move(send));
   attend();
   return true;
@@ -222,7 +223,10 @@ void CudaMover::finish(std::uint64_t receive_id, bool failed, PacketSink& sink) 
 // --- both ---
 
 unsigned CudaMover::advance(PacketSink& sink) {
-  unsigned worked = 0;
+  auto worked = static_cast<unsigned>(stopped_.size());
+  for (const std::uint64_t receive_id : stopped_)
+    finish(receive_id, true, sink);
+  stopped_.clear();
   for (Send& send : sends_)
     worked += advance(send, sink) ? 1 : 0;
   std::erase_if(sends_, [](const Send& send) { return send.over; });
@@ -249,6 +253,7 @@ void CudaMover::stop(std::uint64_t id) noexcept {
   const auto send = std::ranges::find(sends_, id, &Send::id);
   if (send == sends_.end()) return;
   drop(*send);
+  stopped_.push_back(send->peer_id);
   sends_.erase(send);
 }
 
@@ -256,6 +261,7 @@ void CudaMover::abandon() noexcept {
   for (Send& send : sends_)
     drop(send);
   sends_.clear();
+  stopped_.clear();
   receives_.clear();
 }
 

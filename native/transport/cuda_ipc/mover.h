@@ -83,6 +83,7 @@ class CudaMover final : public Mover {
   bool busy_ = false;
   std::vector<Receive> receives_;
   std::vector<Send> sends_;
+  std::vector<std::uint64_t> stopped_;  // receives whose senders have taken their memory back
   std::map<std::uint64_t, std::shared_ptr<Export>> exports_;  // by allocation
   PeerMemory peer_memory_;
 };
