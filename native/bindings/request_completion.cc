@@ -58,7 +58,7 @@ Error finish_request(RequestObject& request, PyObject* status) {
       return fill_status(status, empty_completion()) ? Error::kProcessFailedPending : Error::kOther;
     }
     request.completion = request.operation->completion;
-    memory = std::move(request.operation->owned_buffer);
+    if (request.any_size) memory = std::move(request.operation->owned_buffer);
     runtime().engine->release(*std::exchange(request.operation, nullptr));
   }
   const Completion& completion = request.completion;

@@ -68,7 +68,8 @@ void Protocol::abort(Operation& operation, Error error) {
     drop_from_outbox(operation);
   }
   operation.completion.bytes = 0;
-  operation.completion.error = error;  // whatever else was wrong with it: the bytes never came
+  if (!operation.given_back)
+    operation.completion.error = error;  // whatever else was wrong with it: the bytes never came
   complete(operation, error);
 }
 
@@ -114,8 +115,10 @@ void Protocol::leave_behind() {
     operation.exposures = kNotExposed;
     operation.shared = false;
     operation.watches = nullptr;
-    operation.completion.bytes = 0;
-    operation.completion.error = Error::kCommunicator;
+    if (!operation.given_back) {
+      operation.completion.bytes = 0;
+      operation.completion.error = Error::kCommunicator;
+    }
     complete(operation, Error::kCommunicator);
   });
 }

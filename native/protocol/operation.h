@@ -101,6 +101,7 @@ struct Operation : Posted, ListLink<WorkTag> {
   std::unique_ptr<Sink> sink;      // receive: what takes the bytes, if the processor cannot
   std::unique_ptr<std::byte[]> held;         // receive: a message that the sink has no room for
   std::uint64_t undeliverable_since_ns = 0;  // send: its receiver is at its end; 0: it is not
+  std::uint64_t announced_ns = 0;            // send of a device that may be parked
   std::array<std::uint32_t, kMaxMovers> exposures = kNotExposed;  // by the peer's movers
   CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
   std::uint64_t heir = 0;       // put back before it was whole: the receive that matched it then
@@ -108,13 +109,14 @@ struct Operation : Posted, ListLink<WorkTag> {
   bool shared = false;          // send: a mover may read the bytes on behalf of the receiver
   bool moved = false;           // receive: the sender's bytes are elsewhere, and are read again
   bool moving = false;          // send: the receiver has yet to be told so
+  bool given_back = false;      // send: parked; its completion record is the program's already
   void forget_unusual() noexcept {
     unusual = false;
     supply.reset();
     sink.reset();
     held.reset();
     heir = 0;
-    shared = moved = moving = false;
+    shared = moved = moving = given_back = false;
     undeliverable_since_ns = 0;
     watches = nullptr;
   }

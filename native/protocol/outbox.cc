@@ -114,7 +114,8 @@ unsigned Protocol::advance() {
     work_.for_each([&](Operation& operation) {
       outbox_memory_.reserve();
       if (operation.kind == Operation::Kind::kSend) {
-        progress += advance_stream(operation);
+        progress += operation.stage == Operation::Stage::kAnnounced ? advance_parking(operation)
+                                                                    : advance_stream(operation);
       } else if (operation.stage == Operation::Stage::kLanding) {
         progress += advance_landing(operation);
       } else {  // a sink that had no room

@@ -35,6 +35,7 @@ struct ProtocolCounters : MoverCounters {
   std::uint64_t rendezvous_sent = 0;
   std::uint64_t unexpected_received = 0;
   std::uint64_t fragments_sent = 0;
+  std::uint64_t parked = 0;
   std::uint64_t packets_rejected = 0;
 };
 
@@ -242,6 +243,9 @@ class Protocol {
   // stream.cc
   unsigned advance_stream(Operation& send);
   unsigned fail_stream(Operation& send);
+  void consider_parking(Operation& send) noexcept;
+  static void forget_parking(Operation& send) noexcept;
+  unsigned advance_parking(Operation& send);
   void on_data(Peer& from, const wire::Header& header, Bytes payload);
   // At most `most` bytes of the message from `offset` on, as far as they lie without a gap; empty:
   // not yet.
@@ -261,7 +265,9 @@ class Protocol {
   OperationPool operations_;
   ContextTable contexts_;
   UnexpectedPool unexpected_;
-  IntrusiveList<Operation, WorkTag> work_;  // streams, and receives whose bytes are landing
+  std::uint64_t parked_bytes_ = 0;
+  // Streams, receives whose bytes are landing, and sends that may be parked.
+  IntrusiveList<Operation, WorkTag> work_;
   OutboxMemory outbox_memory_;
   IntrusiveList<Peer, OutboxTag> peers_with_outbox_;
   bool refusing_ = false;

@@ -77,6 +77,8 @@ bool Protocol::announce_rendezvous(Operation& send) {
   }
   send.stage = Stage::kAnnounced;
   ++counters_.rendezvous_sent;
+  if (send.supply != nullptr) [[unlikely]]
+    consider_parking(send);
   return true;
 }
 
@@ -180,6 +182,7 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
     ++counters_.packets_rejected;
     return;
   }
+  if (first) forget_parking(*send);
   if (send->shared) {  // the receiver began with a shared copy and can go on with it no longer
     for (const auto& mover : from.movers)
       mover->stop(send->id());

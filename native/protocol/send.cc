@@ -197,6 +197,7 @@ bool Protocol::take_back_from_self(const Operation& send) {
 }
 
 bool Protocol::cancel(Operation& operation, MatchChannel channel) {
+  if (operation.given_back) return false;
   if (operation.stage == Stage::kPosted) {
     operation.context->matcher(channel).cancel(operation);
   } else if (operation.kind == Operation::Kind::kSend && operation.stage == Stage::kQueued) {
@@ -214,7 +215,9 @@ void Protocol::complete(Operation& operation, Error error) {
   if (static_cast<ListLink<WorkTag>&>(operation).linked()) {
     IntrusiveList<Operation, WorkTag>::remove(operation);
   }
-  if (operation.completion.error == Error::kNone) operation.completion.error = error;
+  if (operation.completion.error == Error::kNone && !operation.given_back) {
+    operation.completion.error = error;
+  }
   operation.stage = Stage::kDone;
   add(active_, -1);
   if (operation.background) add(background_, -1);
@@ -236,6 +239,7 @@ void Protocol::complete(Operation& operation, Error error) {
 // What few operations have to be rid of, before anybody knows that they are done.
 CompletionWatch* Protocol::end_unusual(Operation& operation) {
   if (operation.undeliverable_since_ns != 0) add(undeliverable_, -1);
+  if (operation.given_back) parked_bytes_ -= operation.buffer.bytes;
   if (operation.exposures != kNotExposed) conceal(operation);
   if (operation.shared && operation.kind == Operation::Kind::kSend) {
     for (const auto& mover : operation.peer->movers)

@@ -95,6 +95,7 @@ class EngineParty final : public Party {
     watch_ = watch.get();
     engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));
     if (lane.cuda) engine_->set_device_work(cuda_memory().queue());
+    cuda_ = lane.cuda;
     context_ = take(engine_->create_context(rank, size));
   }
 
@@ -138,7 +139,10 @@ class EngineParty final : public Party {
   }
   bool cancel(Operation& operation) override { return engine_->cancel(operation, kChannel); }
   void release(Operation& operation) override { engine_->release(operation); }
-  unsigned progress() override { return engine_->progress(); }
+  unsigned progress() override {
+    const unsigned worked = engine_->progress();
+    return cuda_ && cuda_memory().queue().waits() ? worked + 1 : worked;  // a GPU is at it
+  }
   void wait(std::uint64_t timeout_ns, bool again) override {
     engine_->wait([] { return false; }, timeout_ns, again);
   }
@@ -168,6 +172,7 @@ class EngineParty final : public Party {
  private:
   static constexpr MatchChannel kChannel = MatchChannel::kMessages;
   linux_driver::FakeProcessWatch* watch_ = nullptr;
+  bool cuda_ = false;
   std::unique_ptr<Engine> engine_;
   Context* context_ = nullptr;
 };

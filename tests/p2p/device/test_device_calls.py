@@ -265,3 +265,29 @@ def test_an_array_lives_as_long_as_its_message(comm, made):
     gc.collect()
     assert not alive
     assert is_pattern(into.get(), left)
+
+
+@pytest.mark.parametrize("size", [1, 8000, 65536])
+def test_everybody_may_send_a_little_before_anybody_receives(comm, made, size):
+    right, left = ring_of(comm)
+    outs = [filled(made, size, "device", comm.rank + i) for i in range(3)]
+    for out in outs:
+        comm.Send(out, right, 1)
+        put(out, 0)
+    request = comm.Isend(outs[0], right, 2)
+    request.Wait()
+    quiet_barrier()
+    for i in range(3):
+        into = fresh(made, size, "device")
+        comm.Recv(into, left, 1)
+        assert is_pattern(content(into), left + i)
+    comm.Recv(fresh(made, size, "device"), left, 2)
+
+
+def test_a_synchronous_send_waits_for_its_receive(comm, made):
+    right, left = ring_of(comm)
+    send = comm.Issend(filled(made, 1000, "device", comm.rank), right, 1)
+    quiet_barrier()
+    assert not send.Test()
+    comm.Recv(fresh(made, 1000, "device"), left, 1)
+    send.Wait()
