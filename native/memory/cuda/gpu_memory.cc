@@ -25,7 +25,8 @@ Result<Buffer> GpuMemory::describe(std::byte* address, std::uint64_t bytes,
   if (!found.on_device) return Buffer{address, bytes};
   const std::uint64_t behind =
       found.base + found.bytes - reinterpret_cast<cuda_driver::DeviceAddress>(address);
-  if (bytes > behind) {
+  // An array in virtual memory may go on in the next piece of it.
+  if (found.exportable && bytes > behind) {
     return Failure{Error::kBuffer, "the " + std::to_string(bytes) + " bytes at " +
                                        in_hexadecimal(address) + " on CUDA device " +
                                        std::to_string(found.device) +
