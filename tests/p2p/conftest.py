@@ -26,6 +26,7 @@ def pytest_configure(config):
         "markers", "broken_in(*names): a promise that these MPI libraries break"
     )
     config.addinivalue_line("markers", "large: moves gigabytes")
+    config.addinivalue_line("markers", "fake: needs what only the fake libcuda can do")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,4 +1,8 @@
-"""Messages between arrays of GPUs, on a libcuda that needs none."""
+"""Messages between arrays of GPUs, on a libcuda that needs none.
+
+With MOONCAKE_MPI_TEST_ARRAYS=cupy they are CuPy's on a real GPU, and what needs the fake's controls is
+left out: scripts/gpu does that.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,22 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fake_cuda
 
-# Before any test has made a communicator: the engine reads its settings then.
-os.environ.setdefault("MOONCAKE_MPI_CUDA_LIBRARY", str(fake_cuda.path()))
+IS_FAKE = os.environ.get("MOONCAKE_MPI_TEST_ARRAYS", "fake") == "fake"
+if IS_FAKE:
+    # Before any test has made a communicator: the engine reads its settings then.
+    os.environ.setdefault("MOONCAKE_MPI_CUDA_LIBRARY", str(fake_cuda.path()))
+    new_array = fake_cuda.array
+else:
+    sys.path.insert(0, str(Path(__file__).parents[2] / "gpu"))
+    from makers import CupyArray as new_array
+
+
+def pytest_collection_modifyitems(config, items):
+    """On a real GPU, without what only the fake does."""
+    if not IS_FAKE:
+        kept = [item for item in items if not item.get_closest_marker("fake")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 @pytest.fixture
@@ -24,7 +42,7 @@ def made():
     arrays = []
 
     def make(shape, dtype="u1", device=0, **options):
-        arrays.append(fake_cuda.array(shape, dtype, device, **options))
+        arrays.append(new_array(shape, dtype, device, **options))
         return arrays[-1]
 
     yield make

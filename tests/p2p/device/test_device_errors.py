@@ -35,6 +35,7 @@ def refused(error, words, call, *arguments, code=None):
         assert caught.value.Get_error_class() == code
 
 
+@pytest.mark.fake
 @pytest.mark.parametrize("spec", [lambda a: a, lambda a: [a, 5, MPI.BYTE]], ids=["array", "spec"])
 def test_memory_that_was_freed(comm, made, spec):
     array = fake_cuda.array(100, "u1")
@@ -123,6 +124,7 @@ def test_partitioned_messages(comm, made):
     refused(MPI.Exception, words, comm.Precv_init, array, 2, comm.rank, 0, code=MPI.ERR_BUFFER)
 
 
+@pytest.mark.fake
 @pytest.mark.parametrize("function", ["cuPointerGetAttributes", "cuStreamIsCapturing"])
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("call", ["Send", "Isend", "Recv", "Irecv", "Bsend"])
@@ -153,6 +155,7 @@ def test_a_driver_that_fails(comm, made, attached, function, skip, call):
     messages_travel(comm, made)
 
 
+@pytest.mark.fake
 def test_a_matched_message_stays_when_its_receive_cannot_be_made(comm, made):
     send = comm.Isend(pattern(5000, 3), comm.rank, 1)
     message = comm.Mprobe(comm.rank, 1)
@@ -164,6 +167,7 @@ def test_a_matched_message_stays_when_its_receive_cannot_be_made(comm, made):
     assert is_pattern(into.get(), 3)
 
 
+@pytest.mark.fake
 def test_a_call_that_sends_and_receives_takes_its_receive_back(comm, made):
     out, into = fake_cuda.array(100, "u1"), made(100).set(7)
     freed = out[:]
@@ -217,6 +221,7 @@ def test_collectives_of_the_host_s_memory_are_the_library_s(comm):
     assert data == bytearray(3)
 
 
+@pytest.mark.fake
 @pytest.mark.parametrize("size", [100, 400_000])
 @pytest.mark.parametrize("of_receiver", [False, True])
 def test_a_device_that_does_not_copy(comm, made, size, of_receiver):

@@ -10,7 +10,7 @@ import pytest
 from payload import is_pattern, pattern
 from subject import MPI, quiet_barrier, ring_of
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.fake]
 
 SIZES = [8, 5000, 400_000, 3 << 20]
 SENDS = ["Isend", "Issend"]
