@@ -6,6 +6,7 @@ Called in the benchmark's one thread, without a lock.
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -79,21 +80,21 @@ def make_common() -> OneLineParser:
     add(
         "--against",
         type=option_type(parsing.parse_against),
-        default=BenchOptions.against,
         metavar="LIST",
-        help="the other sides: mpi (the default), gloo and nccl of torch.distributed, or none",
+        help="the other sides: mpi (the default), gloo and nccl of torch.distributed, or none; of "
+        "GPU memory nccl, cupy-nccl and copy, the bare copy engine (the default: those here)",
     )
     add(
         "--memory",
         choices=parsing.MEMORIES,
-        default=BenchOptions.memory,
-        help="what messages lie in; alloc: each library's own MPI.Alloc_mem (default: numpy)",
+        help="what messages lie in; alloc: each library's own MPI.Alloc_mem (default: numpy; of a "
+        "device cupy, or torch where there is no CuPy)",
     )
     add(
         "--device",
         type=option_type(parsing.parse_device),
         default=BenchOptions.device,
-        help="of --memory torch: cpu (the default), or cuda for a GPU for each rank",
+        help="cpu (the default), cuda for a GPU for each rank, or cuda:1",
     )
     add(
         "--pin",
@@ -153,6 +154,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def choose_for_device(chosen: dict[str, Any]) -> None:
+    """Memory, and whom it is compared with, where the command line leaves them to the device."""
+    on_gpu = chosen["device"] != "cpu" or chosen["memory"] == "cupy"
+    if chosen["memory"] is None:
+        chosen["memory"] = BenchOptions.memory
+        if on_gpu:
+            chosen["memory"] = "cupy" if find_spec("cupy") else "torch"
+    if chosen["against"] is None:
+        chosen["against"] = gpu_peers_here() if on_gpu else BenchOptions.against
+
+
+def gpu_peers_here() -> tuple[str, ...]:
+    """What GPU memory can be compared with; an MPI library that does not know CUDA would crash."""
+    parts = {"cupy-nccl": "cupy", "nccl": "torch", "copy": "cupy"}
+    return tuple(name for name, module in parts.items() if find_spec(module))
+
+
 def parse_options(arguments: Sequence[str]) -> tuple[str, BenchOptions]:
     """Command and options.
 
@@ -162,6 +180,7 @@ def parse_options(arguments: Sequence[str]) -> tuple[str, BenchOptions]:
     """
     chosen = vars(make_parser().parse_args(arguments))
     command = str(chosen.pop("command"))
+    choose_for_device(chosen)
     for option, name in (("--json", "json_path"), ("--plot", "plot_path")):
         path = chosen[name]
         if path is not None and not Path(path).absolute().parent.is_dir():

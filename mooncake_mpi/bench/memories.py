@@ -99,7 +99,9 @@ class CupyMemory(Memory):
 
     def new(self, size_bytes: int) -> Any:
         """An array of uint8."""
-        array = self._cupy.ones(size_bytes, self._cupy.uint8)
+        array = self._cupy.empty(size_bytes, self._cupy.uint8)
+        if size_bytes:
+            array.data.memset(1, size_bytes)
         self._cupy.cuda.get_current_stream().synchronize()
         return array
 

@@ -20,7 +20,7 @@ DEFAULT_SIZES = tuple(4**power for power in range(14))  # 1 B ... 64 MiB
 
 OVERLAP_SIZES = (MIB, 16 * MIB)
 
-AGAINST = ("mpi", "gloo", "nccl", "none")
+AGAINST = ("mpi", "gloo", "nccl", "cupy-nccl", "copy", "none")
 COMPUTE = ("numpy", "python")
 MEMORIES = ("numpy", "alloc", "torch", "cupy")
 

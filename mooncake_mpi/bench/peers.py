@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mooncake_mpi.bench.options import BenchOptions
 
 OURS = "mooncake_mpi"
+MODULES = {
+    **dict.fromkeys(("torch", "gloo", "nccl"), "torch"),
+    **dict.fromkeys(("cupy", "cupy-nccl", "copy"), "cupy"),
+}
 TORCH_BACKENDS = ("gloo", "nccl")
 
 
@@ -39,6 +43,7 @@ class Peer:
     waitall: Callable[[list[Any]], Any]
     memory: Memory
     adapt: Callable[[Any], Any]
+    carries: bool = True  # bytes from rank to rank, which can be checked
 
 
 def library_name(version_text: str) -> str:
@@ -67,16 +72,17 @@ def missing_parts(options: BenchOptions) -> str | None:
         (options.memory, "--memory"),
         *((p, "--against") for p in options.against),
     ):
-        module = {"torch": "torch", "gloo": "torch", "nccl": "torch", "cupy": "cupy"}.get(wanted)
+        module = MODULES.get(wanted)
         if module is not None and find_spec(module) is None:
             return f"argument {argument}: {wanted} needs {module}, which is not installed"
     on_gpu = options.memory == "cupy" or not options.device.startswith("cpu")
-    if options.device != "cpu" and options.memory != "torch":
-        return f"argument --device: only --memory torch takes a device, not {options.memory}"
+    if options.device != "cpu" and options.memory not in {"torch", "cupy"}:
+        return f"argument --device: only torch's and CuPy's memory has one, not {options.memory}"
     if on_gpu and not gpu_count(options.memory):
         return f"argument --memory: {options.memory} finds no GPU here"
-    if "nccl" in options.against and not on_gpu:
-        return "argument --against: nccl carries GPU memory only: --memory torch --device cuda"
+    for name in ("nccl", "cupy-nccl", "copy"):
+        if name in options.against and not on_gpu:
+            return f"argument --against: {name} carries GPU memory only: --device cuda"
     if "gloo" in options.against and on_gpu:
         return "argument --against: gloo is compared in host memory only"
     return None
@@ -98,16 +104,19 @@ def gpu_count(module: str) -> int:
 
 def use_device(options: BenchOptions, node_rank: int) -> str:
     """The device of this rank: ``"cuda"`` means one for each rank of the node, in turn."""
-    if options.memory == "cupy":
+    if options.device == "cpu" and options.memory != "cupy":
+        return options.device
+    _, _, index = options.device.partition(":")
+    device = int(index) if index else node_rank % gpu_count(options.memory)
+    if options.memory == "cupy" or {"cupy-nccl", "copy"} & set(options.against):
         import cupy
 
-        cupy.cuda.Device(node_rank % gpu_count("cupy")).use()
-    if options.device != "cuda":
-        return options.device
-    import torch
+        cupy.cuda.Device(device).use()
+    if options.memory == "torch" or "nccl" in options.against:
+        import torch
 
-    torch.cuda.set_device(node_rank % gpu_count("torch"))
-    return f"cuda:{torch.cuda.current_device()}"
+        torch.cuda.set_device(device)
+    return f"cuda:{device}"
 
 
 def same(array: Any) -> Any:
@@ -136,7 +145,7 @@ def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Pe
     from mpi4py import MPI as library  # noqa: N811
 
     from mooncake_mpi import MPI as ours  # noqa: N811
-    from mooncake_mpi.bench import torch_peers
+    from mooncake_mpi.bench import gpu_peers, torch_peers
 
     agree(world, missing_parts(options))
     shared = Memory()
@@ -157,21 +166,36 @@ def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Pe
     ]
     agree(world, refusal(peers[0]))
     opened = None
-    for name in options.against:
+    for name in without_shared_gpus(world, options):
         if name == "mpi":
             theirs = library_name(library.Get_library_version())
             memory = AllocMemory(library) if is_alloc else shared
             peers.append(Peer(theirs, world, library.Request.Waitall, memory, same))
         elif name in TORCH_BACKENDS:
             opened = torch_peers.open_backend(world, name)
-            peers.append(
-                Peer(f"torch {name}", opened, opened.waitall, shared, torch_peers.as_tensor)
-            )
+            adapt = torch_peers.as_gpu_tensor if name == "nccl" else torch_peers.as_tensor
+            peers.append(Peer(opened.name, opened, opened.waitall, shared, adapt))
+        elif name == "cupy-nccl":
+            nccl = gpu_peers.CupyNccl(world)
+            peers.append(Peer(nccl.name, nccl, nccl.waitall, shared, gpu_peers.on_device))
+        elif name == "copy":
+            engine = gpu_peers.CopyEngine(world)
+            peers.append(Peer(engine.name, engine, engine.waitall, shared, same, carries=False))
     try:
         yield tuple(peers)
     finally:
         if opened is not None:
             opened.close()
+
+
+def without_shared_gpus(world: MPI.Intracomm, options: BenchOptions) -> tuple[str, ...]:
+    """The peers that can be compared: NCCL refuses ranks that share a GPU; collective."""
+    nccl = {"nccl", "cupy-nccl"} & set(options.against)
+    if not nccl or world.Get_size() <= gpu_count(options.memory):
+        return options.against
+    if world.Get_rank() == 0:
+        print(f"without {' and '.join(sorted(nccl))}: ranks share a GPU, which NCCL refuses")
+    return tuple(name for name in options.against if name not in nccl)
 
 
 def refusal(peer: Peer) -> str | None:

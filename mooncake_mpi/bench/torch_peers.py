@@ -30,6 +30,12 @@ def as_tensor(array: Any) -> Any:
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
+def as_gpu_tensor(array: Any) -> Any:
+    """The same for nccl, which takes no host memory: of a NumPy array a copy on the current GPU."""
+    tensor = as_tensor(array)
+    return tensor.cuda() if isinstance(array, np.ndarray) else tensor
+
+
 def open_backend(world: MPI.Intracomm, name: str) -> TorchBackend:
     """Torch's default process group over ``world``, met through a file of rank 0; collective.
 
@@ -65,6 +71,7 @@ class TorchBackend:
     def __init__(self, world: MPI.Intracomm, dist: Any, folder: str) -> None:
         self._world = world
         self._dist = dist
+        self.name = "torch gloo"
         self._folder = folder
         self._send, self._recv = dist.send, dist.recv
         self._isend, self._irecv = dist.isend, dist.irecv
@@ -118,6 +125,8 @@ class GroupedBackend(TorchBackend):
         super().__init__(world, dist, folder)
         torch: Any = import_module("torch")
         self._synchronize = torch.cuda.current_stream().synchronize
+        version = ".".join(map(str, torch.cuda.nccl.version()))
+        self.name = f"torch nccl {version}"
 
     def Send(self, tensor: Any, dest: int, tag: int) -> None:  # noqa: ARG002
         """Return when the host knows that the message has left."""

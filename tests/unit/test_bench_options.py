@@ -123,7 +123,7 @@ def test_a_peer_without_tags_is_not_measured_where_tags_matter():
         (BenchOptions(against=("gloo",)), {"torch"}, "--against: gloo needs torch"),
         (BenchOptions(memory="torch"), {"torch"}, "--memory: torch needs torch, which is not"),
         (BenchOptions(memory="cupy"), {"cupy"}, "--memory: cupy needs cupy, which is not"),
-        (BenchOptions(device="cuda"), set(), "--device: only --memory torch"),
+        (BenchOptions(device="cuda"), set(), "--device: only torch's and CuPy's memory has one"),
         (BenchOptions(against=("nccl",)), set(), "--against: nccl carries GPU memory only"),
     ],
 )
@@ -168,3 +168,13 @@ def test_a_plot_needs_matplotlib_and_a_known_kind_of_file(monkeypatch):
 )
 def test_the_library_is_named_with_its_version(text, name):
     assert peers.library_name(text) == name
+
+
+@pytest.mark.parametrize(("here", "memory"), [({"cupy", "torch"}, "cupy"), ({"torch"}, "torch")])
+def test_a_device_chooses_memory_and_what_it_is_compared_with(monkeypatch, here, memory):
+    monkeypatch.setattr(arguments, "find_spec", lambda name: name in here or None)
+    _, options = arguments.parse_options(["bibw", "--device", "cuda"])
+    assert options.memory == memory
+    assert options.against == (("cupy-nccl", "nccl", "copy") if "cupy" in here else ("nccl",))
+    _, options = arguments.parse_options(["bibw", "--device", "cuda", "--against", "none"])
+    assert options.against == ()

@@ -126,11 +126,15 @@ class ndarray:
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
         self.size = int(np.prod(self.shape, dtype=np.int64))
         self.device = Device(array.device)
-        self.data = types.SimpleNamespace(ptr=array.ptr)
+        self.data = types.SimpleNamespace(ptr=array.ptr, memset=self._memset)
 
     @property
     def __cuda_array_interface__(self):
         return self.array.__cuda_array_interface__ | {"stream": _handle(_current())}
+
+    def _memset(self, value, size):
+        assert size == self.nbytes
+        self.array.set(np.full(size, value, "u1").view(self.dtype).reshape(self.shape))
 
     def get(self):
         _current().synchronize()
@@ -174,6 +178,10 @@ def array(values):
 
 def ones(shape, dtype=np.float64):
     return array(np.ones(shape, dtype))
+
+
+def asarray(values):
+    return values if isinstance(values, ndarray) else array(values)
 
 
 def asnumpy(values):
@@ -237,6 +245,10 @@ class _Runtime:
     @staticmethod
     def runtimeGetVersion():
         return 0
+
+    @staticmethod
+    def deviceEnablePeerAccess(peer):
+        """They reach each other."""
 
     @staticmethod
     def deviceCanAccessPeer(device, peer):
