@@ -77,6 +77,28 @@ class ShmRing : public ::testing::Test {
   RingConsumer consumer_{slot_.view()};
 };
 
+// A receiver gives credit back before it has copied what it credits: the producer may use all room
+// that is published by then, and the packet stays as it is.
+TEST_F(ShmRing, APacketStaysWholeWhileItsReceiverReturnsCredit) {
+  constexpr std::size_t kBytes = 4096;
+  std::uint32_t pushed = 0;
+  const auto fill = [&] {
+    while (push(pushed, kBytes))
+      ++pushed;
+  };
+  fill();
+  for (std::uint32_t popped = 0; popped < 1000; ++popped) {
+    ASSERT_TRUE(consumer_.ready());
+    consumer_.consume([&](const wire::Header&, Bytes payload) {
+      consumer_.add_credit(64 * 1024);
+      consumer_.publish_if_due();
+      fill();
+      const std::vector<std::byte> expected = payload_of(popped, kBytes);
+      EXPECT_TRUE(std::equal(payload.begin(), payload.end(), expected.begin())) << popped;
+    });
+  }
+}
+
 TEST_F(ShmRing, AFreshRingIsEmpty) {
   EXPECT_FALSE(consumer_.ready());
 }

@@ -78,7 +78,8 @@ class RingConsumer {
     return slot_.descriptor(next_).sequence.load(std::memory_order_acquire) == full_sequence(next_);
   }
 
-  // Hands the packet at the head to `deliver(header, payload)`. Call only after ready().
+  // Hands the packet at the head to `deliver(header, payload)`, which may return credit, and so
+  // publish what was consumed before this packet. Call only after ready().
   // Returns false when the descriptor contradicts itself: the producer cannot be trusted. What
   // `deliver` throws leaves the packet at the head.
   template <class Deliver>
@@ -86,6 +87,7 @@ class RingConsumer {
     const Descriptor& descriptor = slot_.descriptor(next_);
     const wire::Header header = descriptor.header;
     const std::byte* data = descriptor.inline_bytes;
+    std::uint64_t payload_end = payload_next_;
     if (header.payload_bytes > Descriptor::kInlineBytes) {
       std::uint64_t start;
       std::memcpy(&start, descriptor.inline_bytes, sizeof start);
@@ -94,9 +96,10 @@ class RingConsumer {
         return false;
       }
       data = slot_.payload(start);
-      payload_next_ = start + (header.payload_bytes + 63) / 64 * 64;
+      payload_end = start + (header.payload_bytes + 63) / 64 * 64;
     }
     deliver(header, Bytes(data, header.payload_bytes));
+    payload_next_ = payload_end;
     ++next_;
     return true;
   }
