@@ -1,7 +1,7 @@
 """What messages of GPU arrays are compared with: NCCL as CuPy binds it, and the bare copy engine.
 
-Called in the benchmark's one thread, without a lock. Both have mpi4py's names, so that the same loops
-measure them, and the host waits in every call until the GPU is done, as it does in ours.
+Called in the benchmark's one thread, without a lock. Both have mpi4py's names, so that the same
+loops measure them, and the host waits in every call until the GPU is done, as it does in ours.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ def matching_label(case: Any) -> str:
 HALF_ROUND_TRIP = "half round trip, us"
 NO_TAGS = tuple((name, "it has no tags") for name in ("nccl", "cupy-nccl", "copy"))
 NO_START = tuple(
-    (name, "its operations start when they are waited for") for name in ("nccl", "cupy-nccl", "copy")
+    (name, "its operations start when they are waited for")
+    for name in ("nccl", "cupy-nccl", "copy")
 )
 
 

@@ -32,7 +32,8 @@ for name in ("numpy", "mpi4py", "cupy", "torch", "nanobind", "scikit_build_core"
         found = importlib.import_module(name)
         print(name, getattr(found, "__version__", "?"), flush=True)
         if name == "torch":
-            print("  torch:", found.cuda.is_available(), found.version.cuda, found.cuda.device_count())
+            cuda = found.cuda
+            print("  torch:", cuda.is_available(), found.version.cuda, cuda.device_count())
         if name == "cupy":
             runtime = found.cuda.runtime
             print("  cupy:", runtime.getDeviceCount(), runtime.driverGetVersion(), flush=True)
@@ -92,7 +93,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         beside = Path(sys.executable).with_name("mpirun")
-        self.mpirun = str(beside) if beside.exists() else (shutil.which("mpirun") or "mpirun")
+        found = str(beside) if beside.exists() else (shutil.which("mpirun") or "mpirun")
+        self.mpirun = os.environ.get("MPIRUN", found)
 
     def environment(self) -> dict[str, str]:
         """What every program gets."""
@@ -230,13 +232,16 @@ class Run:
         return outcome
 
     def look_around(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Log what this machine is, beside the build, which also brings the libraries into memory."""
+        """Log what this machine is, beside the build; it loads the libraries from disk, too."""
         names = ("MOONCAKE", "OMPI", "PRTE", "NCCL", "CUDA", "PYTHON", "TORCH", "LD_LIB")
         lines = [f"{k}={v}" for k, v in sorted(environment.items()) if k.startswith(names)]
         program = self.work / "look.py"
         program.write_text(LOOK)
-        tools = ("nvidia-smi -L", "nvidia-smi", "nvidia-smi topo -m", "cat /proc/driver/nvidia/version",
-                 "uname -a", "nproc", "free -g", "ulimit -a", "nvcc --version", f"{self.mpirun} --version")  # fmt: skip
+        tools = (
+            *("nvidia-smi -L", "nvidia-smi", "nvidia-smi topo -m"),
+            *("cat /proc/driver/nvidia/version", "uname -a", "nproc", "free -g", "ulimit -a"),
+            *("nvcc --version", f"{self.mpirun} --version"),
+        )
         script = "".join(f"echo '$ {tool}'; timeout 15 {tool} 2>&1\n" for tool in tools)
         script = script.replace("timeout 15 ulimit", "ulimit")
         script += f"timeout 60 '{sys.executable}' -u '{program}' 2>&1\n"
@@ -296,27 +301,38 @@ class Run:
         for figures in sorted(self.out.glob("figures*.txt")):
             print(f"---- {figures.name}\n{figures.read_text()}", end="")
         title = " (STAND-IN, NO GPU)" if self.options.stand_in else ""
-        print(f"---- scripts/gpu {self.options.mode}{title}: {time.monotonic() - self.started:.0f} s")
+        print(
+            f"---- scripts/gpu {self.options.mode}{title}: {time.monotonic() - self.started:.0f} s"
+        )
         for outcome in self.outcomes:
             seconds = f"{outcome.seconds:6.1f} s"
             print(f"{outcome.name:22} {outcome.result:12} {seconds}  {outcome.detail}")
         print(f"all of it: {self.out}", flush=True)
 
 
-def checks(run: Run, name: str, seconds: float, program: str, *words: str, **environment: str) -> Step:
+def checks(
+    run: Run, name: str, seconds: float, program: str, *words: str, **environment: str
+) -> Step:
     """A program of tests/gpu on two ranks."""
     return Step(name, run.ranks(str(GPU / program), *words), seconds, environment)
 
 
 def figures(run: Run, name: str, seconds: float, *options: str) -> Step:
     """The figures, which are also written beside the log."""
-    program = [str(ROOT / "scripts" / "lib" / "gpu_figures.py"), "--out", str(run.out / name), *options]
+    program = [
+        str(ROOT / "scripts" / "lib" / "gpu_figures.py"),
+        "--out",
+        str(run.out / name),
+        *options,
+    ]
     return Step(name, run.ranks(*program), seconds)
 
 
 def tables(run: Run, seconds: float) -> Step:
     """The tests of tests/p2p/device on arrays of CuPy."""
-    plugin = ["-p", "without_pytest_mpi"] if find_spec("pytest_mpi") is None else ["-p", "pytest_mpi"]
+    plugin = (
+        ["-p", "without_pytest_mpi"] if find_spec("pytest_mpi") is None else ["-p", "pytest_mpi"]
+    )
     launcher = [sys.executable, "-u", str(ROOT / "tests" / "launch.py"), "-n", "2"]
     launcher += ["--mpirun", run.mpirun, "--timeout", f"{seconds - 10:.0f}", "--stall", "30"]
     pytest = ["-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *plugin, "--with-mpi", "-q"]
@@ -356,8 +372,8 @@ def test_steps(run: Run) -> list[Step]:
         checks(run, "essential torch", 60, "essential.py", **TORCH),
         checks(run, "torch segments", 60, "essential.py", **TORCH, **SEGMENTS),
         tables(run, 150),
-        checks(run, "staged only", 60, "essential.py", "one_", "sizes", "offsets", "every_call", "order",
-               "thousands", "truncation", "waits", MOONCAKE_MPI_LANES="self,shm"),
+        checks(run, "staged only", 60, "essential.py", "one_", "sizes", "offsets", "every_call",
+               "order", "thousands", "truncation", "waits", MOONCAKE_MPI_LANES="self,shm"),
         checks(run, "without progress thread", 60, "essential.py", MOONCAKE_MPI_PROGRESS_THREAD="0"),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The figures of scripts/gpu: messages of GPU arrays beside the bare copy engine and NCCL, on two ranks.
+"""The figures of scripts/gpu: messages of GPU arrays beside the bare copy engine and NCCL.
 
 Every figure is shown and written as soon as it is there: what comes to its end early keeps them.
 """
@@ -11,7 +11,9 @@ import sys
 import time
 
 faulthandler.enable()
-faulthandler.dump_traceback_later(float(os.environ.get("MOONCAKE_MPI_GPU_SECONDS", "100")), exit=True)
+faulthandler.dump_traceback_later(
+    float(os.environ.get("MOONCAKE_MPI_GPU_SECONDS", "100")), exit=True
+)
 os.environ.setdefault("MOONCAKE_MPI_TIMEOUT_S", "10")
 os.environ.setdefault("MOONCAKE_MPI_FINALIZE_TIMEOUT_S", "3")
 STARTED = time.monotonic()
@@ -77,7 +79,9 @@ class Figures:
             self.world.Barrier()
             trial(peer, 1)
             each = trial(peer, 1)
-            counts[peer.name] = self.world.bcast(max(1, min(1000, int(TURN_SECONDS / max(each, 1e-7)))))
+            counts[peer.name] = self.world.bcast(
+                max(1, min(1000, int(TURN_SECONDS / max(each, 1e-7))))
+            )
         for _ in range(SAMPLES):
             for peer in peers:
                 self.world.Barrier()
@@ -296,7 +300,9 @@ def open_those_that_open(figures: Figures, against: tuple[str, ...]):
             figures.say("without torch's nccl: there is no GPU")
         else:
             wanted.append(name)
-    return open_peers(figures.world, BenchOptions(memory="cupy", device="cuda", against=tuple(wanted)))
+    return open_peers(
+        figures.world, BenchOptions(memory="cupy", device="cuda", against=tuple(wanted))
+    )
 
 
 if __name__ == "__main__":

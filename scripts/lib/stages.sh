@@ -58,7 +58,7 @@ stage_lint() {
   check "clang-format" "$bin/clang-format" --dry-run -Werror "${sources[@]}"
   check "layers and imports go one way" "$python" scripts/check-layers
   check "the native stub matches the module" "$python" scripts/check-stubs
-  check "shell syntax" bash -n scripts/demo scripts/test scripts/rdma-lab scripts/lib/*.sh scripts/lib/rdma/* .ci/run
+  check "shell syntax" bash -n scripts/demo scripts/test scripts/gpu scripts/rdma-lab scripts/lib/*.sh scripts/lib/rdma/* .ci/run
   return $checks_failed
 }
 

@@ -194,7 +194,9 @@ def order_and_wildcards(comm):
         out, into = filled(max(sizes), source), new(max(sizes), dest)
         status, arrived = MPI.Status(), []
         for first in range(0, 500, 50):
-            sends = [comm.Isend(out[:size], right, i) for i, size in enumerate(sizes[first : first + 50])]
+            sends = [
+                comm.Isend(out[:size], right, i) for i, size in enumerate(sizes[first : first + 50])
+            ]
             for tag in range(50):
                 comm.Recv(into, MPI.ANY_SOURCE, MPI.ANY_TAG, status)
                 assert (status.source, status.tag) == (left_rank, tag)

@@ -23,5 +23,3 @@ def pytest_collection_modifyitems(config, items):
     few = [item for item in items if wanted(item) > ranks]
     config.hook.pytest_deselected(items=few)
     items[:] = [item for item in items if item not in few]
-
-

@@ -25,7 +25,9 @@ if IS_FAKE:
     new_array = fake_cuda.array
 else:
     sys.path.insert(0, str(Path(__file__).parents[2] / "gpu"))
-    from makers import CupyArray as new_array
+    import makers
+
+    new_array = makers.CupyArray
 
 
 def pytest_collection_modifyitems(config, items):

@@ -53,7 +53,9 @@ class Stream:
         fake_cuda.call("cuStreamSynchronize", self.ptr or fake_cuda.LEGACY_STREAM)
 
     def wait_event(self, event):
-        fake_cuda.call("cuStreamWaitEvent", self.ptr or fake_cuda.LEGACY_STREAM, event.made.handle, 0)
+        fake_cuda.call(
+            "cuStreamWaitEvent", self.ptr or fake_cuda.LEGACY_STREAM, event.made.handle, 0
+        )
 
     def record(self, event=None):
         event = event or Event()
@@ -207,7 +209,9 @@ class RawKernel:
         stream.held_until = max(stream.held_until, until)
         fake_cuda.library().fake_cuda_hold(stream.ptr, 1)
         self.scratch = empty(8)
-        fake_cuda.copy_async(self.scratch.array, self.scratch.array, stream.ptr)  # what takes so long
+        fake_cuda.copy_async(
+            self.scratch.array, self.scratch.array, stream.ptr
+        )  # what takes so long
         threading.Thread(target=self._let_go, args=(stream,), daemon=True).start()
 
     @staticmethod
