@@ -197,9 +197,11 @@ class Run:
             process.send_signal(signal.SIGTERM)  # mpirun ends its ranks
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2)
-        for pid in set(children()) - {background.pid for background in self.background}:
+        others = {background.pid for background in self.background}  # in sessions of their own
+        for pid in children():
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+                if os.getsid(pid) not in others:
+                    os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(3)
         with contextlib.suppress(ChildProcessError):
@@ -282,7 +284,7 @@ class Run:
         if not self.options.installed:
             go_on = self.make(self.build(), environment).result == "ok"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            looking.wait(max(0.0, min(25.0, self.left())))
+            looking.wait(12 if self.options.mode == "quick" else 60)
         if go_on:
             for step in STEPS[self.options.mode](self):
                 self.make(step, environment)
@@ -374,22 +376,29 @@ def test_steps(run: Run) -> list[Step]:
         tables(run, 150),
         checks(run, "staged only", 60, "essential.py", "one_", "sizes", "offsets", "every_call",
                "order", "thousands", "truncation", "waits", MOONCAKE_MPI_LANES="self,shm"),
-        checks(run, "without progress thread", 60, "essential.py", MOONCAKE_MPI_PROGRESS_THREAD="0"),
+        checks(run, "no progress thread", 60, "essential.py", MOONCAKE_MPI_PROGRESS_THREAD="0"),
     ]  # fmt: skip
 
 
 def bench_steps(run: Run) -> list[Step]:
     """All figures, and the benchmark's own command."""
-    bench = ["-m", "mooncake_mpi", "bench"]
+    options = ["--device", "cuda", "--repeats", "2", "--sizes", "8,64K,1M,16M", "--json"]
+    tables = {
+        command: [
+            "-m",
+            "mooncake_mpi",
+            "bench",
+            command,
+            *options,
+            str(run.out / f"{command}.json"),
+        ]
+        for command in ("latency", "bandwidth", "bibw")
+    }
     return [
         figures(run, "figures-ours", 100, "--seconds", "60"),
         figures(run, "figures-nccl", 100, "--seconds", "60", "--nccl"),
-        *(
-            Step(f"bench {command}", run.ranks(*bench, command, "--device", "cuda", "--repeats", "2",
-                 "--sizes", "8,64K,1M,16M", "--json", str(run.out / f"{command}.json")), 80)
-            for command in ("latency", "bandwidth", "bibw")
-        ),
-    ]  # fmt: skip
+        *(Step(f"bench {name}", run.ranks(*program), 80) for name, program in tables.items()),
+    ]
 
 
 STEPS = {"quick": quick_steps, "test": test_steps, "bench": bench_steps}

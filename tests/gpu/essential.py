@@ -270,15 +270,15 @@ def a_call_does_not_wait_for_the_stream(comm):
     meet()
     started = time.perf_counter()
     with gpu.using(stream):
-        gpu.delay(0.3)
+        gpu.delay(0.5)
         request = comm.Isend(out, right, 1)
     took = time.perf_counter() - started
     assert not request.Test()
     MPI.Request.Waitall([request, receive])
     whole = time.perf_counter() - started
     expect(into, left_rank)
-    assert took < 0.1, f"Isend took {took:.3f} s of the {whole:.3f} s"
-    assert whole > 0.2, f"it was over within {whole:.3f} s"
+    assert took < 0.25, f"Isend took {took:.3f} s of the {whole:.3f} s"
+    assert whole > 0.4, f"it was over within {whole:.3f} s"
 
 
 @check
