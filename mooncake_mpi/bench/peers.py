@@ -115,7 +115,8 @@ def use_device(options: BenchOptions, node_rank: int) -> str:
     if options.memory == "torch" or "nccl" in options.against:
         import torch
 
-        torch.cuda.set_device(device)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device)
     return f"cuda:{device}"
 
 
@@ -166,7 +167,7 @@ def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Pe
     ]
     agree(world, refusal(peers[0]))
     opened = None
-    for name in without_shared_gpus(world, options):
+    for name in usable_peers(world, options):
         if name == "mpi":
             theirs = library_name(library.Get_library_version())
             memory = AllocMemory(library) if is_alloc else shared
@@ -188,14 +189,31 @@ def open_peers(world: MPI.Intracomm, options: BenchOptions) -> Iterator[tuple[Pe
             opened.close()
 
 
-def without_shared_gpus(world: MPI.Intracomm, options: BenchOptions) -> tuple[str, ...]:
-    """The peers that can be compared: NCCL refuses ranks that share a GPU; collective."""
-    nccl = {"nccl", "cupy-nccl"} & set(options.against)
-    if not nccl or world.Get_size() <= gpu_count(options.memory):
-        return options.against
+def usable_peers(world: MPI.Intracomm, options: BenchOptions) -> tuple[str, ...]:
+    """The peers without those of NCCL that cannot work here, which is said; collective."""
+    wanted = [name for name in options.against if name in {"nccl", "cupy-nccl"}]
+    shares = bool(wanted) and world.Get_size() > gpu_count(options.memory)
+    reasons: dict[str, str] = {}
+    for name in wanted:
+        if shares:
+            reasons[name] = "ranks share a GPU, which NCCL refuses"
+        elif not has_nccl(name):
+            reasons[name] = f"{MODULES[name]} has no NCCL here"
     if world.Get_rank() == 0:
-        print(f"without {' and '.join(sorted(nccl))}: ranks share a GPU, which NCCL refuses")
-    return tuple(name for name in options.against if name not in nccl)
+        for name, reason in reasons.items():
+            print(f"without {name}: {reason}", flush=True)
+    return tuple(name for name in options.against if name not in reasons)
+
+
+def has_nccl(name: str) -> bool:
+    """Whether torch, or CuPy, can load NCCL."""
+    if name == "cupy-nccl":
+        import cupy
+
+        return bool(cupy.cuda.nccl.available)
+    import torch
+
+    return torch.cuda.is_available() and torch.distributed.is_nccl_available()
 
 
 def refusal(peer: Peer) -> str | None:

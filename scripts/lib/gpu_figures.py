@@ -21,6 +21,7 @@ STARTED = time.monotonic()
 import argparse
 import json
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -256,9 +257,10 @@ def main() -> int:
     options = parser.parse_args()
     world = library.COMM_WORLD
     figures = Figures(world, options)
-    against = ("cupy-nccl", "nccl") if options.nccl else ("copy",)
+    nccl = ("cupy-nccl", "nccl") if find_spec("torch") else ("cupy-nccl",)
+    against = nccl if options.nccl else ("copy",)
     failed = 0
-    with open_those_that_open(figures, against) as peers:
+    with open_peers(world, BenchOptions(memory="cupy", device="cuda", against=against)) as peers:
         figures.say(f"{', '.join(peer.name for peer in peers)}")
         if options.nccl and len(peers) == 1:
             figures.say("no NCCL to compare with")
@@ -279,30 +281,6 @@ def main() -> int:
     if world.Get_rank() == 0:
         print(f"== {len(figures.values)} figures, {failed} failed", flush=True)
     return int(failed > 0)
-
-
-def open_those_that_open(figures: Figures, against: tuple[str, ...]):
-    """The peers, without those that this machine does not have."""
-    from importlib.util import find_spec
-
-    import cupy
-
-    shared = cupy.cuda.runtime.getDeviceCount() < figures.world.Get_size()
-    wanted = []
-    for name in against:
-        if "nccl" in name and shared:
-            figures.say(f"without {name}: the ranks share a GPU")
-        elif name == "nccl" and find_spec("torch") is None:
-            figures.say("without torch's nccl: no torch")
-        elif name == "cupy-nccl" and not cupy.cuda.nccl.available:
-            figures.say("without CuPy's nccl: it finds no NCCL")
-        elif name == "nccl" and cupy.__version__ == "stand-in":
-            figures.say("without torch's nccl: there is no GPU")
-        else:
-            wanted.append(name)
-    return open_peers(
-        figures.world, BenchOptions(memory="cupy", device="cuda", against=tuple(wanted))
-    )
 
 
 if __name__ == "__main__":
