@@ -27,7 +27,7 @@ class DeviceWork {
  public:
   virtual ~DeviceWork() = default;
   virtual bool waits() const noexcept = 0;
-  virtual void run() = 0;
+  virtual void run() noexcept = 0;
   // How long a thread may sleep that waits for it: zero, not at all; UINT64_MAX, until it is woken.
   virtual std::uint64_t nap_ns() const noexcept = 0;
 };

@@ -1,6 +1,8 @@
 #include "memory/cuda/copy_queue.h"
 
 #include <algorithm>
+#include <bit>
+#include <new>
 #include <utility>
 
 #include "base/clock.h"
@@ -23,7 +25,7 @@ std::shared_ptr<Copy> CopyQueue::submit(const Request& request) {
 
 void CopyQueue::defer(std::function<void()> call) {
   std::scoped_lock lock(inbox_mutex_);
-  calls_.push_back(std::move(call));
+  new_calls_.push_back(std::move(call));
   active_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -48,125 +50,184 @@ std::string CopyQueue::trouble() const {
 // point nobody knows.
 std::uint64_t CopyQueue::nap_ns() const noexcept {
   if (under_way_.load(std::memory_order_relaxed) != 0) return 0;
-  const bool awaits = waits() || awaited_.load(std::memory_order_relaxed) != 0;
+  const bool awaits =
+      active_.load(std::memory_order_relaxed) != 0 || moments_.awaited_devices() != 0;
   return awaits ? 20'000 : UINT64_MAX;
 }
 
-void CopyQueue::run() {
+void CopyQueue::run() noexcept {
   // What is submitted while another thread is at it, and too late for that one, waits() still.
-  std::unique_lock lock(mutex_, std::try_to_lock);
-  if (lock) run_locked();
-}
-
-void CopyQueue::run_locked() {
-  std::vector<std::function<void()>> calls;
-  {
-    std::scoped_lock lock(inbox_mutex_);
-    waiting_.insert(waiting_.end(), std::make_move_iterator(inbox_.begin()),
-                    std::make_move_iterator(inbox_.end()));
-    inbox_.clear();
-    calls.swap(calls_);
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock) return;
+  try {
+    take_inbox();
+    make_calls();
+    make_room();
+    std::erase_if(waiting_, [this](const std::shared_ptr<Copy>& copy) {
+      if (!may_begin(*copy)) return false;
+      begin(copy);
+      return true;
+    });
+  } catch (const std::bad_alloc&) {  // nothing is lost
   }
-  for (const auto& call : calls)
-    call();
-  active_.fetch_sub(static_cast<std::uint32_t>(calls.size()), std::memory_order_relaxed);
-
-  std::erase_if(waiting_, [this](const std::shared_ptr<Copy>& copy) {
-    if (copy->state_.load(std::memory_order_relaxed) != Copy::State::kDropped &&
-        copy->after_ != nullptr && !copy->after_->reached() && !has_failed(copy->device_)) {
-      return false;
-    }
-    issue(copy);
-    return true;
-  });
   close_batches();
   retire();
   const std::uint64_t now = now_ns();
-  if (now - checked_ns_ > kCheckNs) {
-    checked_ns_ = now;
+  if (now - checked_ns_ <= kCheckNs) return;
+  checked_ns_ = now;
+  try {
     check_health();
+  } catch (const std::bad_alloc&) {
   }
 }
 
-void CopyQueue::issue(const std::shared_ptr<Copy>& copy) {
+void CopyQueue::take_inbox() {
+  std::scoped_lock lock(inbox_mutex_);
+  waiting_.insert(waiting_.end(), std::make_move_iterator(inbox_.begin()),
+                  std::make_move_iterator(inbox_.end()));
+  inbox_.clear();
+  calls_.insert(calls_.end(), std::make_move_iterator(new_calls_.begin()),
+                std::make_move_iterator(new_calls_.end()));
+  new_calls_.clear();
+}
+
+void CopyQueue::make_calls() {
+  while (!calls_.empty()) {
+    calls_.front()();
+    calls_.erase(calls_.begin());
+    active_.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+// A copy that has begun is never lost: for what waits there is room where it goes.
+void CopyQueue::make_room() {
+  if (engines_.empty()) engines_.resize(static_cast<std::size_t>(driver_.devices()));
+  for (const auto& copy : waiting_) {
+    Engine& engine = engine_of(copy->device_, copy->kind_);
+    engine.batch.reserve(std::bit_ceil(waiting_.size()));
+    engine.issued.reserve(std::bit_ceil(engine.issued.size() + waiting_.size()));
+  }
+}
+
+bool CopyQueue::may_begin(const Copy& copy) const noexcept {
+  return copy.after_ == nullptr || copy.after_->reached() || has_failed(copy.device_) ||
+         copy.state_.load(std::memory_order_relaxed) == Copy::State::kDropped;
+}
+
+void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {
   auto queued = Copy::State::kQueued;
   if (!copy->state_.compare_exchange_strong(queued, Copy::State::kIssuing)) {  // dropped
     active_.fetch_sub(1, std::memory_order_relaxed);
     return;
   }
   copy->after_.reset();
-  copy->stream_ = has_failed(copy->device_) ? nullptr : stream_of(*copy);
-  bool issued = false;
-  if (copy->stream_ != nullptr) {
-    auto copied = driver_.copy(*copy->stream_, copy->to_, copy->from_, copy->bytes_);
-    if (!copied) note_trouble(copied.failure().message);
-    issued = copied.ok();
-  }
-  if (issued) {
-    engine_of(*copy).batch.push_back(copy);
+  Engine& engine = engine_of(copy->device_, copy->kind_);
+  if (issue(*copy, engine)) {
+    copy->stream_ = engine.stream;
+    engine.batch.push_back(copy);
   } else {
     copy->state_.store(Copy::State::kFailed, std::memory_order_release);
     active_.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 
-CopyQueue::Engine& CopyQueue::engine_of(const Copy& copy) {
-  if (engines_.empty()) engines_.resize(static_cast<std::size_t>(driver_.devices()));
-  return engines_[static_cast<std::size_t>(copy.device_)][static_cast<std::size_t>(copy.kind_)];
+bool CopyQueue::issue(const Copy& copy, Engine& engine) noexcept {
+  if (has_failed(copy.device_)) return false;
+  try {
+    auto stream = stream_of(engine, copy.device_);
+    if (!stream) return false;
+    auto copied = driver_.copy(*stream.value(), copy.to_, copy.from_, copy.bytes_);
+    if (!copied) note_trouble(copied.failure().message);
+    return copied.ok();
+  } catch (const std::bad_alloc&) {  // for a failure's words
+    return false;
+  }
 }
 
-cuda_driver::Stream* CopyQueue::stream_of(const Copy& copy) {
-  Engine& engine = engine_of(copy);
+CopyQueue::Engine& CopyQueue::engine_of(int device, Copy::Kind kind) noexcept {
+  return engines_[static_cast<std::size_t>(device)][static_cast<std::size_t>(kind)];
+}
+
+Result<cuda_driver::Stream*> CopyQueue::stream_of(Engine& engine, int device) {
   if (engine.stream == nullptr) {
-    auto made = driver_.make_stream(copy.device_);
+    auto made = driver_.make_stream(device);
     if (!made) {
       note_trouble(made.failure().message);
-      return nullptr;
+      return made;
     }
     engine.stream = made.value();
   }
   return engine.stream;
 }
 
-// One word for all that was issued in one go.
-void CopyQueue::close_batches() {
+// One word for all that was issued in one go. Without it nobody would ever know that they are done.
+void CopyQueue::close_batches() noexcept {
   for (auto& kinds : engines_) {
     for (Engine& engine : kinds) {
       if (engine.batch.empty()) continue;
-      auto closed = driver_.close_batch(*engine.stream);
+      const bool closed = close(*engine.stream);
+      const auto count = static_cast<std::uint32_t>(engine.batch.size());
       for (auto& copy : engine.batch) {
         copy->ticket_ = engine.stream->submitted;
-        copy->state_.store(Copy::State::kUnderWay, std::memory_order_release);
-        engine.issued.push_back(std::move(copy));
+        copy->state_.store(closed ? Copy::State::kUnderWay : Copy::State::kFailed,
+                           std::memory_order_release);
+        if (closed) engine.issued.push_back(std::move(copy));
       }
-      under_way_.fetch_add(static_cast<std::uint32_t>(engine.batch.size()),
-                           std::memory_order_relaxed);
       engine.batch.clear();
-      if (!closed) fail(engine.stream->device, closed.failure().message);
+      if (closed) {
+        under_way_.fetch_add(count, std::memory_order_relaxed);
+      } else {
+        active_.fetch_sub(count, std::memory_order_relaxed);
+        fail(engine.stream->device);
+      }
     }
   }
 }
 
-void CopyQueue::retire() {
+bool CopyQueue::close(cuda_driver::Stream& stream) noexcept {
+  try {
+    auto closed = driver_.close_batch(stream);
+    if (!closed) note_trouble(closed.failure().message);
+    return closed.ok();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+void CopyQueue::retire() noexcept {
   std::uint32_t retired = 0;
   for (auto& kinds : engines_) {
     for (Engine& engine : kinds) {
-      for (; !engine.issued.empty() && engine.issued.front()->over(); ++retired)
-        engine.issued.pop_front();
+      const auto left =
+          std::ranges::find_if(engine.issued, [](const auto& copy) { return !copy->over(); });
+      retired += static_cast<std::uint32_t>(left - engine.issued.begin());
+      engine.issued.erase(engine.issued.begin(), left);
     }
   }
   under_way_.fetch_sub(retired, std::memory_order_relaxed);
   active_.fetch_sub(retired, std::memory_order_relaxed);
 }
 
-// A word says nothing of errors, which are for good: those of a context stay with it.
+// A word says nothing of errors, which are for good: those of a context stay with it, and any of
+// its streams tells of them.
 void CopyQueue::check_health() {
-  for (auto& kinds : engines_) {
-    for (Engine& engine : kinds) {
-      if (engine.stream == nullptr || has_failed(engine.stream->device)) continue;
-      auto checked = driver_.check(*engine.stream);
-      if (!checked) fail(engine.stream->device, checked.failure().message);
+  const std::uint64_t awaited = moments_.awaited_devices();
+  for (std::size_t i = 0; i < engines_.size(); ++i) {
+    const auto device = static_cast<int>(i);
+    if (has_failed(device)) continue;
+    auto used = std::ranges::find_if(engines_[i],
+                                     [](const Engine& engine) { return engine.stream != nullptr; });
+    const bool is_used = used != engines_[i].end();
+    if (!is_used && (awaited >> (i % 64) & 1) == 0) continue;
+    auto stream = stream_of(is_used ? *used : engines_[i].front(), device);
+    if (!stream) {
+      if (stream.failure().error != Error::kNoMemory) fail(device);
+      continue;
     }
+    auto checked = driver_.check(*stream.value());
+    if (checked) continue;
+    note_trouble(checked.failure().message);
+    fail(device);
   }
 }
 
@@ -175,11 +236,11 @@ void CopyQueue::note_trouble(const std::string& reason) {
   if (trouble_.empty()) trouble_ = reason;
 }
 
-void CopyQueue::fail(int device, const std::string& reason) {
-  note_trouble(reason);
+void CopyQueue::fail(int device) noexcept {
   if (device < kMaxDevices) {
     failed_[static_cast<std::size_t>(device)].store(true, std::memory_order_release);
   }
+  moments_.forget(device);
   for (Engine& engine : engines_[static_cast<std::size_t>(device)]) {
     for (const auto& copy : engine.issued) {
       if (!copy->over()) copy->state_.store(Copy::State::kFailed, std::memory_order_release);

@@ -1,18 +1,19 @@
 // The copies that the engine asks of GPUs. What decides on one holds the engine's lock and may not
 // call the driver; it submits here, and whichever thread makes progress next issues the copy after
-// it has let go of that lock. That a copy is done shows in a word, without any call.
+// it has let go of that lock. That a copy is done shows in a word, without any call. Nobody is told
+// of what a stream writes: who waits for it looks.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "drivers/cuda/driver.h"
 #include "memory/cuda/moment.h"
 #include "memory/memory_device.h"
@@ -53,7 +54,8 @@ class Copy {
 
 class CopyQueue final : public DeviceWork {
  public:
-  explicit CopyQueue(cuda_driver::Driver& driver) noexcept : driver_(driver) {}
+  CopyQueue(cuda_driver::Driver& driver, Moments& moments) noexcept
+      : driver_(driver), moments_(moments) {}
   CopyQueue(const CopyQueue&) = delete;
   CopyQueue& operator=(const CopyQueue&) = delete;
 
@@ -79,12 +81,13 @@ class CopyQueue final : public DeviceWork {
   }
   std::string trouble() const;  // in words, the first
 
-  // Somebody looks at moments that no copy waits for.
-  void await_moments(int count) noexcept { awaited_.fetch_add(count, std::memory_order_relaxed); }
-
-  bool waits() const noexcept override { return active_.load(std::memory_order_relaxed) != 0; }
+  // Of moments that no copy waits for somebody has to hear, too, and of a device that fails before.
+  bool waits() const noexcept override {
+    return active_.load(std::memory_order_relaxed) != 0 || moments_.some_awaited();
+  }
   std::uint64_t nap_ns() const noexcept override;
-  void run() override;
+  // What there is no memory for is done by a later call.
+  void run() noexcept override;
 
  private:
   static constexpr int kMaxDevices = 64;
@@ -92,34 +95,40 @@ class CopyQueue final : public DeviceWork {
 
   struct Engine {
     cuda_driver::Stream* stream = nullptr;
-    std::vector<std::shared_ptr<Copy>> batch;  // issued since the stream's word was last ordered
-    std::deque<std::shared_ptr<Copy>> issued;  // before that; they end in this order
+    std::vector<std::shared_ptr<Copy>> batch;   // issued since the stream's word was last ordered
+    std::vector<std::shared_ptr<Copy>> issued;  // before that; they end in this order
   };
 
-  void run_locked();
-  void issue(const std::shared_ptr<Copy>& copy);
-  void close_batches();
-  void retire();
+  void take_inbox();
+  void make_calls();
+  void make_room();
+  bool may_begin(const Copy& copy) const noexcept;
+  bool issue(const Copy& copy, Engine& engine) noexcept;
+  void begin(const std::shared_ptr<Copy>& copy) noexcept;
+  void close_batches() noexcept;
+  bool close(cuda_driver::Stream& stream) noexcept;
+  void retire() noexcept;
   void check_health();
-  void fail(int device, const std::string& reason);
-  Engine& engine_of(const Copy& copy);
-  cuda_driver::Stream* stream_of(const Copy& copy);
+  void fail(int device) noexcept;
+  Engine& engine_of(int device, Copy::Kind kind) noexcept;
+  Result<cuda_driver::Stream*> stream_of(Engine& engine, int device);
   void note_trouble(const std::string& reason);
 
   cuda_driver::Driver& driver_;
+  Moments& moments_;
   std::atomic<std::uint32_t> active_{0};  // submitted or deferred, and not over
   std::atomic<std::uint32_t> under_way_{0};
-  std::atomic<int> awaited_{0};
   std::array<std::atomic<bool>, kMaxDevices> failed_{};
 
   mutable std::mutex inbox_mutex_;  // guards the next three; held for moments only
   std::vector<std::shared_ptr<Copy>> inbox_;
-  std::vector<std::function<void()>> calls_;
+  std::vector<std::function<void()>> new_calls_;
   std::string trouble_;
 
   std::mutex mutex_;  // guards the rest; held while the driver is called
   std::vector<std::array<Engine, Copy::kKinds>> engines_;  // by device
   std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
+  std::vector<std::function<void()>> calls_;
   std::uint64_t checked_ns_ = 0;
 };
 

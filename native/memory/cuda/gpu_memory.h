@@ -18,7 +18,7 @@ namespace mooncake_mpi::cuda {
 class GpuMemory final : public MemoryDevice {
  public:
   explicit GpuMemory(cuda_driver::Driver& driver)
-      : driver_(driver), queue_(driver), moments_(driver), slots_(driver, queue_) {}
+      : driver_(driver), moments_(driver), queue_(driver, moments_), slots_(driver, queue_) {}
 
   // An array's memory as a buffer: of the device, or of the host where it is that (pinned or
   // managed). Refused where the allocation that it begins in ends before it does.
@@ -35,8 +35,8 @@ class GpuMemory final : public MemoryDevice {
   Result<DeviceEnd> end_of(const Buffer& buffer);
 
   cuda_driver::Driver& driver_;
-  CopyQueue queue_;
   Moments moments_;
+  CopyQueue queue_;
   Slots slots_;
 };
 

@@ -51,19 +51,37 @@ class Moments {
   // Of what `stream` has been given so far. Calls the driver.
   Result<Moment> take(int device, cuda_driver::StreamHandle stream);
 
+  // Whether a stream may have yet to come to one that was taken; a load.
+  bool some_awaited() const noexcept { return count_.load(std::memory_order_relaxed) != 0; }
+  // Whose streams have yet to come to one, a bit for each device.
+  std::uint64_t awaited_devices() noexcept;
+  // Its streams go on no more.
+  void forget(int device) noexcept;
+
  private:
   friend class Moment;
   struct Word {
     std::atomic<std::uint32_t>* word;
     std::uint32_t value;  // the last that a stream was to write
   };
+  struct Awaited {
+    Word word;
+    int device;
+  };
   Result<Word> take_word(int device);
   void give_back(Word word) noexcept;
+  void await(Word word, int device) noexcept;
+  void add_words(std::byte* memory);
+  void look() noexcept;
 
   cuda_driver::Driver& driver_;
   std::mutex mutex_;
   std::vector<Word> free_;
   std::vector<Word> late_;  // nobody waits, and the stream has not come there yet
+  // What streams had yet to write when this was looked at last, whether or not anybody waits.
+  std::vector<Awaited> awaited_;
+  std::atomic<std::size_t> count_{0};  // of these
+  std::size_t words_ = 0;              // all; there is room for so many everywhere
 };
 
 }  // namespace mooncake_mpi::cuda

@@ -39,13 +39,17 @@ void Slots::give_back(std::byte* slot) noexcept {
 
 // Where the driver refuses pinned memory any other does, more slowly.
 void Slots::grow(int device) {
+  {
+    std::scoped_lock lock(mutex_);
+    pieces_.reserve(kPieces);
+    free_.reserve(kPieces * kSlots);  // give_back() does not allocate
+  }
   auto pinned = driver_.allocate_pinned(device, kSlots * kBytes);
   std::byte* memory = pinned ? pinned.value() : new (std::nothrow) std::byte[kSlots * kBytes];
   std::scoped_lock lock(mutex_);
   growing_ = false;
   if (memory == nullptr) return;
   pieces_.push_back(memory);
-  free_.reserve(pieces_.size() * kSlots);  // give_back() does not allocate
   for (std::size_t i = 0; i < kSlots; ++i)
     free_.push_back(memory + i * kBytes);
 }

@@ -1,0 +1,121 @@
+// Copies of the fake driver's GPUs, and moments of its streams, without any engine: what a thread
+// that waits is told of them, and what becomes of them when a device or its driver fails.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <new>
+#include <thread>
+
+#include "cuda_device.h"
+#include "drivers/cuda/fake/fake_cuda.h"
+#include "memory/source.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+using namespace cuda_driver;
+
+constexpr std::size_t kBytes = 1000;
+
+class CudaQueue : public ::testing::Test {
+ protected:
+  CudaQueue() : memory_(fresh_memory()) {
+    address_ = allocate_cuda(kBytes);
+    auto found = memory_.driver().locate(reinterpret_cast<DeviceAddress>(address_));
+    device_ = found.value().device;
+    stream_ = memory_.driver().make_stream(device_).value();
+  }
+  ~CudaQueue() override {
+    fake_cuda_reset();
+    free_cuda(address_);
+  }
+
+  // A device that has failed stays so in a memory, and what it has of the driver's is for good.
+  static cuda::GpuMemory& fresh_memory() {
+    start_cuda(true);
+    return *new cuda::GpuMemory(cuda_memory().driver());
+  }
+  void hold_stream() {
+    fake_cuda_hold(stream_->handle, 1);
+    ASSERT_TRUE(memory_.driver().close_batch(*stream_).ok());
+  }
+  std::unique_ptr<Source> source() {
+    const auto handle = reinterpret_cast<StreamHandle>(stream_->handle);
+    return std::move(memory_.source({address_, kBytes, &memory_, handle}).value());
+  }
+  // As a thread that makes progress.
+  template <class Predicate>
+  bool comes(Predicate predicate) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (!predicate()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      if (memory_.queue().waits()) memory_.queue().run();
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
+  cuda::GpuMemory& memory_;
+  std::byte* address_ = nullptr;
+  int device_ = -1;
+  Stream* stream_ = nullptr;  // as a program's
+};
+
+TEST_F(CudaQueue, NobodySleepsWhileAStreamHasYetToComeToAMessage) {
+  EXPECT_EQ(memory_.queue().nap_ns(), UINT64_MAX);
+  hold_stream();
+  auto held = source();
+  EXPECT_TRUE(held->at(0, kBytes).empty());
+  EXPECT_LE(memory_.queue().nap_ns(), 1'000'000u);
+  EXPECT_TRUE(memory_.queue().waits());
+  fake_cuda_hold(stream_->handle, 0);
+  EXPECT_TRUE(comes([&] { return !held->at(0, kBytes).empty(); }));
+  EXPECT_TRUE(comes([&] { return memory_.queue().nap_ns() == UINT64_MAX; }));
+  EXPECT_FALSE(memory_.queue().waits());
+}
+
+TEST_F(CudaQueue, AMomentThatNobodyWaitsForAnyMoreIsForgottenInTheEnd) {
+  hold_stream();
+  for (int i = 0; i < 1000; ++i)
+    EXPECT_TRUE(source()->at(0, kBytes).empty());
+  fake_cuda_hold(stream_->handle, 0);
+  EXPECT_TRUE(comes([&] { return memory_.queue().nap_ns() == UINT64_MAX; }));
+  for (int i = 0; i < 1000; ++i) {
+    auto next = source();
+    ASSERT_TRUE(comes([&] { return !next->at(0, kBytes).empty(); }));
+  }
+}
+
+TEST_F(CudaQueue, ADeviceThatFailsBeforeAnythingWasCopiedIsNoticed) {
+  hold_stream();
+  auto held = source();
+  EXPECT_TRUE(held->at(0, kBytes).empty());
+  fake_cuda_break(CUDA_ERROR_LAUNCH_FAILED);
+  EXPECT_TRUE(comes([&] { return held->at(0, kBytes).empty() && held->failed(); }));
+  EXPECT_FALSE(memory_.queue().trouble().empty());
+  EXPECT_TRUE(comes([&] { return !memory_.queue().waits(); }));
+}
+
+TEST_F(CudaQueue, ACopyWhoseEndCannotBeSeenHasFailed) {
+  auto first = source();
+  ASSERT_TRUE(comes([&] { return !first->at(0, kBytes).empty(); }));
+  fake_cuda_fail("cuStreamWriteValue32", CUDA_ERROR_INVALID_VALUE, 0, 1);
+  auto second = source();
+  EXPECT_TRUE(comes([&] { return !second->at(0, kBytes).empty() || second->failed(); }));
+  EXPECT_TRUE(second->failed());
+}
+
+TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {
+  int calls = 0;
+  memory_.queue().defer([&] {
+    if (++calls < 3) throw std::bad_alloc();
+  });
+  bool next = false;
+  memory_.queue().defer([&] { next = true; });
+  EXPECT_TRUE(comes([&] { return !memory_.queue().waits(); }));
+  EXPECT_EQ(calls, 3);
+  EXPECT_TRUE(next);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing
