@@ -73,12 +73,13 @@ bool PeerMemory::has(std::uint64_t allocation, std::uint64_t offset,
 std::shared_ptr<Mapping> PeerMemory::map(std::uint64_t allocation, int device,
                                          cuda::GpuMemory& memory, Opener& opener) {
   Entry& entry = entries_.at(allocation);
-  std::shared_ptr<Mapping>& mapping = entry.mappings[device];
-  if (mapping == nullptr) {
-    mapping = std::make_shared<Mapping>(memory, device);
+  std::shared_ptr<Mapping>& known = entry.mappings[device];
+  if (known == nullptr) {
+    auto mapping = std::make_shared<Mapping>(memory, device);
     opener.open(mapping, entry.memory.handle);
+    known = std::move(mapping);  // it was ordered: there was memory for that
   }
-  return mapping;
+  return known;
 }
 
 cuda_driver::DeviceAddress PeerMemory::base_of(std::uint64_t allocation) const noexcept {

@@ -82,21 +82,22 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
     return memory.base < allocation.base + allocation.bytes &&
            allocation.base < memory.base + memory.bytes;
   });
-  exported = std::make_shared<Export>();
-  exported->memory.allocation = allocation.id;
-  exported->memory.base = allocation.base;
-  exported->memory.bytes = allocation.bytes;
+  auto made = std::make_shared<Export>();
+  made->memory.allocation = allocation.id;
+  made->memory.base = allocation.base;
+  made->memory.bytes = allocation.bytes;
   if (is_self_) {
-    exported->done.store(true, std::memory_order_release);
-    return exported;
+    made->done.store(true, std::memory_order_release);
+  } else {
+    cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+    memory.queue().defer([&memory, made, device = allocation.device] {
+      auto handle = memory.driver().export_memory(device, made->memory.base);
+      if (handle) made->memory.handle = handle.value();
+      made->refused = !handle;
+      made->done.store(true, std::memory_order_release);
+    });
   }
-  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
-  memory.queue().defer([&memory, exported = exported, device = allocation.device] {
-    auto handle = memory.driver().export_memory(device, exported->memory.base);
-    if (handle) exported->memory.handle = handle.value();
-    exported->refused = !handle;
-    exported->done.store(true, std::memory_order_release);
-  });
+  exported = std::move(made);  // it was ordered: there was memory for that
   return exported;
 }
 
