@@ -115,6 +115,11 @@ void Protocol::leave_behind() {
     operation.exposures = kNotExposed;
     operation.shared = false;
     operation.watches = nullptr;
+    // What a device has under way is the parent's, and so are the locks that its threads held.
+    if (operation.buffer.device != nullptr) {
+      static_cast<void>(operation.sink.release());
+      static_cast<void>(operation.supply.release());
+    }
     if (!operation.given_back) {
       operation.completion.bytes = 0;
       operation.completion.error = Error::kCommunicator;
