@@ -38,6 +38,11 @@ cuda::GpuMemory& cuda_memory() {
   return memory;
 }
 
+void settle_cuda() {
+  while (cuda_memory().queue().waits())
+    cuda_memory().queue().run();
+}
+
 std::byte* allocate_cuda(std::size_t bytes) {
   static int turn = 0;
   CUcontext context = nullptr;

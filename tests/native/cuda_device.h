@@ -10,6 +10,9 @@ namespace mooncake_mpi::testing {
 // Before a test; `opens`: whether ranks can open each other's memory.
 void start_cuda(bool opens);
 cuda::GpuMemory& cuda_memory();
+// Ends what GPUs have under way for a rank that has ended: a driver does that before anybody can
+// see the end of its process.
+void settle_cuda();
 // On the devices in turn. The processor must not touch what is there; cuda_bytes() is the same
 // memory for the test.
 std::byte* allocate_cuda(std::size_t bytes);

@@ -87,7 +87,8 @@ std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFab
 class EngineParty final : public Party {
  public:
   EngineParty(const Lane& lane, verbs_driver::FakeFabric& fabric, const ProtocolLimits& limits,
-              int rank, int size) {
+              int rank, int size)
+      : uses_cuda_(lane.cuda) {
     EngineConfig config;
     config.limits = limits;
     config.pool = &process_pool();
@@ -95,7 +96,6 @@ class EngineParty final : public Party {
     watch_ = watch.get();
     engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));
     if (lane.cuda) engine_->set_device_work(cuda_memory().queue());
-    cuda_ = lane.cuda;
     context_ = take(engine_->create_context(rank, size));
   }
 
@@ -141,12 +141,15 @@ class EngineParty final : public Party {
   void release(Operation& operation) override { engine_->release(operation); }
   unsigned progress() override {
     const unsigned worked = engine_->progress();
-    return cuda_ && cuda_memory().queue().waits() ? worked + 1 : worked;  // a GPU is at it
+    return uses_cuda_ && cuda_memory().queue().waits() ? worked + 1 : worked;  // a GPU is at it
   }
   void wait(std::uint64_t timeout_ns, bool again) override {
     engine_->wait([] { return false; }, timeout_ns, again);
   }
-  void stop() override { engine_->stop_threads(); }
+  void stop() override {
+    engine_->stop_threads();
+    if (uses_cuda_) settle_cuda();
+  }
   void fail(int rank) override {
     // Everybody but this rank is watched, in rank order.
     const auto token = static_cast<std::uint64_t>(rank < context_->rank ? rank : rank - 1);
@@ -172,7 +175,7 @@ class EngineParty final : public Party {
  private:
   static constexpr MatchChannel kChannel = MatchChannel::kMessages;
   linux_driver::FakeProcessWatch* watch_ = nullptr;
-  bool cuda_ = false;
+  const bool uses_cuda_;
   std::unique_ptr<Engine> engine_;
   Context* context_ = nullptr;
 };
