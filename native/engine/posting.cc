@@ -11,6 +11,26 @@
 #include "memory/memory_device.h"
 
 namespace mooncake_mpi {
+namespace {
+
+// Once a buffer of a device has been posted: a thread that waits sleeps until it is woken, and
+// nobody wakes it for what a device does.
+class AttentionToDevice {
+ public:
+  AttentionToDevice(const Buffer& buffer, Doorbell& doorbell) noexcept
+      : doorbell_(buffer.device != nullptr ? &doorbell : nullptr) {}
+  ~AttentionToDevice() {
+    if (doorbell_ != nullptr) [[unlikely]]
+      doorbell_->ring();
+  }
+  AttentionToDevice(const AttentionToDevice&) = delete;
+  AttentionToDevice& operator=(const AttentionToDevice&) = delete;
+
+ private:
+  Doorbell* doorbell_;
+};
+
+}  // namespace
 
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
@@ -27,6 +47,7 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
       return start_send(context, channel, dest, tag, host, mode, nullptr);
     }
   }
+  const AttentionToDevice attention(buffer, *doorbell_);
   std::lock_guard lock(mutex_);
   return start_send(context, channel, dest, tag, buffer, mode, std::move(source));
 }
@@ -55,6 +76,7 @@ Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel
                                           const Buffer& buffer, UnexpectedMessage* message) {
   auto sink = buffer.device->sink(buffer);
   if (!sink) return sink.failure();
+  const AttentionToDevice attention(buffer, *doorbell_);
   std::lock_guard lock(mutex_);
   return protocol_.receive(context, channel, source, tag, &buffer, message,
                            std::move(sink).value());
@@ -107,9 +129,13 @@ void Engine::prepare(std::span<Posting> postings) {
 
 void Engine::post(std::span<Posting> postings) {
   prepare(postings);
-  std::lock_guard lock(mutex_);
-  for (Posting& posting : postings)
-    start(posting);
+  {
+    std::lock_guard lock(mutex_);
+    for (Posting& posting : postings)
+      start(posting);
+  }
+  for (const Posting& posting : postings)
+    const AttentionToDevice attention(posting.buffer, *doorbell_);
 }
 
 void Engine::post_and_leave(std::span<Posting> postings) {
@@ -124,6 +150,8 @@ void Engine::post_and_leave(std::span<Posting> postings) {
       large = true;
     }
   }
+  for (const Posting& posting : postings)
+    const AttentionToDevice attention(posting.buffer, *doorbell_);
   look_after(large);
 }
 

@@ -8,6 +8,7 @@
 
 #include "cuda_device.h"
 #include "drivers/cuda/fake/fake_cuda.h"
+#include "lanes.h"
 #include "memory/source.h"
 
 namespace mooncake_mpi::testing {
@@ -115,6 +116,28 @@ TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {
   EXPECT_TRUE(comes([&] { return !memory_.queue().waits(); }));
   EXPECT_EQ(calls, 3);
   EXPECT_TRUE(next);
+}
+
+TEST(CudaThreads, AReceiveThatIsLeftBehindWakesAThreadThatSleeps) {
+  const Lane lane{.name = "Cuda", .send_device = true, .receive_device = true, .cuda = true};
+  constexpr std::size_t kLarge = 300'000;
+  Job job(lane, 2);
+  MessageBytes message(1, kLarge);
+  GuardedBuffer target(kLarge);
+  Operation& send = job[0].send(1, 5, message.buffer());
+  job.settle();
+  std::thread waiter([&] { job[1].wait(1'500'000'000, true); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // it sleeps
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  while (!receive.done && std::chrono::steady_clock::now() < end) {
+    job[0].progress();
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  EXPECT_TRUE(receive.done);
+  waiter.join();
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  target.expect(1, kLarge);
 }
 
 }  // namespace
