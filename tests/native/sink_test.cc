@@ -2,6 +2,8 @@
 // order and use no credit, a sink asks in windows, and what a sink has no room for waits. One
 // thread.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lanes.h"
 #include "memory/memory_device.h"
@@ -19,6 +21,51 @@ const Lane kOverDevices[] = {
     {.name = "Shm", .kind = Lane::Kind::kShm, .send_device = true, .receive_device = true},
     {.name = "Verbs", .kind = Lane::Kind::kVerbs, .send_device = true, .receive_device = true},
 };
+
+// What it has under way is of the process that made it.
+class DeviceOfOneProcess final : public MemoryDevice {
+ public:
+  Result<std::unique_ptr<Source>> source(const Buffer& buffer) override {
+    return std::unique_ptr<Source>(std::make_unique<Idle>(buffer.bytes));
+  }
+  Result<std::unique_ptr<Sink>> sink(const Buffer& buffer) override {
+    return std::unique_ptr<Sink>(std::make_unique<Idle>(buffer.bytes));
+  }
+
+ private:
+  struct Idle final : Source, Sink {
+    explicit Idle(std::uint64_t all) : all_(all) {}
+    ~Idle() override {
+      if (getpid() != owner_) _exit(1);
+    }
+    std::uint64_t bytes() const noexcept override { return all_; }
+    std::span<const std::byte> at(std::uint64_t, std::uint64_t) noexcept override { return {}; }
+    std::span<std::byte> room(std::uint64_t, std::uint64_t) noexcept override { return {}; }
+    void put(std::uint64_t, std::uint64_t) noexcept override {}
+    Landing landed() noexcept override { return Landing::kUnderWay; }
+
+   private:
+    std::uint64_t all_;
+    pid_t owner_ = getpid();
+  };
+};
+
+TEST(DeviceMessagesUnderWay, AreLeftAloneByAForkedChild) {
+  static DeviceOfOneProcess device;
+  Job job(kOverDevices[0], 2);
+  std::byte address{};
+  Operation& send = job[0].send(1, 1, {&address, 5000, &device});
+  Operation& receive = job[0].receive(1, 1, {&address, 5000, &device});
+  job.settle();
+  const pid_t child = fork();
+  if (child == 0) {
+    job[0].inspect([](Protocol& protocol) { protocol.leave_behind(); });
+    _exit(send.done && receive.done ? 0 : 2);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
 
 class DeviceMessages : public ::testing::TestWithParam<Lane> {};
 
