@@ -79,8 +79,8 @@ void define_lane_inspection(nb::module_& m) {
       [] {
         nb::dict missing;
         if (runtime().engine == nullptr) return missing;
-        for (const auto& [name, reason] : runtime().engine->missing_lanes())
-          missing[name.c_str()] = reason;
+        for (const MissingLane& lane : runtime().engine->missing_lanes())
+          missing[lane.name.c_str()] = lane.reason;
         return missing;
       },
       nb::sig("def missing_lanes() -> dict[str, str]"),

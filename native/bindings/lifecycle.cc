@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/detour_warnings.h"
 #include "bindings/finalize.h"
 #include "bindings/fork.h"
 #include "bindings/interpreter_lock.h"
@@ -63,6 +64,7 @@ void start(nb::dict config) {
   auto engine = Engine::create(read_config(config));
   if (!engine) throw std::runtime_error(engine.failure().message);
   runtime().engine = std::move(engine).value();
+  warn_of_detours(*runtime().engine);
   finalize_at_exit();
   guard_forks();
 }

@@ -55,6 +55,7 @@ NB_MODULE(_native, m) {
   define_pickle_buffers(m);
   define_inspection(m);
   define_lane_inspection(m);
+  define_transfers(m);
   define_shared_memory(m);
   define_numpy_handler(m);
 }

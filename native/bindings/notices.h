@@ -1,8 +1,9 @@
 #pragma once
 
 // What Python has to do once an operation is done that nobody waits for: give a buffer back, unpack
-// it, or call a function. Created and settled with the GIL held; told by whichever thread completes
-// the operation, under the engine's lock and without the GIL.
+// it, or call a function; and what it is to be warned of. Settled with the GIL held, and created so
+// for an operation; told by whichever thread completes the operation, under the engine's lock and
+// without the GIL.
 
 #include <Python.h>
 

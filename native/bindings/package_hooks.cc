@@ -23,7 +23,7 @@ namespace {
 void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable raise_error,
                nb::callable report_error, nb::object error_type, nb::callable look_in_library,
                nb::callable wait_all, nb::object request_type, nb::object persistent_type,
-               nb::object status_type) {
+               nb::object status_type, nb::callable warn_of_detour) {
   Hooks& hooks = runtime().hooks;
   hooks.resolve = resolve.release().ptr();
   hooks.fill_status = fill_status.release().ptr();
@@ -35,6 +35,7 @@ void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable rais
   hooks.request_type = request_type.release().ptr();
   hooks.persistent_type = persistent_type.release().ptr();
   hooks.status_type = status_type.release().ptr();
+  hooks.warn_of_detour = warn_of_detour.release().ptr();
 }
 
 void install(nb::type_object type, Py_ssize_t slot_offset) {
@@ -50,10 +51,11 @@ void define_hooks(nb::module_& m) {
             "raise_error: Callable[[str, str], Any], report_error: Callable[..., Any], "
             "error_type: type, look_in_library: Callable[..., Any], wait_all: Callable[..., Any], "
             "request_type: type, "
-            "persistent_type: type, status_type: type) -> None"),
+            "persistent_type: type, status_type: type, warn_of_detour: Callable[[str], None]) "
+            "-> None"),
         "resolve"_a, "fill_status"_a, "raise_error"_a, "report_error"_a, "error_type"_a,
         "look_in_library"_a, "wait_all"_a, "request_type"_a, "persistent_type"_a, "status_type"_a,
-        "Set the package's callables and request classes.");
+        "warn_of_detour"_a, "Set the package's callables and request classes.");
   m.def(
       "set_constants",
       [](int proc_null, int any_source, int any_tag, nb::dict error_classes) {

@@ -23,6 +23,7 @@ struct Hooks {
   PyObject* request_type = nullptr;
   PyObject* persistent_type = nullptr;
   PyObject* status_type = nullptr;
+  PyObject* warn_of_detour = nullptr;
 };
 
 // Values that MPI libraries choose differently.

@@ -65,13 +65,13 @@ Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
   for (const Lane& lane : lanes) {
     if (!lane.always && !config_.lanes.empty() &&
         std::ranges::find(config_.lanes, lane.name) == config_.lanes.end()) {
-      missing_lanes_.push_back({lane.name, "not among the chosen lanes"});
+      missing_lanes_.push_back({lane.name, "not among the chosen lanes", lane.only_moves});
       continue;
     }
     auto opened = lane.open(context);
     if (!opened && !lane.optional) return opened.failure();
     if (!opened) {
-      missing_lanes_.push_back({lane.name, opened.failure().message});
+      missing_lanes_.push_back({lane.name, opened.failure().message, lane.only_moves});
       continue;
     }
     lanes_.push_back(std::move(opened).value());

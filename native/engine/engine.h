@@ -218,6 +218,23 @@ class Engine final : private PacketSink, private Waker {
   // What is wrong with parts of the way to that process, which goes on over others.
   std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
+  // What this process has moved to another and from it, whatever the communicator.
+  struct PeerTransfers {
+    std::int32_t rank = -1;  // in the context; -1: none was asked for
+    std::int32_t pid = 0;
+    bool is_near = false;  // on this node
+    std::string lane;      // empty: nothing has been sent
+    Transfers transfers;
+    std::vector<std::string> troubles;  // parts of the way that are not used, and detours
+  };
+  // Of the ranks of `context`, in order, or of every process that this one knows.
+  std::vector<PeerTransfers> transfers(const Context* context);
+  // Told once for each peer, in words, when a message of a MiB or more between devices of this node
+  // takes a longer way than it could. Called with the engine's lock held.
+  void set_on_detour(std::function<void(std::string&&)> callback) {
+    std::lock_guard lock(mutex_);
+    tell_of_detour_ = std::move(callback);
+  }
   const EngineConfig& config() const noexcept { return config_; }
   const std::vector<MissingLane>& missing_lanes() const noexcept { return missing_lanes_; }
   // What has arrived waits for memory, for that long.
@@ -264,6 +281,7 @@ class Engine final : private PacketSink, private Waker {
   void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override {
     protocol_.send_note(peer, lane, id, note);
   }
+  void on_detour(Peer& peer, std::uint64_t bytes, std::string_view reason) noexcept override;
   void on_failure(Peer& peer, const std::string& reason) override;
   // Waker, for the lanes' threads.
   void wake() override { doorbell_->wake(); }
@@ -322,6 +340,8 @@ class Engine final : private PacketSink, private Waker {
   void start(Posting& posting);
   bool all_delivered();
   void mark(Operation& operation);
+  std::string detour_of(const Peer& peer) const;
+  std::string name_of(const Peer& peer);
   void choose_policy();
   void choose_patience();
 
@@ -336,6 +356,7 @@ class Engine final : private PacketSink, private Waker {
   std::vector<MissingLane> missing_lanes_;
   Peers peers_{own_address_, lanes_, missing_lanes_};
   std::vector<Peer*> watched_;  // by token
+  std::function<void(std::string&&)> tell_of_detour_;
   Waits waits_{protocol_};
   std::atomic<pid_t> asked_by_{0};
   std::uint64_t last_failure_ns_ = 0;

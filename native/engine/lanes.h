@@ -11,6 +11,7 @@ namespace mooncake_mpi {
 struct MissingLane {
   std::string name;
   std::string reason;
+  bool only_moves = false;
 };
 
 // The lanes of this build, the fastest first: the one place that names them.

@@ -30,6 +30,7 @@ std::uint64_t Protocol::land(Operation& receive, std::uint64_t offset, Bytes byt
 
 // All bytes of a message that are at hand now and will not be later.
 void Protocol::land_whole(Operation& receive, Bytes bytes) {
+  receive.path = TransferPath::kStream;
   const std::uint64_t landed = land(receive, 0, bytes);
   if (landed < bytes.size()) {
     receive.unusual = true;
@@ -47,6 +48,7 @@ void Protocol::land_whole(Operation& receive, Bytes bytes) {
 // The bytes are there, or in the sink.
 void Protocol::finish_receive(Operation& receive) {
   if (receive.sink == nullptr) {
+    count(receive, receive.transfer_bytes);
     complete(receive, Error::kNone);
     return;
   }
@@ -66,6 +68,7 @@ unsigned Protocol::advance_landing(Operation& receive) {
   }
   const Landing landing = receive.sink->landed();
   if (landing == Landing::kUnderWay) return 0;
+  if (landing == Landing::kDone) count(receive, receive.transfer_bytes);
   complete(receive, landing == Landing::kDone ? Error::kNone : Error::kOther);
   return 1;
 }

@@ -76,9 +76,10 @@ struct Operation : Posted, ListLink<WorkTag> {
   Stage stage = Stage::kIdle;
   bool allocate_on_match = false;
   MatchChannel channel = MatchChannel::kMessages;  // receive
-  bool background = false;       // the progress thread looks after it while nobody waits
-  std::uint32_t index = 0;       // in the pool, fixed
-  std::uint32_t generation = 0;  // of this life
+  bool background = false;  // the progress thread looks after it while nobody waits
+  TransferPath path = TransferPath::kStream;  // of a rendezvous, as far as it is known
+  std::uint32_t index = 0;                    // in the pool, fixed
+  std::uint32_t generation = 0;               // of this life
   Completion completion;
 
   Peer* peer = nullptr;  // send: destination; receive: who matched, or whom an exact receive names

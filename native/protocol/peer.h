@@ -7,6 +7,7 @@
 #include "base/intrusive_list.h"
 #include "base/result.h"
 #include "protocol/outbox.h"
+#include "protocol/transfers.h"
 #include "transport/transport.h"
 
 namespace mooncake_mpi {
@@ -28,6 +29,9 @@ struct Peer : ListLink<OutboxTag> {
   std::uint64_t called_ns = 0;      // it connected first, when there was nothing to answer it with
   std::uint64_t call_again_ns = 0;  // not before
   Error failure = Error::kNone;     // set once the peer is known to be gone
+  Transfers transfers;
+  std::vector<std::string> detours;  // why messages take a longer way than they could
+  bool detour_told = false;          // the program was warned
 
   Mover* mover(wire::LaneId lane_id) const noexcept {
     for (const auto& one : movers) {

@@ -238,6 +238,8 @@ class Protocol {
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
   void on_note(Peer& from, const wire::Header& header, Bytes payload);
   void finish_moved(Operation& receive, Error error);
+  static void count(const Operation& operation, std::uint64_t bytes) noexcept;
+  void tell_of_detour(Peer& from, const Operation& send, const wire::Cts& cts) noexcept;
   void stream_from_start(Operation& send);
 
   // stream.cc

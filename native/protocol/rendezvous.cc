@@ -37,6 +37,7 @@ bool start_any(const Peer& peer, Bytes offers, Start&& start) {
 // Opens the operation's buffer to the movers of the peer; false: there is no room for that now.
 bool Protocol::offer(Operation& operation, Access access, wire::Offers& offers) {
   const auto& movers = operation.peer->movers;
+  operation.path = TransferPath::kStream;
   for (std::size_t i = 0; i < movers.size() && i < kMaxMovers; ++i) {
     Exposure exposure;
     const Answer answer = movers[i]->expose(operation.buffer, access, exposure);
@@ -49,6 +50,7 @@ bool Protocol::offer(Operation& operation, Access access, wire::Offers& offers) 
       if (exposure.handle != Exposure::kNone) movers[i]->conceal(exposure.handle);
       break;
     }
+    if (operation.path == TransferPath::kStream) operation.path = movers[i]->path();
     operation.exposures[i] = exposure.handle;
     operation.unusual |= exposure.handle != Exposure::kNone;
   }
@@ -96,8 +98,10 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
     return;
   }
   const Move into = move_of(receive, receive.transfer_bytes);
-  const bool reading = start_any(
-      from, offers, [&](Mover& mover, Bytes key) { return mover.start_read(into, key, *sink_); });
+  const bool reading = start_any(from, offers, [&](Mover& mover, Bytes key) {
+    receive.path = mover.path();
+    return mover.start_read(into, key, *sink_);
+  });
   if (!reading) ask(receive);
 }
 
@@ -108,6 +112,7 @@ void Protocol::ask(Operation& receive) {
   std::uint64_t length = receive.transfer_bytes - receive.transferred_bytes;
   wire::Offers offers;
   receive.may_be_written = false;
+  receive.path = TransferPath::kStream;
   if (receive.sink != nullptr) {
     length = receive.sink->room(receive.transferred_bytes, length).size();
     const bool waits = static_cast<ListLink<WorkTag>&>(receive).linked();
@@ -142,6 +147,7 @@ void Protocol::on_moved(Peer& peer, std::uint64_t id, Error error) {
     stream_from_start(*operation);
   } else {
     send_control(peer, wire::Fin{operation->remote_id, 0, 0});
+    count(*operation, operation->transfer_bytes);
     complete(*operation, Error::kNone);
   }
 }
@@ -191,12 +197,16 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   send->transfer_bytes = cts.total;
   send->transferred_bytes = cts.offset;
   send->window_end = cts.offset + cts.length;
+  send->path = TransferPath::kStream;
+  if (first && cts.length < cts.total) tell_of_detour(from, *send, cts);
   if (first && cts.length == cts.total) {
     send->stage = Stage::kMoving;
     const Move move = move_of(*send, cts.total);
     const bool writing = start_any(from, payload.subspan(sizeof cts), [&](Mover& mover, Bytes key) {
+      send->path = mover.path();
       return mover.start_write(move, key, *sink_);
     });
+    if (!writing) send->path = TransferPath::kStream;
     if (writing) {
       send->shared = send->unusual = true;  // it is told when the operation ends before it does
       return;
@@ -209,8 +219,32 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
 void Protocol::stream_from_start(Operation& send) {
   send.transferred_bytes = 0;
   send.window_end = send.transfer_bytes;
+  send.path = TransferPath::kStream;
   send.stage = Stage::kStreaming;
   work_.push_back(send);
+}
+
+// Where the processor cannot touch one end of a message, all ways but a push have led through
+// memory of the host.
+void Protocol::count(const Operation& operation, std::uint64_t bytes) noexcept {
+  if (bytes == 0) return;
+  TransferPath path = operation.path;
+  if (operation.buffer.device != nullptr && path != TransferPath::kPush) {
+    path = TransferPath::kStaged;
+  }
+  if (operation.kind == Operation::Kind::kSend) {
+    operation.peer->transfers.count_sent(path, bytes);
+  } else {
+    operation.peer->transfers.count_received(path, bytes);
+  }
+}
+
+// Who asks for a part of the bytes has them in memory of a device, too, and no mover between the
+// two was to be had. Where there is one it has said itself why it does not move them.
+void Protocol::tell_of_detour(Peer& from, const Operation& send, const wire::Cts& cts) noexcept {
+  const bool has_mover = std::ranges::any_of(
+      from.movers, [](const auto& mover) { return mover->path() == TransferPath::kPush; });
+  if (send.buffer.device != nullptr && !has_mover) sink_->on_detour(from, cts.total, {});
 }
 
 // A note for a mover of this process, about an operation that the peer knows of.

@@ -171,6 +171,7 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
       add(undeliverable_, 1);
       return;
     }
+    if (fin.status == 0) count(*send, send->buffer.bytes);
     complete(*send, fin.status == 0 ? Error::kNone : refusal(*send));
   }
 }

@@ -21,6 +21,7 @@ bool Protocol::finish_written(Peer& from, const wire::Fin& fin) {
              receive->transferred_bytes != 0 || !receive->may_be_written) {
     ++counters_.packets_rejected;
   } else {
+    count(*receive, receive->transfer_bytes);
     complete(*receive, Error::kNone);
   }
   return true;
@@ -54,6 +55,7 @@ unsigned Protocol::advance_stream(Operation& send) {
   }
   counters_.fragments_sent += sent;
   if (send.transferred_bytes == send.transfer_bytes) {
+    count(send, send.transfer_bytes);
     complete(send, Error::kNone);
   } else if (send.transferred_bytes == send.window_end) {  // until the receiver asks for more
     IntrusiveList<Operation, WorkTag>::remove(send);
@@ -84,6 +86,7 @@ void Protocol::on_data(Peer& from, const wire::Header& header, Bytes payload) {
   }
   receive->transferred_bytes += land(*receive, data.offset, payload);
   if (receive->transferred_bytes == receive->transfer_bytes) {
+    receive->path = TransferPath::kStream;
     finish_receive(*receive);
   } else if (receive->transferred_bytes == receive->window_end) {
     ask(*receive);

@@ -73,6 +73,7 @@ struct Lane {
   // A process goes on without it where it cannot be opened, and says why when it would be needed.
   bool optional = false;
   std::function<Result<std::unique_ptr<Transport>>(const LaneContext&)> open;
+  bool only_moves = false;  // as Transport says it, of one that is not opened
 };
 
 }  // namespace mooncake_mpi

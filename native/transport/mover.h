@@ -11,6 +11,7 @@
 #include "memory/sink.h"
 #include "memory/source.h"
 #include "transport/packet_sink.h"
+#include "transport/transfer_path.h"
 #include "wire/offers.h"
 
 namespace mooncake_mpi {
@@ -57,6 +58,8 @@ class Mover {
  public:
   virtual ~Mover() = default;
   virtual wire::LaneId lane() const noexcept = 0;
+  // What its messages are counted as.
+  virtual TransferPath path() const noexcept = 0;
 
   // Opens a buffer to the peer's mover; what is not addressable, or this lane cannot reach, it
   // declines.

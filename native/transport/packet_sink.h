@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "wire/header.h"
@@ -33,6 +34,10 @@ class PacketSink {
   virtual void on_moved(Peer& peer, std::uint64_t id, Error error) = 0;
   // Takes a mover's words to the peer's mover of the same lane, about the peer's operation `id`.
   virtual void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) = 0;
+  // A message of so many bytes takes a longer way to that peer, or from it, than there could be,
+  // and why; no reason: there is no lane for it.
+  virtual void on_detour(Peer& /*peer*/, std::uint64_t /*bytes*/,
+                         std::string_view /*reason*/) noexcept {}
   // The lane has lost the peer for good.
   virtual void on_failure(Peer& /*peer*/, const std::string& /*reason*/) {}
 };

@@ -92,6 +92,7 @@ class EngineParty final : public Party {
     EngineConfig config;
     config.limits = limits;
     config.pool = &process_pool();
+    if (!lane.pushes) config.lanes = {"shm"};
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
     engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));

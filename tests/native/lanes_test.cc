@@ -74,6 +74,7 @@ TEST(Lanes, AnEmptyOneIsCarriedInTheAddressAndHarmsNobody) {
 class CountingMover final : public Mover {
  public:
   wire::LaneId lane() const noexcept override { return EmptyTransport::kLane; }
+  TransferPath path() const noexcept override { return TransferPath::kCopy; }
   Answer expose(const Buffer&, Access, Exposure&) noexcept override {
     ++asked;
     return Answer::kNo;

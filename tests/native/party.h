@@ -50,11 +50,25 @@ class Party {
     inspect([&](Protocol& protocol) { counters = protocol.counters(); });
     return counters;
   }
+  // What went to that rank and came from it, and why it took a longer way than it could.
+  Transfers transfers(int rank) {
+    Transfers transfers;
+    inspect([&](Protocol&) { transfers = peer(rank).transfers; });
+    return transfers;
+  }
+  std::vector<std::string> detours(int rank) {
+    std::vector<std::string> detours;
+    inspect([&](Protocol&) { detours = peer(rank).detours; });
+    return detours;
+  }
   std::size_t unexpected_bytes() {
     std::size_t bytes = 0;
     inspect([&](Protocol& protocol) { bytes = protocol.unexpected().held_bytes(); });
     return bytes;
   }
+
+ private:
+  Peer& peer(int rank) { return *context().members[static_cast<std::size_t>(rank)].peer; }
 };
 
 // How the parties of a test reach each other.
@@ -79,6 +93,7 @@ struct Lane {
   bool receive_device = false;  // what is received does
   bool cuda = false;            // that memory is a GPU's
   bool opens = true;            // and a peer's can be opened
+  bool pushes = true;           // and the lane that copies between GPUs is chosen
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

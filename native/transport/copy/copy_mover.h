@@ -99,6 +99,7 @@ class CopyMover : public Mover {
   CopyMover(const CopyMover&) = delete;
   CopyMover& operator=(const CopyMover&) = delete;
 
+  TransferPath path() const noexcept final { return TransferPath::kCopy; }
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept final;
   bool start_read(const Move& into, Bytes key, PacketSink& sink) final;
   bool start_write(const Move& from, Bytes key, PacketSink& sink) final;

@@ -7,10 +7,14 @@
 namespace mooncake_mpi::cuda_ipc {
 
 Lane lane() {
-  return {"cuda_ipc", CudaIpcTransport::kLane, false, true,
+  return {"cuda_ipc",
+          CudaIpcTransport::kLane,
+          false,
+          true,
           [](const LaneContext& context) -> Result<std::unique_ptr<Transport>> {
             return std::unique_ptr<Transport>(std::make_unique<CudaIpcTransport>(context.self));
-          }};
+          },
+          true};
 }
 
 }  // namespace mooncake_mpi::cuda_ipc

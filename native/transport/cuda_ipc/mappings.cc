@@ -35,7 +35,11 @@ void Opener::run() {
     lock.unlock();
     Mapping& mapping = *order.mapping;
     auto opened = mapping.memory_.driver().open_memory(mapping.device_, order.handle);
-    if (opened) mapping.base_ = opened.value();
+    if (opened) {
+      mapping.base_ = opened.value();
+    } else {
+      mapping.refusal_ = opened.failure().message;
+    }
     mapping.state_.store(opened ? Mapping::State::kOpen : Mapping::State::kRefused,
                          std::memory_order_release);
     order.mapping.reset();

@@ -33,12 +33,15 @@ class Mapping {
   State state() const noexcept { return state_.load(std::memory_order_acquire); }
   // Of an open one.
   cuda_driver::DeviceAddress base() const noexcept { return base_; }
+  // Of a refused one: the driver's words.
+  const std::string& refusal() const noexcept { return refusal_; }
 
  private:
   friend class Opener;
   cuda::GpuMemory& memory_;
   int device_;
   cuda_driver::DeviceAddress base_ = 0;
+  std::string refusal_ = "no thread opens the peer's memory (any more)";
   std::atomic<State> state_{State::kOpening};
 };
 

@@ -13,6 +13,10 @@ Bytes bytes_of(const Layout& layout) noexcept {
   return std::as_bytes(std::span(&layout, 1));
 }
 
+constexpr std::string_view kNotExportable =
+    "the memory that is received into cannot be opened by another process (of cudaMallocAsync, or "
+    "of torch's expandable_segments)";
+
 cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
   cuda::GpuMemory* memory = cuda::known_gpu_memory();
   return device != nullptr && device == memory ? memory : nullptr;
@@ -52,12 +56,15 @@ Answer CudaMover::expose(const Buffer& buffer, Access access, Exposure& exposure
 
 // --- the receiver ---
 
-bool CudaMover::start_read(const Move& into, Bytes key, PacketSink&) {
+bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   if (memory_of(into.device) == nullptr || into.sink == nullptr || !wire::is_on_device(key)) {
     return false;
   }
   const cuda::DeviceEnd& end = static_cast<const cuda::DeviceSink*>(into.sink)->end();
-  if (!is_self_ && !end.allocation.exportable) return false;
+  if (!is_self_ && !end.allocation.exportable) {
+    sink.on_detour(peer_, into.bytes, kNotExportable);
+    return false;
+  }
   try {
     Receive receive;
     receive.id = into.id;
@@ -94,6 +101,7 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
       auto handle = memory.driver().export_memory(device, made->memory.base);
       if (handle) made->memory.handle = handle.value();
       made->refused = !handle;
+      if (!handle) made->refusal = handle.failure().message;
       made->done.store(true, std::memory_order_release);
     });
   }
@@ -117,6 +125,7 @@ bool CudaMover::advance(Receive& receive, PacketSink& sink) {
     case Receive::State::kExporting:
       if (!receive.exported->done.load(std::memory_order_acquire)) return false;
       if (receive.exported->refused) {
+        sink.on_detour(peer_, receive.bytes, receive.exported->refusal);
         receive.failed = true;
         receive.state = Receive::State::kOver;
       } else {
@@ -198,6 +207,7 @@ bool CudaMover::advance(Send& send, PacketSink& sink) {
   }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) return false;
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kRefused) {
+    sink.on_detour(peer_, send.bytes, send.mapping->refusal());
     finish(send.peer_id, true, sink);
     send.over = true;
     return true;

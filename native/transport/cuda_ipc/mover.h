@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "memory/cuda/device_end.h"
@@ -27,6 +28,7 @@ class CudaMover final : public Mover {
   CudaMover& operator=(const CudaMover&) = delete;
 
   wire::LaneId lane() const noexcept override { return CudaIpcTransport::kLane; }
+  TransferPath path() const noexcept override { return TransferPath::kPush; }
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept override;
   bool start_read(const Move& into, Bytes key, PacketSink& sink) override;
   bool on_note(const Move& local, Bytes note, PacketSink& sink) override;
@@ -43,6 +45,7 @@ class CudaMover final : public Mover {
   struct Export {
     std::atomic<bool> done{false};
     bool refused = false;
+    std::string refusal;  // the driver's words
     bool told = false;
     wire::DeviceMemory memory;
   };

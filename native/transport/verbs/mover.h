@@ -47,6 +47,7 @@ class VerbsMover final : public Mover {
 
   // --- Mover ---
   wire::LaneId lane() const noexcept override;
+  TransferPath path() const noexcept override { return TransferPath::kRdma; }
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept override;
   void conceal(std::uint32_t handle) noexcept override;
   bool start_read(const Move& into, Bytes key, PacketSink& sink) override;
