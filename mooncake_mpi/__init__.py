@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from mooncake_mpi.memory import shared_arrays
     from mooncake_mpi.memory.numpy_memory import numpy_allocator
     from mooncake_mpi.memory.shared_arrays import empty, empty_like, zeros
+    from mooncake_mpi.traffic import DetourWarning, transfers
 
 __all__ = [
     "MPI",
+    "DetourWarning",
     "Error",
     "Intracomm",
     "__version__",
@@ -32,6 +34,7 @@ __all__ = [
     "empty_like",
     "numpy_allocator",
     "shared_arrays",
+    "transfers",
     "zeros",
 ]
 
@@ -45,6 +48,8 @@ _MODULES = {
     "empty": ("memory.shared_arrays", True),
     "empty_like": ("memory.shared_arrays", True),
     "zeros": ("memory.shared_arrays", True),
+    "DetourWarning": ("traffic", True),
+    "transfers": ("traffic", True),
     "numpy_allocator": ("memory.numpy_memory", True),
 }
 

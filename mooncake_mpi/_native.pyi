@@ -187,6 +187,7 @@ def set_hooks(
     request_type: type,
     persistent_type: type,
     status_type: type,
+    warn_of_detour: Callable[[str], None],
 ) -> None:
     """Set the package's callables and request classes."""
 
@@ -429,6 +430,11 @@ def lane_of(communicator: Communicator, rank: int) -> str:
 
 def cross_memory_with(communicator: Communicator, rank: int) -> bool:
     """Whether that rank's memory can be read directly."""
+
+def transfers(communicator: Communicator | None) -> list[dict[str, Any]]:
+    """
+    Messages and bytes to each rank and from it, by path; without a communicator, of each process that this one knows.
+    """
 
 class SharedBuffer:
     """Host memory that the processes of the node can map; freed with its last view."""

@@ -13,9 +13,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mooncake_mpi.communicators.intracomm import Intracomm
+    from mooncake_mpi.traffic import Traffic
 
 _WIDTH = 36
 # What the engine does not carry.
@@ -64,6 +65,7 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
     yield "processes", f"{world.Get_size()}, {len(os.sched_getaffinity(0))} cores for this one"
     for ranks, way in lanes(world):
         yield f"lane to {ranks}", way
+    yield from transferred(world)
     yield "memory for messages", _memory()
     yield from rdma()
     yield "messages of the MPI library", _ELSEWHERE[0]
@@ -92,6 +94,24 @@ def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
         members = list(ranks)
         last = f"-{members[-1]}" if len(members) > 1 else ""
         yield f"rank{'s' if last else ''} {members[0]}{last}", text
+
+
+def transferred(world: Intracomm) -> Iterator[tuple[str, str]]:
+    """What went to each rank and came from it, by path, and why it took a longer way."""
+    from mooncake_mpi.traffic import transfers
+
+    for peer in transfers(world):
+        for name, paths in (("to", peer.sent), ("from", peer.received)):
+            if paths:
+                yield f"transfers {name} rank {peer.rank}", _by_path(paths)
+        for trouble in peer.troubles:
+            yield f"  not as they could, rank {peer.rank}", trouble
+
+
+def _by_path(paths: Mapping[str, Traffic]) -> str:
+    return ", ".join(
+        f"{path}: {traffic.messages} of {traffic.nbytes:,} bytes" for path, traffic in paths.items()
+    )
 
 
 def _memory() -> str:

@@ -10,7 +10,7 @@ import atexit
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, config, errhandlers, errors
+from mooncake_mpi import _native, config, errhandlers, errors, traffic
 from mooncake_mpi.buffers import bufferspec, numpy_arrays
 from mooncake_mpi.engine import forks, library_queue, refusals
 from mooncake_mpi.library_requests.completer import COMPLETER
@@ -139,6 +139,7 @@ def _start() -> None:
         Request,
         Prequest,
         MPI.Status,
+        traffic.warn_of_detour,
     )
     numpy_arrays.teach_when_met()
     status_layout.teach()
