@@ -238,8 +238,9 @@ class Protocol {
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
   void on_note(Peer& from, const wire::Header& header, Bytes payload);
   void finish_moved(Operation& receive, Error error);
-  static void count(const Operation& operation, std::uint64_t bytes) noexcept;
-  void tell_of_detour(Peer& from, const Operation& send, const wire::Cts& cts) noexcept;
+  [[gnu::noinline]] static void count(const Operation& operation, std::uint64_t bytes) noexcept;
+  [[gnu::cold]] void tell_of_detour(Peer& from, const Operation& send,
+                                    const wire::Cts& cts) noexcept;
   void stream_from_start(Operation& send);
 
   // stream.cc
@@ -256,7 +257,7 @@ class Protocol {
   // landing.cc: bytes of a message come into the receive's buffer by land(), or by a mover.
   std::uint64_t land(Operation& receive, std::uint64_t offset, Bytes bytes) noexcept;
   void land_whole(Operation& receive, Bytes bytes);
-  void finish_receive(Operation& receive);
+  [[gnu::noinline]] void finish_receive(Operation& receive);
   unsigned advance_landing(Operation& receive);
 
   ProtocolLimits limits_;
