@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <memory>
 #include <new>
 #include <thread>
+#include <vector>
 
 #include "cuda_device.h"
 #include "drivers/cuda/fake/fake_cuda.h"
@@ -24,7 +26,8 @@ class CudaQueue : public ::testing::Test {
     address_ = allocate_cuda(kBytes);
     auto found = memory_.driver().locate(reinterpret_cast<DeviceAddress>(address_));
     device_ = found.value().device;
-    stream_ = memory_.driver().make_stream(device_).value();
+    static auto& kept = *new std::vector<std::unique_ptr<Stream>>;
+    stream_ = kept.emplace_back(memory_.driver().make_stream(device_).value()).get();
   }
   ~CudaQueue() override {
     fake_cuda_reset();
@@ -34,7 +37,8 @@ class CudaQueue : public ::testing::Test {
   // A device that has failed stays so in a memory, and what it has of the driver's is for good.
   static cuda::GpuMemory& fresh_memory() {
     start_cuda(true);
-    return *new cuda::GpuMemory(cuda_memory().driver());
+    static auto& kept = *new std::vector<std::unique_ptr<cuda::GpuMemory>>;
+    return *kept.emplace_back(new cuda::GpuMemory(cuda_memory().driver()));
   }
   void hold_stream() {
     fake_cuda_hold(stream_->handle, 1);
