@@ -236,7 +236,7 @@ def test_a_rank_that_gets_no_thread_later_makes_progress_in_its_calls(program):
         + REFUSE_THREADS
         + "refuse_threads()\nrequest = comm.Isend(np.ones(300_000), other, 5)\ntime.sleep(0.05)\n"
         + "into = np.zeros(300_000)\ncomm.Recv(into, other, 5)\nrequest.Wait()\nassert into.all()\n"
-        + "print('through', flush=True)\nos._exit(0)\n"
+        + "print('through', flush=True)\ncomm.Barrier()\nos._exit(0)\n"
     )
     outcome = run(2, program(text), timeout=60)
     assert outcome.output.count("through") == 2, outcome.output
@@ -269,6 +269,7 @@ else:
     comm.Recv(into, other, 9)
     assert into[0] == 1
 print("lives", flush=True)
+comm.Barrier()  # the first to leave like this may end the other
 os._exit(0)
 """
 
