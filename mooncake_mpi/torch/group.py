@@ -1,0 +1,212 @@
+"""The process group that torch's functions call: point-to-point operations, and its life.
+
+Called in the program's threads; the engine locks what messages need, :mod:`.worker` what the
+collectives do. It is a ProcessGroup itself and no Backend in one: of a Backend's operations torch
+passes on too little to tell who sent a message that was received from anybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from mpi4py import MPI
+
+from mooncake_mpi import _native
+from mooncake_mpi.torch import bootstrap, errors, tensors
+from mooncake_mpi.torch.collective_methods import CollectiveMethods
+from mooncake_mpi.torch.works import MessageWork, milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from mooncake_mpi.communicators.intracomm import Intracomm
+
+NAME = "mooncake_mpi"
+
+
+class _Features:
+    """What torch asks a device's backend for: nothing that needs one."""
+
+    supports_splitting = False
+    supports_coalescing = False
+    supports_time_estimate = False
+    supports_tensor_alloc = False
+
+    def name(self) -> str:
+        """The name of the backend."""
+        return NAME
+
+
+class Group(CollectiveMethods, dist.ProcessGroup):
+    """A group of torch's whose operations are the engine's.
+
+    Args:
+        options: what torch tells a backend's creator.
+    """
+
+    def __init__(self, options: Any) -> None:
+        # Of its constructors the one without a store alone makes what Python may subclass.
+        dist.ProcessGroup.__init__(self, options.group_rank, options.group_size)
+        self._store = options.store
+        self._name, self._description = str(options.group_id), ""
+        self._id = str(options.group_id)
+        self._comms = bootstrap.communicators(options)
+        self._messages = bootstrap.space_of(self._comms[0])
+        self._open = True
+        self._timeout_ms = milliseconds(options.timeout, 30 * 60 * 1000)
+        self._start_collectives(bootstrap.space_of(self._comms[1]))
+
+    @property
+    def communicator(self) -> Intracomm:
+        """The communicator whose messages are those of this group."""
+        self._check_open("comm")
+        return self._comms[0]
+
+    # --- point-to-point ---
+
+    def send(self, tensors_: Sequence[torch.Tensor], dstRank: int, tag: int = 0) -> MessageWork:
+        """Start sending a tensor."""
+        return self._message("send", tensors_, dstRank, tag)
+
+    def recv(self, tensors_: Sequence[torch.Tensor], srcRank: int, tag: int = 0) -> MessageWork:
+        """Start receiving a tensor."""
+        return self._message("recv", tensors_, srcRank, tag)
+
+    def recv_anysource(self, tensors_: Sequence[torch.Tensor], tag: int = 0) -> MessageWork:
+        """Start receiving a tensor from any rank."""
+        return self._message("recv", tensors_, MPI.ANY_SOURCE, tag)
+
+    def _message(
+        self, name: str, given: Sequence[torch.Tensor], peer: int, tag: int
+    ) -> MessageWork:
+        (tensor,) = given
+        self._check_message(name, tensor, peer, tag)
+        what = self._what(name, peer, tag)
+        flat: torch.Tensor | None = None
+        try:
+            if name == "send":
+                request = tensors.post_send(self._messages, tensors.source(tensor), peer, tag)
+            else:
+                flat = tensors.sink(tensor)
+                request = tensors.post_recv(self._messages, flat, peer, tag)
+        except MPI.Exception as error:
+            raise errors.failed(*what, error) from error
+        return MessageWork(what, tensor, flat, request, self._timeout_ms)
+
+    def batch(self, operations: Sequence[tuple[str, torch.Tensor, int, int]]) -> list[MessageWork]:
+        """Start sends and receives as one: (name, tensor, peer or any source, tag) each."""
+        posts, flats = [], []
+        for name, tensor, peer, tag in operations:
+            self._check_message(name, tensor, peer, tag)
+            is_send = name == "send"
+            flat = tensors.source(tensor) if is_send else tensors.sink(tensor)
+            tensors.settle((flat,))
+            posts.append((is_send, tensors.as_bytes(flat), peer, tag))
+            flats.append(None if is_send else flat)
+        try:
+            requests = _native.post_batch(self._messages, posts)
+        except MPI.Exception as error:
+            raise errors.failed("batch_isend_irecv", self._id, "all ranks", error) from error
+        return [
+            MessageWork(self._what(name, peer, tag), tensor, flat, request, self._timeout_ms)
+            for (name, tensor, peer, tag), flat, request in zip(
+                operations, flats, requests, strict=True
+            )
+        ]
+
+    def _check_message(self, name: str, tensor: torch.Tensor, peer: int, tag: int) -> None:
+        self._check_open(name)
+        tensors.check(tensor, name)
+        if tag < 0:
+            raise ValueError(f"mooncake_mpi: {name}: tag {tag} is negative")
+        if peer != MPI.ANY_SOURCE and not 0 <= peer < self._messages.size:
+            raise ValueError(
+                f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
+                f"its size is {self._messages.size}"
+            )
+
+    def _what(self, name: str, peer: int, tag: int) -> tuple[str, str, str]:
+        there = "any rank" if peer == MPI.ANY_SOURCE else f"rank {peer}"
+        way = "to" if name == "send" else "from"
+        return name, self._id, f"{way} {there}, tag {tag}"
+
+    # --- life ---
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        """Set how long the operations that begin from now on may take."""
+        self._timeout_ms = milliseconds(timeout, self._timeout_ms)
+
+    def shutdown(self) -> None:
+        """Run what was called, and leave the group."""
+        if not self._open:
+            return
+        self._open = False
+        self._end_collectives()
+        bootstrap.free(self._comms)
+
+    def abort(self) -> None:
+        """As :meth:`shutdown`."""
+        self.shutdown()
+
+    def _check_open(self, name: str) -> None:
+        if not self._open:
+            raise errors.destroyed(name, self._id)
+
+    # --- what torch asks ---
+
+    def _set_group_name(self, name: str) -> None:
+        self._name = name
+        super()._set_group_name(name)
+
+    def _set_group_desc(self, description: str) -> None:
+        self._description = description
+
+    def getGroupName(self) -> str:
+        """The name under which torch's own code finds the group."""
+        return self._name
+
+    def getGroupDesc(self) -> str:
+        """What the group is for."""
+        return self._description
+
+    group_name = property(getGroupName)
+    group_desc = property(getGroupDesc)
+
+    def get_group_store(self) -> Any:
+        """The store that torch gave the group."""
+        return self._store
+
+    def name(self) -> str:
+        """The name of the backend."""
+        return NAME
+
+    def getBackendName(self) -> str:
+        """The name of the backend."""
+        return NAME
+
+    _get_backend_name = getBackendName
+
+    @property
+    def _device_types(self) -> list[torch.device]:
+        kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        return [torch.device(kind) for kind in kinds]
+
+    def _get_backend(self, device: torch.device) -> _Features:  # noqa: ARG002 - one for all
+        return _Features()
+
+    def _set_sequence_number_for_group(self) -> None:
+        pass
+
+    def _get_sequence_number_for_group(self) -> int:
+        return self._sequence
+
+    def _wait_for_pending_works(self) -> None:
+        self.barrier_of_own()
+
+
+def create(options: Any, _backend_options: Any) -> Group:
+    """What torch calls for a new group."""
+    return Group(options)

@@ -1,0 +1,86 @@
+"""Tensors as flat memory that messages are sent from and received into.
+
+Called in the program's threads and in a group's own, no lock of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mooncake_mpi import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mooncake_mpi.requests.request import Request
+
+_DEVICES = ("cpu", "cuda")
+
+
+def check(tensor: torch.Tensor, what: str) -> None:
+    """Raise unless messages can carry this tensor."""
+    if tensor.layout is not torch.strided:
+        raise ValueError(
+            f"mooncake_mpi: {what}: a tensor of layout {tensor.layout}, not a dense one"
+        )
+    if tensor.device.type not in _DEVICES:
+        raise ValueError(f"mooncake_mpi: {what}: a tensor on {tensor.device}, not on cpu or cuda")
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's elements are what its memory holds, in order."""
+    return tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
+
+
+def source(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements, flat; a copy where their memory is not."""
+    tensor = tensor.detach()
+    if not is_plain(tensor):
+        tensor = tensor.resolve_conj().resolve_neg().contiguous()
+    return tensor.view(-1)
+
+
+def sink(tensor: torch.Tensor) -> torch.Tensor:
+    """Flat memory for the elements: the tensor's own, or some to copy back from."""
+    if is_plain(tensor):
+        return tensor.detach().view(-1)
+    return torch.empty(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+
+
+def copy_back(tensor: torch.Tensor, flat: torch.Tensor) -> None:
+    """Give the tensor what came into its sink, unless that is its own memory."""
+    if flat.data_ptr() != tensor.data_ptr() or not is_plain(tensor):
+        tensor.detach().copy_(flat.view(tensor.shape))
+
+
+def settle(tensors: Sequence[torch.Tensor]) -> None:
+    """Let the work that streams of devices have been given on these tensors end."""
+    for device in {tensor.device for tensor in tensors if not tensor.is_cpu}:
+        torch.cuda.current_stream(device).synchronize()
+
+
+def post_send(
+    communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
+) -> Request:
+    """Start sending flat memory."""
+    if flat.is_cpu:
+        return _native.post_send(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
+    settle((flat,))
+    return _native.post_batch(communicator, ((True, as_bytes(flat), peer, tag),))[0]
+
+
+def post_recv(
+    communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
+) -> Request:
+    """Start receiving into flat memory."""
+    if flat.is_cpu:
+        return _native.post_recv(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
+    settle((flat,))
+    return _native.post_batch(communicator, ((False, as_bytes(flat), peer, tag),))[0]
+
+
+def as_bytes(flat: torch.Tensor) -> torch.Tensor:
+    """The same memory as a tensor of a type that every exporter knows."""
+    return flat.view(torch.uint8)

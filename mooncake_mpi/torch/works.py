@@ -1,0 +1,207 @@
+"""The handles that torch's programs get for operations.
+
+Called in the program's threads, and where an operation ends: an object's lock guards its end.
+"""
+
+from __future__ import annotations
+
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mpi4py import MPI
+from torch.distributed import Work
+
+from mooncake_mpi import _native
+from mooncake_mpi.torch import errors, tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from mooncake_mpi.requests.request import Request
+
+_LONGEST_MS = 2**31 - 1
+
+
+def milliseconds(timeout: timedelta | None, default: int) -> int:
+    """A timeout as the engine takes it; what torch has below a millisecond is the default."""
+    given = 0 if timeout is None else int(timeout.total_seconds() * 1000)
+    return min(_LONGEST_MS, given) if given > 0 else default
+
+
+class _Work(Work):
+    """What both kinds of operations have."""
+
+    def __init__(self, results: list[torch.Tensor]) -> None:
+        super().__init__()
+        self._results = results
+        self._error: Exception | None = None
+        self._future: Any = None
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        raise NotImplementedError
+
+    def is_completed(self) -> bool:
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """As :meth:`wait`, without a timeout of its own."""
+        self.wait()
+
+    def is_success(self) -> bool:
+        """Whether the operation has ended well."""
+        return self.is_completed() and self._error is None
+
+    def exception(self) -> Exception | None:
+        """Why the operation has failed, if it has."""
+        return self._error if self.is_completed() else None
+
+    def result(self) -> list[torch.Tensor]:
+        """The tensors that the operation was given for its results."""
+        return self._results
+
+    def _resolve(self, future: Any) -> None:
+        if self._error is None:
+            future.set_result(self._results)
+        else:
+            future.set_exception(self._error)
+
+
+class MessageWork(_Work):
+    """A send or a receive.
+
+    Args:
+        what: the operation's name and where it takes place, for exceptions.
+        tensor: the program's.
+        flat: what the message is received into; ``None`` of a send.
+        request: the engine's.
+        timeout_ms: that of the group.
+    """
+
+    def __init__(
+        self,
+        what: tuple[str, str, str],
+        tensor: torch.Tensor,
+        flat: torch.Tensor | None,
+        request: Request,
+        timeout_ms: int,
+    ) -> None:
+        super().__init__([tensor])
+        self._what = what
+        self._flat = flat
+        self._request = request
+        self._timeout_ms = timeout_ms
+        self._lock = Lock()
+        self._ended = False
+        self._source = -1
+        if flat is not None and not tensors.is_plain(tensor):
+            # Copied back even if the program drops this object.
+            _native.call_when_done(request, self._end)
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait for the message; raises if it failed, or is not there in time."""
+        if not self._ended:
+            limit = milliseconds(timeout, self._timeout_ms)
+            there = _native.wait_for_requests((self._request,), all=True, timeout_ms=limit)
+            if not there and not self._ended:
+                raise errors.failed(*self._what, f"timed out after {limit / 1000:g} s")
+            self._end()
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def is_completed(self) -> bool:
+        """Whether the operation has ended; makes progress."""
+        if not self._ended and self._request._poll():
+            self._end()
+        return self._ended
+
+    def source_rank(self) -> int:
+        """The sender's rank in the group, of a receive that has ended."""
+        if self._source < 0:
+            raise errors.failed(*self._what, "no message has been received")
+        return self._source
+
+    _source_rank = source_rank
+
+    def get_future(self) -> Any:
+        """A future of the operation's end."""
+        if self._future is None:
+            future = self._future = torch.futures.Future()
+            if self._ended or not _native.call_when_done(self._request, self._end_future):
+                self._end()
+                self._resolve(future)
+        return self._future
+
+    def _end_future(self) -> None:
+        self._end()
+        self._resolve(self._future)
+
+    def _end(self) -> None:
+        """Take the outcome of a request that is complete; once."""
+        with self._lock:
+            if self._ended:
+                return
+            status = MPI.Status() if self._flat is not None else None
+            try:
+                self._request.Wait(status)
+                if status is not None and self._flat is not None:
+                    self._take(status, self._flat)
+            except Exception as error:  # noqa: BLE001 - raised by wait()
+                self._error = errors.failed(*self._what, error)
+                self._error.__cause__ = error
+            self._ended = True
+
+    def _take(self, status: MPI.Status, flat: torch.Tensor) -> None:
+        self._source = status.Get_source()
+        received = status.Get_elements(MPI.BYTE)
+        if received != flat.nbytes:
+            raise ValueError(f"{received} bytes came for a tensor of {flat.nbytes}")
+        tensors.copy_back(self._results[0], flat)
+
+
+class CollectiveWork(_Work):
+    """A collective operation: under way in the group's thread, or done in the caller's."""
+
+    def __init__(
+        self, describe: Callable[[], tuple[str, str, str]], results: list[torch.Tensor]
+    ) -> None:
+        super().__init__(results)
+        self._describe = describe
+        self._done = Condition(Lock())
+        self._ended = False
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait for the operation; raises if it failed, or takes longer."""
+        if not self._ended:
+            # Without a limit the operation's own timeout ends it.
+            limit = milliseconds(timeout, 0) / 1000 or None
+            with self._done:
+                if not self._done.wait_for(lambda: self._ended, limit):
+                    raise errors.failed(*self._describe(), f"timed out after {limit:g} s")
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def is_completed(self) -> bool:
+        """Whether the operation has ended."""
+        return self._ended
+
+    def get_future(self) -> Any:
+        """A future of the operation's end."""
+        with self._done:
+            if self._future is None:
+                self._future = torch.futures.Future()
+                if self._ended:
+                    self._resolve(self._future)
+        return self._future
+
+    def _end(self, error: Exception | None) -> None:
+        with self._done:
+            self._error = error
+            self._ended = True
+            self._done.notify_all()
+            future = self._future
+        if future is not None:
+            self._resolve(future)
