@@ -14,6 +14,7 @@ from torch.distributed import Work
 
 from mooncake_mpi import _native
 from mooncake_mpi.torch import errors, tensors
+from mooncake_mpi.torch.watcher import WATCHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,10 +129,11 @@ class MessageWork(_Work):
     def get_future(self) -> Any:
         """A future of the operation's end."""
         if self._future is None:
-            future = self._future = torch.futures.Future()
-            if self._ended or not _native.call_when_done(self._request, self._end_future):
-                self._end()
-                self._resolve(future)
+            self._future = torch.futures.Future()
+            if self.is_completed():
+                self._resolve(self._future)
+            else:
+                WATCHER.add(self._request, self._end_future)
         return self._future
 
     def _end_future(self) -> None:

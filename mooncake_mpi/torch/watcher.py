@@ -1,0 +1,56 @@
+"""A thread that ends messages whose futures were asked for.
+
+Messages are given to it in any thread; a lock of its own guards the list. The engine's word of an
+operation's end comes to the interpreter's main thread, which may be asleep in torch's own wait for
+a future.
+"""
+
+from __future__ import annotations
+
+from threading import Condition, Lock, Thread
+from typing import TYPE_CHECKING
+
+from mooncake_mpi import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mooncake_mpi.requests.request import Request
+
+#: How long it takes at most until what was added is looked at.
+_SLICE_MS = 2
+
+
+class Watcher:
+    """The thread, which is started when it is needed first, and sleeps while nothing is pending."""
+
+    def __init__(self) -> None:
+        self._changed = Condition(Lock())
+        self._pending: list[tuple[Request, Callable[[], None]]] = []
+        self._thread: Thread | None = None
+
+    def add(self, request: Request, end: Callable[[], None]) -> None:
+        """Call ``end`` once the request is complete."""
+        with self._changed:
+            self._pending.append((request, end))
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="mooncake_mpi futures", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending)
+                pending = list(self._pending)
+            requests = tuple(request for request, _ in pending)
+            _native.wait_for_requests(requests, all=False, timeout_ms=_SLICE_MS)
+            ended = [one for one in pending if not one[0] or one[0]._poll()]
+            with self._changed:
+                self._pending = [one for one in self._pending if one not in ended]
+            for _, end in ended:
+                end()
+            del pending, requests, ended  # and their tensors, while nothing else is to do
+
+
+WATCHER = Watcher()
