@@ -24,7 +24,7 @@ from mooncake_mpi.torch import errors, tensors
 from mooncake_mpi.torch.port import TensorPort
 from mooncake_mpi.torch.reductions import Reduction, reduction_of
 from mooncake_mpi.torch.worker import Worker
-from mooncake_mpi.torch.works import CollectiveWork, milliseconds
+from mooncake_mpi.torch.works import CollectiveWork, JoinedWork, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,8 @@ class CollectiveMethods:
         self._collectives = communicator
         self._worker = Worker(f"mooncake_mpi {self._id}")
         self._sequence = 0
-        self._broken: Exception | None = None
+        self._window: list[Any] | None = None
+        self._broken: BaseException | None = None
 
     def _end_collectives(self) -> None:
         self._worker.close()
@@ -88,6 +89,8 @@ class CollectiveMethods:
             return operate
 
         self._worker.run(take_turn, wait=not getattr(opts, "asyncOp", True))
+        if self._window is not None:
+            self._window.append(work)
         return work
 
     def _operate(
@@ -95,7 +98,8 @@ class CollectiveMethods:
     ) -> Exception | None:
         where = f"operation {sequence}"
         if self._broken is not None:
-            return errors.failed(name, self._id, where, f"the group failed before: {self._broken}")
+            reason = str(self._broken) or type(self._broken).__name__
+            return errors.failed(name, self._id, where, f"the group failed before: {reason}")
         tag = sequence % _SEQUENCES * _KINDS + _OPERATIONS.index(name)
         port = TensorPort(self._collectives, tag, timeout_ms)
         try:
@@ -108,7 +112,18 @@ class CollectiveMethods:
             failure.__cause__ = error
             self._broken = failure
             return failure
+        except BaseException as interruption:  # of the program's thread, amid the messages
+            port.abandon()
+            self._broken = interruption
+            raise
         return None
+
+    def _start_coalescing(self, device: torch.device) -> None:  # noqa: ARG002 - one for all
+        self._window = []
+
+    def _end_coalescing(self, device: torch.device) -> JoinedWork:  # noqa: ARG002 - one for all
+        works, self._window = self._window or [], None
+        return JoinedWork(works)
 
     # --- the operations, by the names that torch calls ---
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.communicators.intracomm import Intracomm
 
 NAME = "mooncake_mpi"
+_STRIDED = torch.strided
 
 
 class _Features:
@@ -55,6 +56,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._id = str(options.group_id)
         self._comms = bootstrap.communicators(options)
         self._messages = bootstrap.space_of(self._comms[0])
+        self._size = self._messages.size
         self._open = True
         self._timeout_ms = milliseconds(options.timeout, 30 * 60 * 1000)
         self._start_collectives(bootstrap.space_of(self._comms[1]))
@@ -69,32 +71,36 @@ class Group(CollectiveMethods, dist.ProcessGroup):
 
     def send(self, tensors_: Sequence[torch.Tensor], dstRank: int, tag: int = 0) -> MessageWork:
         """Start sending a tensor."""
-        return self._message("send", tensors_, dstRank, tag)
+        (tensor,) = tensors_
+        self._check_message("send", tensor, dstRank, tag)
+        try:
+            request = tensors.post_send(self._messages, tensors.packed(tensor), dstRank, tag)
+        except MPI.Exception as error:
+            raise MessageWork.failure(("send", self._id, dstRank, tag), error) from error
+        what = ("send", self._id, dstRank, tag)
+        work = MessageWork(what, tensor, None, request, self._timeout_ms)
+        if self._window is not None:
+            self._window.append(work)
+        return work
 
     def recv(self, tensors_: Sequence[torch.Tensor], srcRank: int, tag: int = 0) -> MessageWork:
         """Start receiving a tensor."""
-        return self._message("recv", tensors_, srcRank, tag)
+        (tensor,) = tensors_
+        self._check_message("recv", tensor, srcRank, tag)
+        flat = tensors.room(tensor)
+        try:
+            request = tensors.post_recv(self._messages, flat, srcRank, tag)
+        except MPI.Exception as error:
+            raise MessageWork.failure(("recv", self._id, srcRank, tag), error) from error
+        what = ("recv", self._id, srcRank, tag)
+        work = MessageWork(what, tensor, flat, request, self._timeout_ms)
+        if self._window is not None:
+            self._window.append(work)
+        return work
 
     def recv_anysource(self, tensors_: Sequence[torch.Tensor], tag: int = 0) -> MessageWork:
         """Start receiving a tensor from any rank."""
-        return self._message("recv", tensors_, MPI.ANY_SOURCE, tag)
-
-    def _message(
-        self, name: str, given: Sequence[torch.Tensor], peer: int, tag: int
-    ) -> MessageWork:
-        (tensor,) = given
-        self._check_message(name, tensor, peer, tag)
-        what = self._what(name, peer, tag)
-        flat: torch.Tensor | None = None
-        try:
-            if name == "send":
-                request = tensors.post_send(self._messages, tensors.source(tensor), peer, tag)
-            else:
-                flat = tensors.sink(tensor)
-                request = tensors.post_recv(self._messages, flat, peer, tag)
-        except MPI.Exception as error:
-            raise errors.failed(*what, error) from error
-        return MessageWork(what, tensor, flat, request, self._timeout_ms)
+        return self.recv(tensors_, MPI.ANY_SOURCE, tag)
 
     def batch(self, operations: Sequence[tuple[str, torch.Tensor, int, int]]) -> list[MessageWork]:
         """Start sends and receives as one: (name, tensor, peer or any source, tag) each."""
@@ -102,7 +108,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         for name, tensor, peer, tag in operations:
             self._check_message(name, tensor, peer, tag)
             is_send = name == "send"
-            flat = tensors.source(tensor) if is_send else tensors.sink(tensor)
+            flat = tensors.packed(tensor) if is_send else tensors.room(tensor)
             tensors.settle((flat,))
             posts.append((is_send, tensors.as_bytes(flat), peer, tag))
             flats.append(None if is_send else flat)
@@ -111,27 +117,24 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         except MPI.Exception as error:
             raise errors.failed("batch_isend_irecv", self._id, "all ranks", error) from error
         return [
-            MessageWork(self._what(name, peer, tag), tensor, flat, request, self._timeout_ms)
+            MessageWork((name, self._id, peer, tag), tensor, flat, request, self._timeout_ms)
             for (name, tensor, peer, tag), flat, request in zip(
                 operations, flats, requests, strict=True
             )
         ]
 
     def _check_message(self, name: str, tensor: torch.Tensor, peer: int, tag: int) -> None:
-        self._check_open(name)
-        tensors.check(tensor, name)
+        if not self._open:
+            raise errors.destroyed(name, self._id)
+        if not (tensor.is_cpu and tensor.layout is _STRIDED):
+            tensors.check(tensor, name)
         if tag < 0:
             raise ValueError(f"mooncake_mpi: {name}: tag {tag} is negative")
-        if peer != MPI.ANY_SOURCE and not 0 <= peer < self._messages.size:
+        if not 0 <= peer < self._size and (name == "send" or peer != MPI.ANY_SOURCE):
             raise ValueError(
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
-                f"its size is {self._messages.size}"
+                f"its size is {self._size}"
             )
-
-    def _what(self, name: str, peer: int, tag: int) -> tuple[str, str, str]:
-        there = "any rank" if peer == MPI.ANY_SOURCE else f"rank {peer}"
-        way = "to" if name == "send" else "from"
-        return name, self._id, f"{way} {there}, tag {tag}"
 
     # --- life ---
 

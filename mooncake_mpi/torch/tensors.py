@@ -36,22 +36,31 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 def source(tensor: torch.Tensor) -> torch.Tensor:
     """The elements, flat; a copy where their memory is not."""
-    tensor = tensor.detach()
-    if not is_plain(tensor):
-        tensor = tensor.resolve_conj().resolve_neg().contiguous()
-    return tensor.view(-1)
+    return packed(tensor).detach().view(-1)
 
 
 def sink(tensor: torch.Tensor) -> torch.Tensor:
     """Flat memory for the elements: the tensor's own, or some to copy back from."""
+    return room(tensor).detach().view(-1)
+
+
+def packed(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy whose memory is its elements in order."""
     if is_plain(tensor):
-        return tensor.detach().view(-1)
-    return torch.empty(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+        return tensor
+    return tensor.detach().resolve_conj().resolve_neg().contiguous()
+
+
+def room(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or one to copy back from whose memory is its elements in order."""
+    if is_plain(tensor):
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
 def copy_back(tensor: torch.Tensor, flat: torch.Tensor) -> None:
     """Give the tensor what came into its sink, unless that is its own memory."""
-    if flat.data_ptr() != tensor.data_ptr() or not is_plain(tensor):
+    if flat is not tensor and (flat.data_ptr() != tensor.data_ptr() or not is_plain(tensor)):
         tensor.detach().copy_(flat.view(tensor.shape))
 
 
@@ -64,7 +73,7 @@ def settle(tensors: Sequence[torch.Tensor]) -> None:
 def post_send(
     communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
 ) -> Request:
-    """Start sending flat memory."""
+    """Start sending memory without gaps."""
     if flat.is_cpu:
         return _native.post_send(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
     settle((flat,))
@@ -74,7 +83,7 @@ def post_send(
 def post_recv(
     communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
 ) -> Request:
-    """Start receiving into flat memory."""
+    """Start receiving into memory without gaps."""
     if flat.is_cpu:
         return _native.post_recv(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
     settle((flat,))
@@ -82,5 +91,5 @@ def post_recv(
 
 
 def as_bytes(flat: torch.Tensor) -> torch.Tensor:
-    """The same memory as a tensor of a type that every exporter knows."""
-    return flat.view(torch.uint8)
+    """The same memory as a flat tensor of a type that every exporter knows."""
+    return flat.detach().view(-1).view(torch.uint8)

@@ -6,6 +6,7 @@ is before them and the caller waits, else in one thread of the group.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING
@@ -71,6 +72,8 @@ class Worker:
                 self._busy = True
             try:
                 operation()
+            except Exception:  # noqa: BLE001 - of a future's callback: the others must run
+                sys.excepthook(*sys.exc_info())
             finally:
                 del operation  # and its tensors, while nothing else is to do
                 self._leave()

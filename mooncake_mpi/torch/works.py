@@ -40,6 +40,9 @@ class _Work(Work):
         self._error: Exception | None = None
         self._future: Any = None
 
+    def get_future(self) -> Any:
+        raise NotImplementedError
+
     def wait(self, timeout: timedelta | None = None) -> bool:
         raise NotImplementedError
 
@@ -73,7 +76,7 @@ class MessageWork(_Work):
     """A send or a receive.
 
     Args:
-        what: the operation's name and where it takes place, for exceptions.
+        what: the operation's name, the group's, the peer and the tag.
         tensor: the program's.
         flat: what the message is received into; ``None`` of a send.
         request: the engine's.
@@ -82,7 +85,7 @@ class MessageWork(_Work):
 
     def __init__(
         self,
-        what: tuple[str, str, str],
+        what: tuple[str, str, int, int],
         tensor: torch.Tensor,
         flat: torch.Tensor | None,
         request: Request,
@@ -96,9 +99,17 @@ class MessageWork(_Work):
         self._lock = Lock()
         self._ended = False
         self._source = -1
-        if flat is not None and not tensors.is_plain(tensor):
+        if flat is not None and flat is not tensor:
             # Copied back even if the program drops this object.
             _native.call_when_done(request, self._end)
+
+    @staticmethod
+    def failure(what: tuple[str, str, int, int], reason: object) -> Exception:
+        """What is raised where an operation failed."""
+        name, group, peer, tag = what
+        way = "to" if name == "send" else "from"
+        there = "any rank" if peer == MPI.ANY_SOURCE else f"rank {peer}"
+        return errors.failed(name, group, f"{way} {there}, tag {tag}", reason)
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         """Wait for the message; raises if it failed, or is not there in time."""
@@ -106,7 +117,7 @@ class MessageWork(_Work):
             limit = milliseconds(timeout, self._timeout_ms)
             there = _native.wait_for_requests((self._request,), all=True, timeout_ms=limit)
             if not there and not self._ended:
-                raise errors.failed(*self._what, f"timed out after {limit / 1000:g} s")
+                raise self.failure(self._what, f"timed out after {limit / 1000:g} s")
             self._end()
         if self._error is not None:
             raise self._error
@@ -121,7 +132,7 @@ class MessageWork(_Work):
     def source_rank(self) -> int:
         """The sender's rank in the group, of a receive that has ended."""
         if self._source < 0:
-            raise errors.failed(*self._what, "no message has been received")
+            raise self.failure(self._what, "no message has been received")
         return self._source
 
     _source_rank = source_rank
@@ -151,7 +162,7 @@ class MessageWork(_Work):
                 if status is not None and self._flat is not None:
                     self._take(status, self._flat)
             except Exception as error:  # noqa: BLE001 - raised by wait()
-                self._error = errors.failed(*self._what, error)
+                self._error = self.failure(self._what, error)
                 self._error.__cause__ = error
             self._ended = True
 
@@ -207,3 +218,34 @@ class CollectiveWork(_Work):
             future = self._future
         if future is not None:
             self._resolve(future)
+
+
+class JoinedWork(_Work):
+    """Several operations as one: what a coalescing window of torch's ends with."""
+
+    def __init__(self, works: list[_Work]) -> None:
+        super().__init__([tensor for work in works for tensor in work.result()])
+        self._works = works
+
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Wait for all; raises what the first that failed raises."""
+        for work in self._works:
+            work.wait(timeout)
+        return True
+
+    def is_completed(self) -> bool:
+        """Whether all have ended."""
+        return all(work.is_completed() for work in self._works)
+
+    def is_success(self) -> bool:
+        """Whether all have ended well."""
+        return all(work.is_success() for work in self._works)
+
+    def exception(self) -> Exception | None:
+        """Why the first that failed has failed."""
+        return next(filter(None, (work.exception() for work in self._works)), None)
+
+    def get_future(self) -> Any:
+        """A future of the end of all."""
+        joined = torch.futures.collect_all([work.get_future() for work in self._works])
+        return joined.then(lambda done: [part.value() for part in done.value()] and self._results)

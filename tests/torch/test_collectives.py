@@ -204,6 +204,20 @@ def test_coalesced_forms(dist):
     assert outputs[0].tolist() == [rank for rank in range(size) for _ in range(2)]
 
 
+def test_a_window_with_a_device_ends_with_one_work(dist, ring):
+    after, before = ring
+    into = torch.zeros(3)
+    with dist._coalescing_manager(device=torch.device("cpu"), async_ops=True) as manager:
+        dist.isend(torch.ones(3), after)
+        dist.irecv(into, before)
+    (work,) = manager.works
+    work.wait()
+    assert work.is_success()
+    assert work.exception() is None
+    assert work.get_future().wait()[1] is into
+    assert torch.equal(into, torch.ones(3))
+
+
 def test_objects(dist):
     rank, size = dist.get_rank(), dist.get_world_size()
     objects = [None] * size
