@@ -213,7 +213,7 @@ def has_nccl(name: str) -> bool:
         return bool(cupy.cuda.nccl.available)
     import torch
 
-    return torch.cuda.is_available() and torch.distributed.is_nccl_available()
+    return bool(torch.cuda.is_available() and torch.distributed.is_nccl_available())
 
 
 def refusal(peer: Peer) -> str | None:
