@@ -110,12 +110,13 @@ unsigned Protocol::advance() {
   unsigned progress = 0;
   if (!peers_with_outbox_.empty()) [[unlikely]]
     progress = advance_outboxes();
+  if (!parkable_.empty()) [[unlikely]]
+    progress += advance_parking();
   if (!work_.empty()) [[unlikely]] {
     work_.for_each([&](Operation& operation) {
       outbox_memory_.reserve();
       if (operation.kind == Operation::Kind::kSend) {
-        progress += operation.stage == Operation::Stage::kAnnounced ? advance_parking(operation)
-                                                                    : advance_stream(operation);
+        progress += advance_stream(operation);
       } else if (operation.stage == Operation::Stage::kLanding) {
         progress += advance_landing(operation);
       } else {  // a sink that had no room

@@ -11,6 +11,7 @@ namespace mooncake_mpi {
 namespace {
 
 constexpr std::uint64_t kPatienceNs = 20'000;
+constexpr unsigned kAtOnce = 32;
 constexpr std::uint64_t kLargest = 64 * 1024;
 // Of all messages that are parked at once; more wait for their receives.
 constexpr std::uint64_t kMost = std::uint64_t{16} << 20;
@@ -26,7 +27,7 @@ void Protocol::consider_parking(Operation& send) noexcept {
     return;
   }
   send.announced_ns = now_ns();
-  work_.push_back(send);
+  parkable_.push_back(send);
 }
 
 void Protocol::forget_parking(Operation& send) noexcept {
@@ -35,16 +36,29 @@ void Protocol::forget_parking(Operation& send) noexcept {
   }
 }
 
-unsigned Protocol::advance_parking(Operation& send) {
+// They are in the order in which they were announced.
+unsigned Protocol::advance_parking() {
+  unsigned looked_at = 0;
+  unsigned progress = 0;
+  const std::uint64_t now = now_ns();
+  parkable_.for_each_while([&](Operation& send) {
+    if (now - send.announced_ns < kPatienceNs || ++looked_at > kAtOnce) return false;
+    outbox_memory_.reserve();
+    progress += park(send);
+    return true;
+  });
+  return progress;
+}
+
+unsigned Protocol::park(Operation& send) {
   const std::uint64_t bytes = send.buffer.bytes;
-  if (send.supply == nullptr) {  // its call was left: the engine has a copy already
+  // Once the receiver has asked for it, it is under way; and of a call that was left the engine has
+  // a copy already.
+  if (send.shared || send.supply == nullptr) {
     forget_parking(send);
     return 0;
   }
-  // Once the receiver has asked for it, it is under way.
-  if (send.shared || parked_bytes_ + bytes > kMost || now_ns() - send.announced_ns < kPatienceNs) {
-    return 0;
-  }
+  if (parked_bytes_ + bytes > kMost) return 0;
   if (send.supply->at(0, bytes).size() != bytes || !leave_send(send)) return 0;
   forget_parking(send);
   send.given_back = true;

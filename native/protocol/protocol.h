@@ -248,7 +248,8 @@ class Protocol {
   unsigned fail_stream(Operation& send);
   void consider_parking(Operation& send) noexcept;
   static void forget_parking(Operation& send) noexcept;
-  unsigned advance_parking(Operation& send);
+  unsigned advance_parking();
+  unsigned park(Operation& send);
   void on_data(Peer& from, const wire::Header& header, Bytes payload);
   // At most `most` bytes of the message from `offset` on, as far as they lie without a gap; empty:
   // not yet.
@@ -269,7 +270,8 @@ class Protocol {
   ContextTable contexts_;
   UnexpectedPool unexpected_;
   std::uint64_t parked_bytes_ = 0;
-  // Streams, receives whose bytes are landing, and sends that may be parked.
+  IntrusiveList<Operation, WorkTag> parkable_;
+  // Streams, and receives whose bytes are landing.
   IntrusiveList<Operation, WorkTag> work_;
   OutboxMemory outbox_memory_;
   IntrusiveList<Peer, OutboxTag> peers_with_outbox_;

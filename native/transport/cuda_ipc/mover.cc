@@ -17,6 +17,14 @@ constexpr std::string_view kNotExportable =
     "the memory that is received into cannot be opened by another process (of cudaMallocAsync, or "
     "of torch's expandable_segments)";
 
+constexpr std::uint64_t kNobody = UINT64_MAX;
+
+// As push_back() does it: not for one at a time.
+template <class T>
+void make_room(std::vector<T>& vector, std::size_t count) {
+  if (vector.capacity() < count) vector.reserve(2 * count);
+}
+
 cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
   cuda::GpuMemory* memory = cuda::known_gpu_memory();
   return device != nullptr && device == memory ? memory : nullptr;
@@ -67,11 +75,13 @@ bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   }
   try {
     Receive receive;
-    receive.id = into.id;
     receive.peer_id = into.peer_id;
     receive.bytes = into.bytes;
     receive.end = &end;
-    receives_.push_back(std::move(receive));
+    make_room(starting_, starting_.size() + 1);
+    make_room(over_, receives_.size() + 1);  // what ends a receive does not allocate
+    receives_.insert_or_assign(into.id, std::move(receive));
+    starting_.push_back(into.id);
   } catch (const std::bad_alloc&) {
     return false;
   }
@@ -109,45 +119,36 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
   return exported;
 }
 
-// True when there was something to do.
-bool CudaMover::advance(Receive& receive, PacketSink& sink) {
-  switch (receive.state) {
-    case Receive::State::kWaiting:
-      if (!receive.end->is_ready()) {
-        receive.failed =
-            cuda::known_gpu_memory()->queue().has_failed(receive.end->allocation.device);
-        if (receive.failed) receive.state = Receive::State::kOver;
-        return receive.failed;
-      }
-      receive.exported = export_of(receive.end->allocation);
-      receive.state = Receive::State::kExporting;
-      [[fallthrough]];
-    case Receive::State::kExporting:
-      if (!receive.exported->done.load(std::memory_order_acquire)) return false;
-      if (receive.exported->refused) {
-        sink.on_detour(peer_, receive.bytes, receive.exported->refusal);
-        receive.failed = true;
-        receive.state = Receive::State::kOver;
-      } else {
-        ask(receive, sink);
-        receive.state = Receive::State::kAsked;
-      }
-      return true;
-    case Receive::State::kAsked:
-    case Receive::State::kOver:
-      return false;
+CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.state == Receive::State::kWaiting) {
+    if (!receive.end->is_ready()) {
+      const int device = receive.end->allocation.device;
+      if (!cuda::known_gpu_memory()->queue().has_failed(device)) return Step::kNotYet;
+      over_.push_back({id, true});
+      return Step::kDone;
+    }
+    receive.exported = export_of(receive.end->allocation);
+    receive.state = Receive::State::kExporting;
   }
-  return false;
+  if (!receive.exported->done.load(std::memory_order_acquire)) return Step::kNotYet;
+  if (receive.exported->refused) {
+    sink.on_detour(peer_, receive.bytes, receive.exported->refusal);
+    over_.push_back({id, true});
+  } else {
+    ask(id, receive, sink);
+    receive.state = Receive::State::kAsked;
+  }
+  return Step::kDone;
 }
 
-void CudaMover::ask(Receive& receive, PacketSink& sink) {
+void CudaMover::ask(std::uint64_t id, Receive& receive, PacketSink& sink) {
   Export& exported = *receive.exported;
   if (!exported.told) {
     exported.told = true;
     sink.send_note(peer_, lane(), receive.peer_id, bytes_of(exported.memory));
   }
   wire::Push push;
-  push.receive_id = receive.id;
+  push.receive_id = id;
   push.allocation = exported.memory.allocation;
   push.offset = receive.end->address - exported.memory.base;
   push.length = receive.bytes;
@@ -158,10 +159,10 @@ void CudaMover::ask(Receive& receive, PacketSink& sink) {
 
 bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   if (const auto pushed = wire::decode_pushed(note)) {
-    const auto receive = std::ranges::find(receives_, local.id, &Receive::id);
-    if (receive == receives_.end() || receive->state != Receive::State::kAsked) return false;
-    receive->failed = pushed->failed != 0;
-    receive->state = Receive::State::kOver;
+    const auto receive = receives_.find(local.id);
+    if (receive == receives_.end() || receive->second.state != Receive::State::kAsked) return false;
+    receive->second.state = Receive::State::kWaiting;  // no second answer
+    over_.push_back({local.id, pushed->failed != 0});
     return true;
   }
   if (const auto memory = wire::decode_device_memory(note)) {
@@ -177,11 +178,10 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   }
   if (push->length > local.bytes ||
       !peer_memory_.has(push->allocation, push->offset, push->length) ||
-      std::ranges::find(sends_, local.id, &Send::id) != sends_.end()) {
+      sends_.contains(local.id)) {
     return false;
   }
   Send send;
-  send.id = local.id;
   send.peer_id = push->receive_id;
   send.bytes = push->length;
   send.end = &static_cast<const cuda::DeviceSource*>(local.source)->end();
@@ -191,29 +191,29 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
     send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
                                     *cuda::known_gpu_memory(), transport_.opener_);
   }
-  stopped_.reserve(stopped_.size() + sends_.size() + 1);  // stop() does not allocate
-  sends_.push_back(std::move(send));
+  make_room(stopped_, stopped_.size() + sends_.size() + 1);  // stop() does not allocate
+  sending_.push_back(local.id);
+  sends_.insert_or_assign(local.id, std::move(send));
   attend();
   return true;
 }
 
-// True when there was something to do.
-bool CudaMover::advance(Send& send, PacketSink& sink) {
+CudaMover::Step CudaMover::advance(Send& send, PacketSink& sink) {
   if (send.copy != nullptr) {
-    if (!send.copy->over()) return false;
+    if (!send.copy->over()) return Step::kNotYet;
     finish(send.peer_id, send.copy->failed(), sink);
-    send.over = true;
-    return true;
+    return Step::kDone;
   }
-  if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) return false;
+  if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) {
+    return Step::kNotYet;
+  }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kRefused) {
     sink.on_detour(peer_, send.bytes, send.mapping->refusal());
     finish(send.peer_id, true, sink);
-    send.over = true;
-    return true;
+    return Step::kDone;
   }
   submit(send, is_self_ ? peer_memory_.base_of(send.allocation) : send.mapping->base());
-  return true;
+  return Step::kNotYet;
 }
 
 void CudaMover::submit(Send& send, cuda_driver::DeviceAddress base) {
@@ -238,22 +238,30 @@ unsigned CudaMover::advance(PacketSink& sink) {
   for (const std::uint64_t receive_id : stopped_)
     finish(receive_id, true, sink);
   stopped_.clear();
-  for (Send& send : sends_)
-    worked += advance(send, sink) ? 1 : 0;
-  std::erase_if(sends_, [](const Send& send) { return send.over; });
-  for (Receive& receive : receives_)
-    worked += advance(receive, sink) ? 1 : 0;
-  // Telling of one may begin another.
-  for (std::size_t i = 0; i < receives_.size();) {
-    if (receives_[i].state != Receive::State::kOver) {
-      ++i;
-      continue;
-    }
-    const Receive over = std::move(receives_[i]);
-    receives_.erase(receives_.begin() + static_cast<std::ptrdiff_t>(i));
-    sink.on_moved(peer_, over.id, over.failed ? Error::kOther : Error::kNone);
+  const auto begun = static_cast<unsigned>(sending_.size() + starting_.size() + over_.size());
+  for (std::uint64_t& id : sending_) {
+    const auto send = sends_.find(id);
+    if (send != sends_.end() && advance(send->second, sink) == Step::kNotYet) continue;
+    if (send != sends_.end()) sends_.erase(send);
+    id = kNobody;
   }
-  return worked;
+  std::erase(sending_, kNobody);
+  for (std::uint64_t& id : starting_) {
+    const auto receive = receives_.find(id);
+    if (receive != receives_.end() && advance(id, receive->second, sink) == Step::kNotYet) continue;
+    id = kNobody;
+  }
+  std::erase(starting_, kNobody);
+  // Telling of one may begin others.
+  while (!over_.empty()) {
+    const Over over = over_.back();
+    over_.pop_back();
+    receives_.erase(over.id);
+    sink.on_moved(peer_, over.id, over.failed ? Error::kOther : Error::kNone);
+    ++worked;
+  }
+  const auto left = static_cast<unsigned>(sending_.size() + starting_.size());
+  return worked + (begun > left ? begun - left : 0);
 }
 
 void CudaMover::drop(Send& send) noexcept {
@@ -261,19 +269,22 @@ void CudaMover::drop(Send& send) noexcept {
 }
 
 void CudaMover::stop(std::uint64_t id) noexcept {
-  const auto send = std::ranges::find(sends_, id, &Send::id);
+  const auto send = sends_.find(id);
   if (send == sends_.end()) return;
-  drop(*send);
-  stopped_.push_back(send->peer_id);
+  drop(send->second);
+  stopped_.push_back(send->second.peer_id);
   sends_.erase(send);
 }
 
 void CudaMover::abandon() noexcept {
-  for (Send& send : sends_)
+  for (auto& [id, send] : sends_)
     drop(send);
   sends_.clear();
+  sending_.clear();
   stopped_.clear();
   receives_.clear();
+  starting_.clear();
+  over_.clear();
 }
 
 }  // namespace mooncake_mpi::cuda_ipc

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "memory/cuda/device_end.h"
@@ -50,17 +51,14 @@ class CudaMover final : public Mover {
     wire::DeviceMemory memory;
   };
   struct Receive {
-    enum class State : std::uint8_t { kWaiting, kExporting, kAsked, kOver };
+    enum class State : std::uint8_t { kWaiting, kExporting, kAsked };
     State state = State::kWaiting;  // for the receiver's stream
-    std::uint64_t id = 0;
     std::uint64_t peer_id = 0;
     std::uint64_t bytes = 0;
     const cuda::DeviceEnd* end = nullptr;
     std::shared_ptr<Export> exported;
-    bool failed = false;
   };
   struct Send {
-    std::uint64_t id = 0;
     std::uint64_t peer_id = 0;
     std::uint64_t bytes = 0;
     const cuda::DeviceEnd* end = nullptr;
@@ -68,12 +66,16 @@ class CudaMover final : public Mover {
     std::uint64_t allocation = 0;
     std::shared_ptr<Mapping> mapping;  // nullptr within this process
     std::shared_ptr<cuda::Copy> copy;
-    bool over = false;
   };
+  struct Over {
+    std::uint64_t id;
+    bool failed;
+  };
+  enum class Step : std::uint8_t { kNotYet, kDone };  // what it waited for has come
 
-  bool advance(Receive& receive, PacketSink& sink);
-  bool advance(Send& send, PacketSink& sink);
-  void ask(Receive& receive, PacketSink& sink);
+  Step advance(std::uint64_t id, Receive& receive, PacketSink& sink);
+  Step advance(Send& send, PacketSink& sink);
+  void ask(std::uint64_t id, Receive& receive, PacketSink& sink);
   std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
   void submit(Send& send, cuda_driver::DeviceAddress base);
   void finish(std::uint64_t receive_id, bool failed, PacketSink& sink);
@@ -84,9 +86,13 @@ class CudaMover final : public Mover {
   Peer& peer_;
   const bool is_self_;
   bool busy_ = false;
-  std::vector<Receive> receives_;
-  std::vector<Send> sends_;
-  std::vector<std::uint64_t> stopped_;  // receives whose senders have taken their memory back
+  // By the operation's id; a great many may be under way.
+  std::unordered_map<std::uint64_t, Receive> receives_;
+  std::unordered_map<std::uint64_t, Send> sends_;
+  std::vector<std::uint64_t> starting_;  // receives that have not asked yet
+  std::vector<std::uint64_t> sending_;   // in the order in which the receivers asked
+  std::vector<Over> over_;               // receives, yet to be told
+  std::vector<std::uint64_t> stopped_;   // receives whose senders have taken their memory back
   std::map<std::uint64_t, std::shared_ptr<Export>> exports_;  // by allocation
   PeerMemory peer_memory_;
 };
