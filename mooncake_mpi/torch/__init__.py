@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
 
 from mooncake_mpi.torch import bootstrap
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from mooncake_mpi.communicators.intracomm import Intracomm
 
 __all__ = ["batch_isend_irecv", "comm"]
+
+_OLDEST = (2, 11)
+if tuple(int(number) for number in torch.__version__.split(".")[:2]) < _OLDEST:
+    raise ImportError(
+        f"mooncake_mpi.torch needs torch 2.11 or newer, and this is {torch.__version__}"
+    )
 
 dist.Backend.register_backend(NAME, create, extended_api=True, devices=["cpu", "cuda"])
 bootstrap.register()

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.torch import tensors
+from mooncake_mpi.torch.leaving import LEAVING, SLICE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +59,11 @@ class TensorPort:
 
     def wait(self, requests: Sequence[Any]) -> None:
         """Wait for what was started; raises if any of it failed, or the time is over."""
-        left_ms = int((self._deadline - monotonic()) * 1000)
-        if not _native.wait_for_requests(requests, all=True, timeout_ms=max(1, left_ms)):
-            late = [self._started[id(one)][2] for one in requests if not one._poll()]
-            raise TimeoutError(
-                f"timed out after {self._timeout_ms / 1000:g} s, waiting for rank "
-                f"{late[0] if late else 'unknown'}; does it call the same operation?"
-            )
+        while not _native.wait_for_requests(requests, all=True, timeout_ms=self._slice_ms()):
+            if LEAVING.is_set():
+                raise RuntimeError("the program ends")
+            if monotonic() >= self._deadline:
+                raise TimeoutError(self._lateness(requests))
         for request in requests:
             _, nbytes, peer = self._started.pop(id(request))
             if nbytes is None:
@@ -78,6 +77,17 @@ class TensorPort:
                     f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "
                     "the tensors differ in shape or type"
                 )
+
+    def _slice_ms(self) -> int:
+        left_ms = int((self._deadline - monotonic()) * 1000)
+        return max(1, min(SLICE_MS, left_ms))
+
+    def _lateness(self, requests: Sequence[Any]) -> str:
+        late = [self._started[id(one)][2] for one in requests if not one._poll()]
+        return (
+            f"timed out after {self._timeout_ms / 1000:g} s, waiting for rank "
+            f"{late[0] if late else 'unknown'}; does it call the same operation?"
+        )
 
     def abandon(self) -> None:
         """Let no message come into memory that the program has again."""

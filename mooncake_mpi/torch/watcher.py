@@ -11,6 +11,7 @@ from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING
 
 from mooncake_mpi import _native
+from mooncake_mpi.torch.leaving import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ class Watcher:
         self._changed = Condition(Lock())
         self._pending: list[tuple[Request, Callable[[], None]]] = []
         self._thread: Thread | None = None
+        self._leaving = False
 
     def add(self, request: Request, end: Callable[[], None]) -> None:
         """Call ``end`` once the request is complete."""
@@ -36,12 +38,24 @@ class Watcher:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="mooncake_mpi futures", daemon=True)
                 self._thread.start()
+                THREADS.add(self)
             self._changed.notify()
+
+    def leave(self, seconds: float) -> None:
+        """End the thread; what has not completed by now has nobody to tell."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending)
+                self._changed.wait_for(lambda: self._pending or self._leaving)
+                if self._leaving:
+                    return
                 pending = list(self._pending)
             requests = tuple(request for request, _ in pending)
             _native.wait_for_requests(requests, all=False, timeout_ms=_SLICE_MS)

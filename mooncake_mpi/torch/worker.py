@@ -11,6 +11,8 @@ from collections import deque
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING
 
+from mooncake_mpi.torch.leaving import THREADS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +42,7 @@ class Worker:
                 if self._thread is None:
                     self._thread = Thread(target=self._serve, name=self._name, daemon=True)
                     self._thread.start()
+                    THREADS.add(self)
                 self._changed.notify_all()
                 return
             self._busy = True
@@ -50,12 +53,16 @@ class Worker:
 
     def close(self) -> None:
         """Run what is in the queue, and no more."""
+        self.leave(None)
+
+    def leave(self, seconds: float | None) -> None:
+        """As :meth:`close`, but wait for so long at most."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
         if thread is not None:
-            thread.join()
+            thread.join(seconds)
 
     def _leave(self) -> None:
         with self._changed:

@@ -24,7 +24,7 @@ def mesh(default_group):
 
 def network():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    return torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4))
 
 
 def samples():
@@ -36,11 +36,12 @@ def test_a_mesh_of_two_dimensions_has_groups(dist):
     from torch.distributed.device_mesh import init_device_mesh
 
     size = dist.get_world_size()
-    mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=("outer", "inner"))
+    inner = 1 if size % 2 else size // 2
+    mesh = init_device_mesh("cpu", (size // inner, inner), mesh_dim_names=("outer", "inner"))
     tensor = torch.tensor([float(dist.get_rank())])
     dist.all_reduce(tensor, group=mesh.get_group("inner"))
-    first = dist.get_rank() // (size // 2) * (size // 2)
-    assert tensor.item() == sum(range(first, first + size // 2))
+    first = dist.get_rank() // inner * inner
+    assert tensor.item() == sum(range(first, first + inner))
 
 
 def test_a_dtensor_is_distributed_and_gathered(mesh):

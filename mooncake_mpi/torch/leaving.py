@@ -1,0 +1,43 @@
+"""The end of the program: no thread of this folder may be inside the engine then.
+
+Registered when the folder is imported, and so called before MPI is finalised; a lock of the set's
+own. The interpreter ends a thread that comes back from C++ too late, and the process with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+from threading import Event
+from time import monotonic
+from typing import Protocol
+from weakref import WeakSet
+
+#: Set when what is under way has had its time: waits in threads end.
+LEAVING = Event()
+#: How long a wait in a thread may last before it looks whether the program ends.
+SLICE_MS = 100
+
+_GRACE_S = 2.0
+_END_S = 5.0
+
+
+class Leaver(Protocol):
+    """What has a thread."""
+
+    def __hash__(self) -> int: ...
+
+    def leave(self, seconds: float) -> None:
+        """Take no more, and wait for the thread so long."""
+
+
+THREADS: WeakSet[Leaver] = WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    leavers = list(THREADS)
+    for seconds in (_GRACE_S, _END_S):
+        deadline = monotonic() + seconds
+        for leaver in leavers:
+            leaver.leave(max(0.0, deadline - monotonic()))
+        LEAVING.set()

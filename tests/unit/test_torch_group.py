@@ -1,0 +1,67 @@
+"""The backend of torch.distributed in a job of one process: how it meets, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.distributed as dist  # noqa: E402
+
+import mooncake_mpi.torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def left():
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def exercise():
+    tensor = torch.arange(3.0)
+    dist.all_reduce(tensor)
+    dist.barrier()
+    parts = [torch.zeros(3)]
+    dist.all_gather(parts, tensor)
+    assert torch.equal(parts[0], torch.arange(3.0))
+
+
+def test_a_process_alone_is_a_group():
+    for _ in range(2):
+        dist.init_process_group("mooncake_mpi")
+        assert dist.get_backend() == "mooncake_mpi"
+        assert dist.get_world_size() == 1
+        assert mooncake_mpi.torch.comm().Get_size() == 1
+        exercise()
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "options", [{"init_method": "mooncake-mpi://"}, {"rank": 0, "world_size": 1}]
+)
+def test_other_ways_to_meet(options):
+    if "rank" in options:
+        options["store"] = dist.HashStore()
+    dist.init_process_group("mooncake_mpi", **options)
+    exercise()
+
+
+def test_ranks_that_are_not_those_of_mpi_are_refused():
+    with pytest.raises(dist.DistBackendError, match="torch says rank 0 of 2, and MPI rank 0 of 1"):
+        dist.init_process_group("mooncake_mpi", store=dist.HashStore(), rank=0, world_size=2)
+
+
+def test_an_old_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(ImportError, match=r"needs torch 2\.11 or newer, and this is 2\.9\.1"):
+        importlib.reload(mooncake_mpi.torch)
+
+
+def test_a_group_of_another_backend_has_no_communicator(monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    with pytest.raises(TypeError, match="not a group of the backend 'mooncake_mpi'"):
+        mooncake_mpi.torch.comm()
