@@ -101,7 +101,7 @@ class MessageWork(_Work):
         self._source = -1
         if flat is not None and flat is not tensor:
             # Copied back even if the program drops this object.
-            _native.call_when_done(request, self._end)
+            _native.call_when_done(request, self._end_in_passing)
 
     @staticmethod
     def failure(what: tuple[str, str, int, int], reason: object) -> Exception:
@@ -147,6 +147,14 @@ class MessageWork(_Work):
                 WATCHER.add(self._request, self._end_future)
         return self._future
 
+    def _end_in_passing(self) -> None:
+        """As :meth:`_end`, called between any two steps of the main thread, of :meth:`_end` too."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._end_locked()
+            finally:
+                self._lock.release()
+
     def _end_future(self) -> None:
         self._end()
         self._resolve(self._future)
@@ -154,17 +162,20 @@ class MessageWork(_Work):
     def _end(self) -> None:
         """Take the outcome of a request that is complete; once."""
         with self._lock:
-            if self._ended:
-                return
-            status = MPI.Status() if self._flat is not None else None
-            try:
-                self._request.Wait(status)
-                if status is not None and self._flat is not None:
-                    self._take(status, self._flat)
-            except Exception as error:  # noqa: BLE001 - raised by wait()
-                self._error = self.failure(self._what, error)
-                self._error.__cause__ = error
-            self._ended = True
+            self._end_locked()
+
+    def _end_locked(self) -> None:
+        if self._ended:
+            return
+        status = MPI.Status() if self._flat is not None else None
+        try:
+            self._request.Wait(status)
+            if status is not None and self._flat is not None:
+                self._take(status, self._flat)
+        except Exception as error:  # noqa: BLE001 - raised by wait()
+            self._error = self.failure(self._what, error)
+            self._error.__cause__ = error
+        self._ended = True
 
     def _take(self, status: MPI.Status, flat: torch.Tensor) -> None:
         self._source = status.Get_source()

@@ -107,6 +107,17 @@ def test_what_is_not_contiguous_is_sent_and_received(dist, ring, drop):
         work.wait()
 
 
+def test_a_wait_and_the_word_of_the_end_may_meet(dist, ring):
+    after, before = ring
+    column = torch.zeros(4, 2)[:, 1]
+    for at in range(3000):
+        receive = dist.irecv(column, before, tag=1)
+        send = dist.isend(torch.full((4,), float(at)), after, tag=1)
+        receive.wait()
+        assert column[3].item() == at
+        send.wait()
+
+
 def test_a_conjugated_view_is_sent_as_what_it_shows(dist, ring):
     after, before = ring
     numbers = torch.tensor([1 + 2j, 3 - 4j])
