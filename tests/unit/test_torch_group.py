@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from threading import Thread
 
 import pytest
 
@@ -65,3 +66,28 @@ def test_a_group_of_another_backend_has_no_communicator(monkeypatch):
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     with pytest.raises(TypeError, match="not a group of the backend 'mooncake_mpi'"):
         mooncake_mpi.torch.comm()
+
+
+def test_the_word_of_a_messages_end_may_come_while_it_is_ended():
+    dist.init_process_group("mooncake_mpi")
+    column = torch.zeros(3, 2)[:, 1]
+    work = dist.group.WORLD.recv([column], 0, 1)
+
+    class Interrupted:
+        """A request whose wait is interrupted, as any step of the main thread may be."""
+
+        def __init__(self, request):
+            self.request = request
+
+        def Wait(self, status):
+            work._end_in_passing()
+            self.request.Wait(status)
+
+    work._request = Interrupted(work._request)
+    dist.group.WORLD.send([torch.ones(3)], 0, 1).wait()
+    ending = Thread(target=work._end, daemon=True)
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
+    assert work.is_success()
+    assert torch.equal(column, torch.ones(3))
