@@ -70,10 +70,14 @@ bool BufferView::take(PyObject* object, bool writable, bool any_format, Py_ssize
     keepalive_ = Py_NewRef(object);
     return true;
   }
-  if (!PyObject_CheckBuffer(object)) {
-    if (!take_cuda_array(object, writable, buffer_, item_bytes)) return false;
-    keepalive_ = Py_NewRef(object);
-    return true;
+  // CuPy's arrays have a buffer protocol, too, which refuses.
+  const bool exports = PyObject_CheckBuffer(object) != 0;
+  if (!exports || is_cuda_array_type(Py_TYPE(object))) {
+    if (take_cuda_array(object, writable, buffer_, item_bytes)) {
+      keepalive_ = Py_NewRef(object);
+      return true;
+    }
+    if (!exports || PyErr_Occurred() != nullptr) return false;
   }
   if (array_type_met(object) && take_array(object, writable, buffer_, item_bytes)) {
     keepalive_ = Py_NewRef(object);

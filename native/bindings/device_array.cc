@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "bindings/interpreter_lock.h"
 #include "bindings/runtime.h"
@@ -42,6 +43,11 @@ std::optional<std::uint64_t> number(PyObject* value) {
     return std::nullopt;
   }
   return found;
+}
+
+PyObject* interface_name() {
+  static PyObject* const name = PyUnicode_InternFromString("__cuda_array_interface__");
+  return name;
 }
 
 struct NumberType {
@@ -149,10 +155,23 @@ Result<Buffer> device_buffer(std::uint64_t address, std::uint64_t bytes, std::ui
   return found;
 }
 
+bool is_cuda_array_type(PyTypeObject* type) {
+  // The latest of each kind, which are most.
+  static PyTypeObject* with = nullptr;
+  static PyTypeObject* without = nullptr;
+  if (type == with) return true;
+  if (type == without) return false;
+  const bool found = with_interpreter(
+      [&] { return PyObject_HasAttr(reinterpret_cast<PyObject*>(type), interface_name()) != 0; });
+  PyTypeObject*& latest = found ? with : without;
+  Py_XDECREF(std::exchange(latest, reinterpret_cast<PyTypeObject*>(Py_NewRef(type))));
+  return found;
+}
+
 bool take_cuda_array(PyObject* object, bool writable, Buffer& buffer, Py_ssize_t& item_bytes) {
   if (PyList_CheckExact(object) || PyTuple_CheckExact(object) || object == Py_None) return false;
-  static PyObject* const name = PyUnicode_InternFromString("__cuda_array_interface__");
-  PyObject* interface = with_interpreter([&] { return PyObject_GetAttr(object, name); });
+  PyObject* interface =
+      with_interpreter([&] { return PyObject_GetAttr(object, interface_name()); });
   if (interface == nullptr) {
     // An interrupt is not the object's answer.
     if (PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear();

@@ -15,6 +15,9 @@ namespace mooncake_mpi::bindings {
 // such memory. The first of these loads the CUDA driver.
 Result<Buffer> device_buffer(std::uint64_t address, std::uint64_t bytes, std::uintptr_t stream);
 
+// Whether arrays of that type say so, as a type.
+bool is_cuda_array_type(PyTypeObject* type);
+
 // True with `buffer` filled for an array in a GPU's memory that is shown by
 // `__cuda_array_interface__`, in C order, of numbers (and writable, if asked for); the caller keeps
 // a reference. False for whatever else: the package has to look.

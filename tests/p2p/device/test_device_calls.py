@@ -291,3 +291,21 @@ def test_a_synchronous_send_waits_for_its_receive(comm, made):
     assert not send.Test()
     comm.Recv(fresh(made, 1000, "device"), left, 1)
     send.Wait()
+
+
+def test_an_array_that_has_a_buffer_protocol_too_is_the_gpus(comm, made):
+    class Both(bytearray):  # as CuPy's are, whose buffer protocol refuses
+        def __init__(self, array):
+            super().__init__(b"not these bytes")
+            self.array = array
+
+        @property
+        def __cuda_array_interface__(self):
+            return self.array.__cuda_array_interface__
+
+    right, left = ring_of(comm)
+    out, into = filled(made, 5000, "device", comm.rank), fresh(made, 5000, "device")
+    request = comm.Irecv(Both(into), left, 1)
+    comm.Send(Both(out), right, 1)
+    request.Wait()
+    assert is_pattern(content(into), left)
