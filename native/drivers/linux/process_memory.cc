@@ -61,7 +61,8 @@ int SystemProcessMemory::read(const RemoteProcess& process, void* local, std::ui
   return 0;
 }
 
-// A write cannot be taken back: the proof comes right before it.
+// A write cannot be taken back, so there is a proof right before it; and one behind it, since a
+// number that was another's in between is not the right one's again.
 int SystemProcessMemory::write(const RemoteProcess& process, const void* local,
                                std::uint64_t remote, std::size_t bytes) {
   auto* from = const_cast<std::byte*>(static_cast<const std::byte*>(local));
@@ -76,7 +77,7 @@ int SystemProcessMemory::write(const RemoteProcess& process, const void* local,
     remote += static_cast<std::uint64_t>(moved);
     bytes -= static_cast<std::size_t>(moved);
   }
-  return 0;
+  return prove(process);
 }
 
 }  // namespace mooncake_mpi::linux_driver
