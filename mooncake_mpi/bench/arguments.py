@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mooncake_mpi.bench import options as parsing
 from mooncake_mpi.bench.options import BenchOptions, OptionError
+from mooncake_mpi.bench.plans import PLANS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,7 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def choose_for_device(chosen: dict[str, Any]) -> None:
+def choose_for_device(command: str, chosen: dict[str, Any]) -> None:
     """Memory, and whom it is compared with, where the command line leaves them to the device."""
     on_gpu = chosen["device"] != "cpu" or chosen["memory"] == "cupy"
     if chosen["memory"] is None:
@@ -162,7 +163,9 @@ def choose_for_device(chosen: dict[str, Any]) -> None:
         if on_gpu:
             chosen["memory"] = "cupy" if find_spec("cupy") else "torch"
     if chosen["against"] is None:
-        chosen["against"] = gpu_peers_here() if on_gpu else BenchOptions.against
+        unable = dict(PLANS[command].without)
+        here = tuple(name for name in gpu_peers_here() if name not in unable)
+        chosen["against"] = here if on_gpu else BenchOptions.against
 
 
 def gpu_peers_here() -> tuple[str, ...]:
@@ -180,7 +183,7 @@ def parse_options(arguments: Sequence[str]) -> tuple[str, BenchOptions]:
     """
     chosen = vars(make_parser().parse_args(arguments))
     command = str(chosen.pop("command"))
-    choose_for_device(chosen)
+    choose_for_device(command, chosen)
     for option, name in (("--json", "json_path"), ("--plot", "plot_path")):
         path = chosen[name]
         if path is not None and not Path(path).absolute().parent.is_dir():

@@ -105,7 +105,7 @@ def test_against_none_measures_ours_alone():
         (2, [], "latency"),
         (3, ["latency"], "2 ranks"),
         (3, ["multi-latency"], "even number of ranks"),
-        (1, ["ring", "--device", "cuda"], "--device"),
+        (1, ["ring", "--memory", "numpy", "--device", "cuda"], "--device"),
         (2, ["latency", "--plot", "x.gif"], "--plot"),
     ],
 )
