@@ -29,6 +29,7 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
           std::move(watch), [this](std::uint64_t token) { on_process_end(token); },
           [this] { report(); }) {
   protocol_.set_sink(this);
+  protocol_.set_parking(config.progress_thread);
   protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
 }
 

@@ -22,7 +22,7 @@ using Stage = Operation::Stage;
 
 // It has just been announced.
 void Protocol::consider_parking(Operation& send) noexcept {
-  if (send.buffer.device == nullptr || send.buffer.bytes > kLargest ||
+  if (!parks_ || send.buffer.device == nullptr || send.buffer.bytes > kLargest ||
       send.header.kind == wire::Kind::kEagerSync) {
     return;
   }

@@ -56,6 +56,8 @@ class Protocol {
 
   // Completions by one thread wake others that sleep on this doorbell.
   void set_doorbell(Doorbell* doorbell) noexcept { doorbell_ = doorbell; }
+  // Without a thread that makes progress nobody delivers what is parked while the program is away.
+  void set_parking(bool parks) noexcept { parks_ = parks; }
 
   // Sending; ranks and tags were checked, and the peer has a channel. A small message of host
   // memory right away, without an operation; false: use send().
@@ -269,6 +271,7 @@ class Protocol {
   OperationPool operations_;
   ContextTable contexts_;
   UnexpectedPool unexpected_;
+  bool parks_ = true;
   std::uint64_t parked_bytes_ = 0;
   IntrusiveList<Operation, WorkTag> parkable_;
   // Streams, and receives whose bytes are landing.
