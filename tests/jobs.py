@@ -57,6 +57,7 @@ def start(
     The output goes to a file: a job whose processes were all killed must not be waited for by a pipe.
     """
     variables = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    variables.pop("PYTHONUNBUFFERED", None)  # lines would come in pieces, between those of others
     variables.update(environment or {})
     output = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
     process = subprocess.Popen(

@@ -78,6 +78,7 @@ Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
     lanes_.push_back(std::move(opened).value());
     if (Doorbell* doorbell = lanes_.back()->doorbell()) doorbell_ = doorbell;
     if (HangBoard* board = lanes_.back()->board()) waits_.set_board(board);
+    if (auto* mark = lanes_.back()->life_mark()) watch_thread_.set_mark(mark);
   }
   for (const auto& lane : lanes_)
     lane->describe(own_address_);

@@ -34,6 +34,7 @@ void WatchThread::stop() {
 }
 
 void WatchThread::run() {
+  if (mark_ != nullptr) mark_->hold();
   std::vector<std::uint64_t> ended;
   while (!stopping_.load()) {
     ended.clear();
@@ -42,6 +43,7 @@ void WatchThread::run() {
       on_end_(token);
     if (asked && !stopping_.load()) on_ask_();
   }
+  if (mark_ != nullptr) mark_->let_go();
 }
 
 }  // namespace mooncake_mpi

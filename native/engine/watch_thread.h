@@ -10,12 +10,14 @@
 #include <thread>
 #include <vector>
 
+#include "drivers/linux/life_mark.h"
 #include "drivers/linux/process_watch.h"
 
 namespace mooncake_mpi {
 
 // Sleeps until a process that it watches ends. Started with the first process to watch; takes no
-// CPU time while all of them live.
+// CPU time while all of them live. Since it lives as long as the process does, it is the one that
+// holds the process's mark.
 class WatchThread {
  public:
   // Called on this thread: `on_end` with the token of a process that ended, `on_ask` after ask().
@@ -41,6 +43,8 @@ class WatchThread {
 
   // False where the system gives no thread; again does nothing.
   bool start();
+  // The thread holds it while it runs. Before the first start.
+  void set_mark(linux_driver::LifeMark* mark) noexcept { mark_ = mark; }
 
  private:
   void run();
@@ -48,6 +52,7 @@ class WatchThread {
   std::unique_ptr<linux_driver::ProcessWatch> watch_;
   std::function<void(std::uint64_t)> on_end_;
   std::function<void()> on_ask_;
+  linux_driver::LifeMark* mark_ = nullptr;
   std::mutex mutex_;  // guards thread_ and stopped_
   std::thread thread_;
   bool stopped_ = false;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "drivers/linux/life_mark.h"
 #include "transport/doorbell.h"
 #include "transport/hang_board.h"
 #include "transport/mover.h"
@@ -87,10 +88,12 @@ class Transport {
   // Whether all that was sent has left this process, so that it may end.
   virtual bool drained() { return true; }
 
-  // Where peers wake this process and read what it waits for, if the lane has memory that they map;
-  // and where this process finds a peer's, as a descriptor in that process, or -1.
+  // Where peers wake this process, read what it waits for and see that it lives, if the lane has
+  // memory that they map; and where this process finds a peer's board, as a descriptor in that
+  // process, or -1.
   virtual Doorbell* doorbell() noexcept { return nullptr; }
   virtual HangBoard* board() noexcept { return nullptr; }
+  virtual linux_driver::LifeMark* life_mark() noexcept { return nullptr; }
   virtual int board_descriptor(const wire::Address& /*peer*/) const { return -1; }
 };
 

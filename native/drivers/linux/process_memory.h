@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "drivers/linux/life_mark.h"
+
 namespace mooncake_mpi::linux_driver {
 
 // A process by its number, which another one may have been given since, and by a word that only the
@@ -13,6 +15,7 @@ struct RemoteProcess {
   pid_t pid = 0;
   std::uint64_t probe_address = 0;
   std::uint64_t probe_word = 0;
+  const LifeMark* mark = nullptr;  // of the right one, if it is mapped here
 };
 
 // Copies between this process and another one's address space (cross-memory attach).

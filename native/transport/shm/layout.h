@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "drivers/linux/life_mark.h"
 #include "transport/copy/copy_job.h"
 #include "transport/doorbell.h"
 #include "transport/hang_board.h"
@@ -34,8 +35,9 @@ struct SegmentHeader {
   std::atomic<std::uint32_t> slots_claimed{0};
   Doorbell doorbell;
   HangBoard board;
+  linux_driver::LifeMark mark;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000013u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000014u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {

@@ -72,12 +72,13 @@ bool ShmTransport::probe(const linux_driver::RemoteProcess& process) const {
 
 Result<Way> ShmTransport::connect(const wire::Address& address, Peer& peer) {
   const wire::ShmAddress segment = segment_of(address).value_or(wire::ShmAddress{});
-  const linux_driver::RemoteProcess process{address.pid, segment.probe_address,
-                                            segment.probe_magic};
+  linux_driver::RemoteProcess process{address.pid, segment.probe_address, segment.probe_magic};
   Result<PeerSlot> slot = PeerSlot::claim(address.pid, segment.descriptor, address.uid, process_);
   if (!slot) return slot.failure();
   auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer);
-  auto mover = std::make_unique<ShmMover>(*this, *channel, process, probe(process));
+  const bool can_read = probe(process);
+  process.mark = &channel->slot_.header().mark;
+  auto mover = std::make_unique<ShmMover>(*this, *channel, process, can_read);
   channels_[&peer] = channel.get();
   for (const auto& incoming : incoming_) {
     if (incoming->peer == &peer) {

@@ -39,6 +39,7 @@ class ShmTransport final : public Transport {
 
   Doorbell* doorbell() noexcept override { return &segment_.header().doorbell; }
   HangBoard* board() noexcept override { return &segment_.header().board; }
+  linux_driver::LifeMark* life_mark() noexcept override { return &segment_.header().mark; }
   int board_descriptor(const wire::Address& peer) const override;
 
  private:
