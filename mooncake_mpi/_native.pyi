@@ -333,11 +333,12 @@ def set_pickling(
     loads: Callable[..., Any],
     load: Callable[..., Any],
     not_loaded: Callable[..., None],
+    is_interruption: Callable[[BaseException], bool],
     send: Callable[..., None],
     recv: Callable[..., Any],
 ) -> None:
     """
-    What a communicator's send and recv call: for plain objects and ordinary messages; for large messages; where unpickling raised; for any other object; and for a receive into a buffer.
+    What a communicator's send and recv call: for plain objects and ordinary messages; for large messages; where unpickling raised; to tell what a signal's handler raised; for any other object; and for a receive into a buffer.
     """
 
 class MatchedMessage:

@@ -205,7 +205,9 @@ class Message(metaclass=_MessageType):
             return self._taken.library.recv(status)
         if self._taken.no_proc:
             return self._taken.nothing().wait(status)
-        return receive_message(self._taken.take(), status)
+        matched = self._taken.take()
+        communicator = cast("_native.Communicator", self._taken.communicator)
+        return receive_message(communicator, matched, status)
 
     @reported
     def irecv(self) -> Request:
@@ -219,7 +221,8 @@ class Message(metaclass=_MessageType):
     @property
     def _context(self) -> int:
         """Whose error handler hears of errors."""
-        return self._taken.context
+        communicator = self._taken.communicator
+        return 0 if communicator is None else communicator.number
 
 
 def _new(kind: type[Message]) -> Message:
@@ -236,7 +239,7 @@ def take(
     source = _native.to_int(source)
     communicator = comm._checked_communicator()
     message = _new(Message)
-    message._taken.giver, message._taken.context = comm._giver, communicator.number
+    message._taken.giver, message._taken.communicator = comm._giver, communicator
     if source == MPI.PROC_NULL:
         message._taken.no_proc = True
         if status is not None:

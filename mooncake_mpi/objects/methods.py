@@ -19,6 +19,7 @@ from mooncake_mpi.constants import BUFFERED, STANDARD, SYNCHRONOUS
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
 from mooncake_mpi.objects import transfer
+from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dumps, load, loads
 
 if TYPE_CHECKING:
@@ -165,4 +166,4 @@ def _recv(comm: Any, buf: Any, source: int, tag: int, status: MPI.Status | None)
     return transfer.recv(comm._checked_communicator(), buf, source, tag, status)
 
 
-_native.set_pickling(dumps, loads, load, transfer.not_loaded, _send, _recv)
+_native.set_pickling(dumps, loads, load, transfer.not_loaded, is_interruption, _send, _recv)

@@ -29,17 +29,17 @@ class Taken:
         no_proc: it is from ``PROC_NULL``: received without a message.
         library: a message that the library matched, or may match.
         giver: the communicator's, for the requests that receive the message.
-        context: the number of the communicator's, whose error handler hears of errors.
+        communicator: whose message the engine matched; its error handler hears of errors.
     """
 
-    __slots__ = ("context", "giver", "library", "matched", "no_proc")
+    __slots__ = ("communicator", "giver", "library", "matched", "no_proc")
 
     def __init__(self) -> None:
         self.matched: _native.MatchedMessage | None = None
         self.no_proc = False
         self.library: MPI.Message | None = None
         self.giver: Giver | None = None
-        self.context = 0
+        self.communicator: _native.Communicator | None = None
 
     def __bool__(self) -> bool:
         if self.library is not None:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     Outgoing: TypeAlias = bytes | tuple[list[tuple[int, int]], Any]
 
 
-def receive_message(message: _native.MatchedMessage, status: MPI.Status | None) -> Any:
+def receive_message(
+    communicator: _native.Communicator, message: _native.MatchedMessage, status: MPI.Status | None
+) -> Any:
     """Receive the object of a matched message."""
-    return load(_native.message_recv_any_size(message, status))
+    return received(communicator, _native.message_recv_any_size(message, status), None)
 
 
 def post_message(message: _native.MatchedMessage) -> Request:

@@ -96,25 +96,45 @@ PyObject* loaded(PyObject* message) {
   return call(bytes < kLarge ? pickling.loads : pickling.load, arguments + 1, 1);
 }
 
+// Takes the exception that is set away, and sets it again.
+class SetAside {
+ public:
+  SetAside() noexcept {
+    PyErr_Fetch(&type_, &value_, &traceback_);
+    PyErr_NormalizeException(&type_, &value_, &traceback_);
+    if (traceback_ != nullptr) PyException_SetTraceback(value_, traceback_);
+  }
+  ~SetAside() { PyErr_Restore(type_, value_, traceback_); }
+  SetAside(const SetAside&) = delete;
+  SetAside& operator=(const SetAside&) = delete;
+  PyObject* value() const noexcept { return value_; }
+
+ private:
+  PyObject* type_ = nullptr;
+  PyObject* value_ = nullptr;
+  PyObject* traceback_ = nullptr;
+};
+
 // The package decides what becomes of a message whose object was not made.
 [[gnu::cold, gnu::noinline]] void not_loaded(PyObject* native, PyObject* message) {
-  PyObject* type = nullptr;
-  PyObject* value = nullptr;
-  PyObject* traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
-  PyObject* arguments[] = {nullptr, native, message, value};
-  PyObject* done = call(pickling.not_loaded, arguments + 1, 3);
-  if (done == nullptr) PyErr_Clear();
-  Py_XDECREF(done);
-  PyErr_Restore(type, value, traceback);
+  const SetAside exception;
+  PyObject* arguments[] = {nullptr, native, message, exception.value()};
+  const Owned done(call(pickling.not_loaded, arguments + 1, 3));
+  if (done.get() == nullptr) PyErr_Clear();
 }
 
 }  // namespace
 
 void set_pickling(const Pickling& given) noexcept {
   pickling = given;
+}
+
+bool was_interrupted() {
+  const SetAside exception;
+  PyObject* arguments[] = {nullptr, exception.value()};
+  const Owned answer(call(pickling.is_interruption, arguments + 1, 1));
+  if (answer.get() == nullptr) PyErr_Clear();
+  return answer.get() == Py_True;
 }
 
 PyObject* comm_send_object(PyObject* self, PyObject* const* args, Py_ssize_t nargs,

@@ -16,9 +16,14 @@ struct Pickling {
   PyObject* loads = nullptr;
   PyObject* load = nullptr;
   PyObject* not_loaded = nullptr;
+  PyObject* is_interruption = nullptr;
   PyObject* send = nullptr;
   PyObject* recv = nullptr;
 };
 void set_pickling(const Pickling& given) noexcept;
+
+// Whether the exception that is set came from a signal's handler, and not from the code that it
+// left. Of those that code of the program or of the package raised.
+bool was_interrupted();
 
 }  // namespace mooncake_mpi::bindings

@@ -191,17 +191,19 @@ void define_objects(nb::module_& m) {
   m.def(
       "set_pickling",
       [](nb::callable dumps, nb::callable loads, nb::callable load, nb::callable not_loaded,
-         nb::callable send, nb::callable recv) {
+         nb::callable is_interruption, nb::callable send, nb::callable recv) {
         set_pickling({dumps.release().ptr(), loads.release().ptr(), load.release().ptr(),
-                      not_loaded.release().ptr(), send.release().ptr(), recv.release().ptr()});
+                      not_loaded.release().ptr(), is_interruption.release().ptr(),
+                      send.release().ptr(), recv.release().ptr()});
       },
       nb::sig("def set_pickling(dumps: Callable[..., Any], loads: Callable[..., Any], "
               "load: Callable[..., Any], not_loaded: Callable[..., None], "
+              "is_interruption: Callable[[BaseException], bool], "
               "send: Callable[..., None], recv: Callable[..., Any]) -> None"),
-      "dumps"_a, "loads"_a, "load"_a, "not_loaded"_a, "send"_a, "recv"_a,
+      "dumps"_a, "loads"_a, "load"_a, "not_loaded"_a, "is_interruption"_a, "send"_a, "recv"_a,
       "What a communicator's send and recv call: for plain objects and ordinary messages; for "
-      "large "
-      "messages; where unpickling raised; for any other object; and for a receive into a buffer.");
+      "large messages; where unpickling raised; to tell what a signal's handler raised; for any "
+      "other object; and for a receive into a buffer.");
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -33,8 +33,9 @@ struct RequestObject {
   Operation* operation;   // nullptr while active: completed at once, see `completion`
   Completion completion;
   BufferView view;
-  PyObject* finish;  // callable(bytes received or OwnedBuffer) -> result
-                     // kShared: the owner, of the engine, made in Python, or of the MPI library
+  PyObject* finish;    // callable(bytes received or OwnedBuffer) -> result
+                       // kShared: the owner, of the engine, made in Python, or of the MPI library
+  PyObject* received;  // what `finish` is called with again, since a signal interrupted it
   PyObject* result;
   PyObject* failure;  // why the operation could not be started, for people, where that is known
   PersistentPlan plan;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/fork.h"
+#include "bindings/object_methods.h"
 #include "bindings/owned_buffer.h"
 
 namespace mooncake_mpi::bindings {
@@ -18,13 +19,20 @@ bool make_result(RequestObject& request, bool whole, std::unique_ptr<std::byte[]
   const Completion& completion = request.completion;
   PyObject* finish = request.finish != nullptr && whole ? request.finish : request.view.finish();
   if (finish == nullptr && !request.any_size) return true;
-  PyObject* received = request.any_size ? new_owned_buffer(std::move(memory), completion)
-                                        : PyLong_FromUnsignedLongLong(completion.bytes);
+  PyObject* received = std::exchange(request.received, nullptr);
+  if (received == nullptr) {
+    received = request.any_size ? new_owned_buffer(std::move(memory), completion)
+                                : PyLong_FromUnsignedLongLong(completion.bytes);
+  }
   PyObject* result = received;
   if (received != nullptr && finish != nullptr) {
     result =
         with_interpreter([&] { return PyObject_CallFunctionObjArgs(finish, received, nullptr); });
-    Py_DECREF(received);
+    if (result == nullptr && was_interrupted()) {
+      request.received = received;
+    } else {
+      Py_DECREF(received);
+    }
   }
   if (result == nullptr) return false;
   PyObject* old = std::exchange(request.result, result);
@@ -69,6 +77,10 @@ Error finish_request(RequestObject& request, PyObject* status) {
   const bool whole = completion.error == Error::kNone;
   const bool usable = whole || completion.error == Error::kTruncate;
   const bool ok = !usable || completion.cancelled || make_result(request, whole, std::move(memory));
+  if (!ok && request.received != nullptr) [[unlikely]] {  // it is asked again for its result
+    request.state = RequestObject::State::kActive;
+    return Error::kOther;
+  }
   if (!request.persistent) {
     request.view.release();
     Py_CLEAR(request.finish);

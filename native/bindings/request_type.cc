@@ -27,6 +27,7 @@ void dealloc(PyObject* self) {
   let_go(request);
   request.view.~BufferView();
   Py_CLEAR(request.finish);
+  Py_CLEAR(request.received);
   Py_CLEAR(request.result);
   Py_CLEAR(request.failure);
   Py_CLEAR(request.plan.owner);
@@ -71,6 +72,7 @@ PyObject* adopt(PyObject* self, PyObject* other_object) {
   std::swap(request.completion, other.completion);
   std::swap(request.view, other.view);
   std::swap(request.finish, other.finish);
+  std::swap(request.received, other.received);
   std::swap(request.result, other.result);
   std::swap(request.failure, other.failure);
   std::swap(request.plan, other.plan);

@@ -137,6 +137,16 @@ RECEIVES = {
     "recv": lambda comm: comm.recv(),
     "with a status": lambda comm: comm.recv(None, 0, 7, MPI.Status()),
     "sendrecv": lambda comm: comm.sendrecv(None, MPI.PROC_NULL),
+    "matched": lambda comm: comm.mprobe().recv(),
+}
+ENDS = {
+    "wait": lambda request: request.wait(),
+    "test": lambda request: request.test()[1],
+    "waitall": lambda request: MPI.Request.waitall([MPI.REQUEST_NULL, request])[1],
+    "waitany": lambda request: MPI.Request.waitany([request])[1],
+    "testall": lambda request: MPI.Request.testall([request])[1][0],
+    "waitsome": lambda request: MPI.Request.waitsome([request])[1][0],
+    "a copy's wait": lambda request: MPI.Request(request).wait(),
 }
 
 
@@ -162,6 +172,52 @@ def test_a_signal_that_interrupts_unpickling_leaves_the_message_in_the_queue(
     assert (comm.recv().data == data).all()
     assert comm.recv() == "second"
     MPI.Request.waitall(requests)
+
+
+@pytest.mark.parametrize("nbytes", [10, 1_000_000])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("buf", [None, 2_000_000], ids=["", "buffer"])
+@pytest.mark.parametrize("matched", [False, True], ids=["", "matched"])
+def test_a_request_whose_unpickling_a_signal_interrupts_keeps_its_message(
+    comm, monkeypatch, end, nbytes, buf, matched
+):
+    data = np.arange(nbytes, dtype="u1")
+    send = comm.isend(Unpickled(data), 0, 7)
+    receive = comm.mprobe(0, 7).irecv() if matched else comm.irecv(buf, 0, 7)
+    send.wait()
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(Unpickled, "on_load", lambda: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                end(receive)
+        assert receive
+    status = MPI.Status()
+    assert receive.Get_status(status)
+    assert (status.source, status.tag) == (0, 7)
+    assert (end(receive).data == data).all()
+    assert not receive
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_request_whose_object_raises_has_ended(comm, monkeypatch, end):
+    send = comm.isend(Unpickled(), 0, 7)
+    receive = comm.irecv(None, 0, 7)
+    monkeypatch.setattr(Unpickled, "on_load", leave)
+    with pytest.raises(LeftError):
+        end(receive)
+    assert not receive
+    send.wait()
+
+
+def test_a_request_that_was_interrupted_and_dropped_frees_its_message(comm, monkeypatch):
+    send = comm.isend(Unpickled(np.zeros(1_000_000, "u1")), 0, 7)
+    receive = comm.irecv(None, 0, 7)
+    monkeypatch.setattr(Unpickled, "on_load", lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        receive.wait()
+    receive.Free()
+    assert not receive
+    send.wait()
 
 
 @pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)

@@ -55,7 +55,8 @@ int SystemProcessMemory::read(const RemoteProcess& process, void* local, std::ui
     std::uint64_t seen = 0;
     iovec here[] = {{to, bytes}, {&seen, sizeof seen}};
     iovec there[] = {{pointer(remote), bytes}, {pointer(process.probe_address), sizeof seen}};
-    const ssize_t moved = process_vm_readv(process.pid, here, marked ? 1 : 2, there, marked ? 1 : 2, 0);
+    const ssize_t moved =
+        process_vm_readv(process.pid, here, marked ? 1 : 2, there, marked ? 1 : 2, 0);
     if (moved < 0) return errno == EFAULT ? fault_of(process) : errno;
     const auto count = static_cast<std::size_t>(moved);
     if (count > bytes)
