@@ -274,6 +274,9 @@ class Engine final : private PacketSink, private Waker {
     protocol_.on_packet(from, header, payload);
   }
   Peer* on_connect(const ProcessId& process) override;
+  std::optional<wire::Secret> secret_of(const ProcessId& process) override {
+    return peers_.secret_of(process);
+  }
   bool refuses(const ProcessId& process) override { return peers_.refuses(process); }
   void on_moved(Peer& peer, std::uint64_t id, Error error) override {
     protocol_.on_moved(peer, id, error);

@@ -61,6 +61,11 @@ Peer* Peers::answer(const ProcessId& process) {
   return nullptr;
 }
 
+std::optional<wire::Secret> Peers::secret_of(const ProcessId& process) const {
+  const Peer* peer = find(process);
+  return peer != nullptr ? std::optional(peer->address.job_secret) : std::nullopt;
+}
+
 bool Peers::refuses(const ProcessId& process) const {
   const Peer* peer = find(process);
   return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -29,6 +30,8 @@ class Peers {
   Result<bool> connect(Peer& peer);
   // A process that has connected to this one, connected in turn; nullptr: not known, or not yet.
   Peer* answer(const ProcessId& process);
+  // That of a process that is known.
+  std::optional<wire::Secret> secret_of(const ProcessId& process) const;
   // Whether answer() will never give it.
   bool refuses(const ProcessId& process) const;
   // Those that called and cannot be reached, since the last call; they have yet to be failed.

@@ -1,6 +1,5 @@
 #include "engine/process_identity.h"
 
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <string>
 
 #include "drivers/linux/process_status.h"
+#include "drivers/linux/random.h"
 #include "drivers/linux/text_file.h"
 
 namespace mooncake_mpi {
@@ -44,13 +44,11 @@ std::uint64_t start_time() {
 
 wire::Address identify_process() {
   wire::Address address;
-  if (getrandom(address.uid.data(), address.uid.size(), 0) !=
-      static_cast<ssize_t>(address.uid.size())) {
+  if (!linux_driver::fill_random(address.uid)) {
     const std::uint64_t words[2] = {static_cast<std::uint64_t>(getpid()), start_time()};
     std::memcpy(address.uid.data(), words, sizeof words);
   }
-  if (getrandom(address.job_secret.data(), address.job_secret.size(), 0) !=
-      static_cast<ssize_t>(address.job_secret.size())) {
+  if (!linux_driver::fill_random(address.job_secret)) {
     address.job_secret = {};  // lanes over a network do without this process
   }
   const std::string host = host_identity();

@@ -3,19 +3,21 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
 #include "wire/header.h"
+#include "wire/identity.h"
 #include "wire/offers.h"
 
 namespace mooncake_mpi {
 
 using Bytes = std::span<const std::byte>;
 // Random, one per process: wire::Address::uid.
-using ProcessId = std::array<std::byte, 16>;
+using ProcessId = wire::Uid;
 
 // One peer process as the layers above a transport see it; a transport only passes it through.
 struct Peer;
@@ -28,6 +30,8 @@ class PacketSink {
   // The peer that a connecting process is, or nullptr when it is not known (yet): asked again at
   // the next poll.
   virtual Peer* on_connect(const ProcessId& process) = 0;
+  // The secret of a process that is known, connected or not: whoever says to be it proves it first.
+  virtual std::optional<wire::Secret> secret_of(const ProcessId&) { return std::nullopt; }
   // Whether on_connect() will never know that process: it cannot be answered.
   virtual bool refuses(const ProcessId&) { return false; }
   // What a mover began for that operation is over; it no longer touches the operation's memory.

@@ -17,12 +17,12 @@ struct Core {
   std::uint32_t context;
   std::array<std::byte, 16> uid;
   std::array<std::byte, 16> host;
-  std::array<std::byte, 16> job_secret;
+  Secret job_secret;
   std::uint64_t start_time;
   std::int32_t pid;
   std::uint32_t reserved;
 };
-static_assert(sizeof(Core) == 80 && std::is_trivially_copyable_v<Core>);
+static_assert(sizeof(Core) == 96 && std::is_trivially_copyable_v<Core>);
 
 struct SectionHead {
   std::uint8_t lane;

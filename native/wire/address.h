@@ -11,12 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "wire/identity.h"
 #include "wire/offers.h"
 
 namespace mooncake_mpi::wire {
 
 // Of everything that goes from one process to another. Processes of two versions do not talk.
-inline constexpr std::uint16_t kVersion = 3;
+inline constexpr std::uint16_t kVersion = 4;
 
 // A process's part in a communicator.
 enum class Part : std::uint16_t { kNone = 0, kMember = 1, kCannot = 2 };
@@ -51,8 +52,9 @@ struct Address {
   std::int32_t pid = 0;
   std::uint64_t start_time = 0;  // of the process, clock ticks: tells a reused pid
   std::uint32_t context = 0;     // the process's number of the context: slot and generation
-  // What a peer must show to be let in over a network; members of its communicators know it.
-  std::array<std::byte, 16> job_secret{};
+  // What a peer proves with that it may come in over a network; members of its communicators know
+  // it.
+  Secret job_secret{};
   std::vector<Section> sections;
 
   // Of that lane; empty where it has none.

@@ -9,12 +9,9 @@ namespace {
 constexpr std::uint32_t kNumberBits = 24;  // of queue pair numbers and packet sequence numbers
 constexpr std::uint32_t kMaxCredits = 1u << 16;
 
-// In a time that does not depend on where they differ.
-bool same_secret(const std::array<std::byte, 16>& one, const std::array<std::byte, 16>& other) {
-  std::byte difference{0};
-  for (std::size_t i = 0; i < one.size(); ++i)
-    difference |= one[i] ^ other[i];
-  return difference == std::byte{0};
+Digest proof_of(const Hello& hello, const Key& key) noexcept {
+  const auto bytes = std::as_bytes(std::span(&hello, 1));
+  return hmac_sha256(key, {bytes.first(bytes.size() - sizeof hello.proof)});
 }
 
 bool well_formed(const RailAddress& rail) {
@@ -43,15 +40,29 @@ std::optional<Rails> decode_rails(std::span<const std::byte> section) {
   return rails.front().queue_pair != 0 ? std::optional(rails) : std::nullopt;
 }
 
-std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
-                                  const std::array<std::byte, 16>& secret,
-                                  const std::array<std::byte, 16>& to) {
+Key hello_key(const Identity& one, const Identity& other) noexcept {
+  return pair_key(one, other, "hello");
+}
+
+void prove(Hello& hello, const Key& key) noexcept {
+  hello.proof = proof_of(hello, key);
+}
+
+std::optional<Uid> hello_sender(std::span<const std::byte> datagram, const Uid& to) noexcept {
   if (datagram.size() != sizeof(Hello)) return std::nullopt;
   Hello hello;
   std::memcpy(&hello, datagram.data(), sizeof hello);
-  if (!same_secret(hello.secret, secret)) return std::nullopt;
-  const bool sane = hello.magic == kHelloMagic && hello.version == kVersion && hello.to == to &&
-                    hello.reserved == 0 && hello.paths >= 1 && hello.paths <= kMaxRails &&
+  const bool ours = hello.magic == kHelloMagic && hello.version == kVersion && hello.to == to;
+  return ours ? std::optional(hello.from) : std::nullopt;
+}
+
+std::optional<Hello> decode_hello(std::span<const std::byte> datagram, const Key& key,
+                                  const Uid& to) noexcept {
+  if (!hello_sender(datagram, to)) return std::nullopt;
+  Hello hello;
+  std::memcpy(&hello, datagram.data(), sizeof hello);
+  if (!same_bytes(hello.proof, proof_of(hello, key))) return std::nullopt;
+  const bool sane = hello.reserved == 0 && hello.paths >= 1 && hello.paths <= kMaxRails &&
                     hello.credits >= 1 && hello.credits <= kMaxCredits &&
                     std::all_of(hello.offers.begin(), hello.offers.end(), well_formed_offer);
   return sane ? std::optional<Hello>(hello) : std::nullopt;

@@ -13,6 +13,7 @@
 
 #include "wire/address.h"
 #include "wire/header.h"
+#include "wire/identity.h"
 
 namespace mooncake_mpi::wire {
 
@@ -47,28 +48,35 @@ struct PathOffer {
 };
 static_assert(sizeof(PathOffer) == 20);
 
-// The only datagram. It carries the secret of the process that it is sent to, which that process
-// gave to the members of its communicators and to nobody else.
+// The only datagram. Its proof is made with a key of both processes' secrets, which only the
+// members of their communicators were given.
 struct Hello {
   std::uint32_t magic = 0;
   std::uint16_t version = 0;
   std::uint16_t paths = 0;
-  std::array<std::byte, 16> secret{};
-  std::array<std::byte, 16> from{};  // process ids
-  std::array<std::byte, 16> to{};
+  Uid from{};
+  Uid to{};
   std::uint32_t credits =
       0;  // packets that the addressee may send before the sender has consumed any
   std::uint32_t reserved = 0;
+  std::uint64_t moment = 0;  // grows from each to the next of one sender
   std::array<PathOffer, kMaxRails> offers{};
+  Digest proof{};  // of all before it
 };
-static_assert(sizeof(Hello) == 144 && std::is_trivially_copyable_v<Hello>);
+static_assert(sizeof(Hello) == 168 && std::is_trivially_copyable_v<Hello>);
 
 inline constexpr std::uint32_t kHelloMagic = 0x4f4c4548;  // "HELO"
 
-// A datagram that is a well-formed Hello for the process `to` with the secret `secret`.
-std::optional<Hello> decode_hello(std::span<const std::byte> datagram,
-                                  const std::array<std::byte, 16>& secret,
-                                  const std::array<std::byte, 16>& to);
+// The key of two processes for their Hellos.
+Key hello_key(const Identity& one, const Identity& other) noexcept;
+void prove(Hello& hello, const Key& key) noexcept;
+
+// Who says to have sent a datagram that says to be a Hello for the process `to`: with that
+// process's key it can be proved.
+std::optional<Uid> hello_sender(std::span<const std::byte> datagram, const Uid& to) noexcept;
+// A datagram that is proved, for the process `to`, and well-formed.
+std::optional<Hello> decode_hello(std::span<const std::byte> datagram, const Key& key,
+                                  const Uid& to) noexcept;
 
 // In front of the header of every packet.
 struct Frame {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -22,6 +23,10 @@ struct Doorman final : PacketSink {
   }
   void on_moved(Peer&, std::uint64_t, Error) override {}
   void send_note(Peer&, wire::LaneId, std::uint64_t, Bytes) override {}
+  std::optional<wire::Secret> secret_of(const ProcessId& process) override {
+    return process == known.uid ? std::optional(known.secret) : std::nullopt;
+  }
+  wire::Identity known;
   int asked = 0;
 };
 
@@ -37,11 +42,19 @@ class VerbsWireup : public ::testing::Test {
     hello.magic = wire::kHelloMagic;
     hello.version = wire::kVersion;
     hello.paths = 1;
-    hello.secret = address.job_secret;
-    hello.from[0] = std::byte{2};
+    doorman.known.uid[0] = std::byte{2};
+    doorman.known.secret[7] = std::byte{8};
+    hello.from = doorman.known.uid;
     hello.to = address.uid;
     hello.credits = 8;
+    hello.moment = 1;
     hello.offers[0] = {.epoch = 1, .queue_pair = 100, .psn = 5};
+    hello = proved(hello);
+  }
+  // As the process that we know proves it.
+  wire::Hello proved(wire::Hello datagram) const {
+    prove(datagram, wire::hello_key(doorman.known, {address.uid, address.job_secret}));
+    return datagram;
   }
   int asked_after(std::span<const std::byte> datagram) {
     const auto rails = wire::decode_rails(address.section(verbs::VerbsTransport::kLane));
@@ -62,23 +75,38 @@ class VerbsWireup : public ::testing::Test {
   Doorman doorman;
 };
 
-TEST_F(VerbsWireup, OnlyADatagramWithOurSecretIsHeard) {
+TEST_F(VerbsWireup, OnlyADatagramThatIsProvedIsHeard) {
   EXPECT_EQ(asked_after(hello), 1);
-  for (std::size_t byte = 0; byte < hello.secret.size(); ++byte) {
+  for (std::size_t bit = 0; bit < 8 * sizeof hello; ++bit) {
     wire::Hello forged = hello;
-    forged.secret[byte] ^= std::byte{1};
-    EXPECT_EQ(asked_after(forged), 0) << "byte " << byte;
+    reinterpret_cast<std::byte*>(&forged)[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
+    EXPECT_EQ(asked_after(forged), 0) << "bit " << bit;
   }
-  wire::Hello blank = hello;
-  blank.secret = {};
-  EXPECT_EQ(asked_after(blank), 0);
+  EXPECT_EQ(asked_after(hello), 1);
+}
+
+TEST_F(VerbsWireup, ADatagramThatIsProvedWithOtherSecretsIsNotHeard) {
+  const wire::Identity self{address.uid, address.job_secret};
+  wire::Identity wrong = doorman.known;
+  wrong.secret[31] = std::byte{1};
+  prove(hello, wire::hello_key(wrong, self));
+  EXPECT_EQ(asked_after(hello), 0);
+  wrong = self;
+  wrong.secret = {};
+  prove(hello, wire::hello_key(doorman.known, wrong));
+  EXPECT_EQ(asked_after(hello), 0);
+  prove(hello, {});
+  EXPECT_EQ(asked_after(hello), 0);
+  // Nor that of a process that has none, though anybody could make its proof.
+  doorman.known.secret = {};
+  EXPECT_EQ(asked_after(proved(hello)), 0);
 }
 
 TEST_F(VerbsWireup, ADatagramThatContradictsItselfIsDropped) {
   const auto damaged = [&](auto&& damage) {
     wire::Hello bad = hello;
     damage(bad);
-    return asked_after(bad);
+    return asked_after(proved(bad));
   };
   EXPECT_EQ(damaged([](wire::Hello& h) { ++h.magic; }), 0);
   EXPECT_EQ(damaged([](wire::Hello& h) { ++h.version; }), 0);
@@ -104,13 +132,13 @@ TEST_F(VerbsWireup, RandomBytesAreHeardByNobody) {
       byte = static_cast<std::byte>(random());
     ASSERT_EQ(asked_after(bytes), 0);
   }
-  // Nor do they upset what follows the secret.
+  // Nor do they upset whoever has the secret.
   for (int turn = 0; turn < 5000; ++turn) {
     wire::Hello damaged = hello;
     auto* raw = reinterpret_cast<std::byte*>(&damaged);
     for (int change = 0; change < 4; ++change)
       raw[random() % sizeof damaged] = static_cast<std::byte>(random());
-    asked_after(damaged);
+    asked_after(proved(damaged));
   }
   EXPECT_EQ(asked_after(hello), 1);
 }
@@ -131,6 +159,37 @@ TEST(VerbsWireupOfAJob, SurvivesTheLossOfDatagrams) {
     EXPECT_TRUE(receive.done) << lost << " datagrams lost";
     target.expect(1, 100);
   }
+}
+
+TEST(VerbsWireupOfAJob, RecordedDatagramsChangeNothingAndAreNotAnswered) {
+  Job job(kTwoRails, 2);
+  job.fabric().record_datagrams();
+  const auto ready = [&] {
+    return job[0].path_troubles(1).empty() && job[1].path_troubles(0).empty();
+  };
+  exchange(job, 1, 100);
+  // Later epochs, so that there are offers of earlier ones.
+  for (std::uint32_t turn = 0; turn < 2; ++turn) {
+    job.fabric().set_port(0, 1, false);
+    exchange(job, 2 + turn, 300'000);
+    job.fabric().set_port(0, 1, true);
+    ASSERT_TRUE(run(job, ready));
+  }
+  const auto recorded = job.fabric().recorded();
+  ASSERT_GE(recorded.size(), 4u);
+  const auto sent = job.fabric().counters().datagrams;
+  for (int turn = 0; turn < 3; ++turn) {
+    for (const auto& datagram : recorded) {
+      job.fabric().inject(datagram.queue_pair, datagram.queue_key, datagram.bytes);
+      for (int poll = 0; poll < 8; ++poll) {
+        job[0].progress();
+        job[1].progress();
+      }
+      ASSERT_TRUE(ready());
+    }
+    exchange(job, 10 + static_cast<std::uint32_t>(turn), 300'000);
+  }
+  EXPECT_EQ(job.fabric().counters().datagrams, sent);
 }
 
 TEST(VerbsWireupOfAJob, BothMayBeginAtOnce) {

@@ -29,7 +29,8 @@ Address sample() {
   address.pid = 12345;
   address.start_time = 0x0123456789abcdef;
   address.context = 0x80000001;
-  address.job_secret = bytes_from(90);
+  std::ranges::copy(bytes_from(90), address.job_secret.begin());
+  std::ranges::copy(bytes_from(70), address.job_secret.begin() + 16);
   address.add(3, bytes_from(120));
   const auto more = bytes_from(7);
   address.add(9, std::span(more).first(5));

@@ -97,13 +97,14 @@ inline bool decode_entry(std::span<const std::byte> entry) {
 }
 
 // What a fuzzer and a peer both know, so that it gets past the first check.
-inline constexpr std::array<std::byte, 16> kTestSecret{std::byte{0x5a}, std::byte{1}};
-inline constexpr std::array<std::byte, 16> kTestProcess{std::byte{0xa5}, std::byte{2}};
+inline constexpr Key kTestKey{std::byte{0x5a}, std::byte{1}};
+inline constexpr Uid kTestProcess{std::byte{0xa5}, std::byte{2}};
 
 // A datagram. Stops the program when one is accepted that promises what it does not hold.
 inline bool decode_datagram(std::span<const std::byte> datagram) {
-  const auto hello = decode_hello(datagram, kTestSecret, kTestProcess);
+  const auto hello = decode_hello(datagram, kTestKey, kTestProcess);
   if (!hello) return false;
+  if (hello_sender(datagram, kTestProcess) != hello->from) std::abort();
   if (hello->paths < 1 || hello->paths > kMaxRails || hello->credits == 0) std::abort();
   for (const PathOffer& offer : hello->offers) {
     if (offer.queue_pair >> 24 != 0 || offer.psn >> 24 != 0) std::abort();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import struct
 import time
@@ -12,16 +13,17 @@ from pyverbs import enums
 from queue_pair import SUCCESS, Address, QueuePair
 
 MAX_RAILS = 4
-VERSION = 3
+VERSION = 4
 MAGIC = 0x49504D4D
 HEAD = struct.Struct("<IHHII16s")
 MEMBER = 1
-ADDRESS = struct.Struct("<IHHII16s16s16sQiI")
+ADDRESS = struct.Struct("<IHHII16s16s32sQiI")
 SECTION = struct.Struct("<BBH")
 VERBS = 3  # the lane's number
 RAIL = struct.Struct("<16sIIHHB3x")
-HELLO = struct.Struct("<IHH16s16s16sII")
+HELLO = struct.Struct("<IHH16s16sIIQ")
 OFFER = struct.Struct("<IIIII")
+PROOF_BYTES = 32
 HELLO_MAGIC = 0x4F4C4548
 FRAME = struct.Struct("<IIQ")
 HEADER = struct.Struct("<BBHIiiIII")
@@ -36,6 +38,13 @@ SAY_AT = 16 * DATAGRAM_BYTES  # in the memory of the datagrams
 SEND_AT = RECEIVES * PACKET_BYTES  # in the memory of the connection
 SPACE_AT = SEND_AT + PACKET_BYTES
 TIMEOUT_SECONDS = 90.0
+
+
+def pair_key(one: tuple[bytes, bytes], other: tuple[bytes, bytes], purpose: bytes) -> bytes:
+    """The key of two processes, each (process id, secret): HKDF-SHA256 in the order of the ids."""
+    (uid, secret), (other_uid, other_secret) = sorted((one, other))
+    extracted = hmac.digest(b"mooncake_mpi pair of processes", secret + other_secret, "sha256")
+    return hmac.digest(extracted, purpose + uid + other_uid + b"\1", "sha256")
 
 
 def checksum(data: bytes) -> int:
@@ -124,27 +133,29 @@ class Packet:
 class Hello:
     """The datagram of the wire-up; an offer is (epoch, queue pair, PSN, known epoch, ready)."""
 
-    secret: bytes
     sender: bytes
     to: bytes
     paths: int
     offers: list[tuple[int, int, int, int, int]]
     credits: int = CREDITS
+    moment: int = field(default_factory=time.monotonic_ns)
 
-    def pack(self) -> bytes:
+    def pack(self, key: bytes) -> bytes:
         offers = [*self.offers, *[(0, 0, 0, 0, 0)] * (MAX_RAILS - len(self.offers))]
-        return HELLO.pack(
-            HELLO_MAGIC, VERSION, self.paths, self.secret, self.sender, self.to,
-            self.credits, 0,
-        ) + b"".join(OFFER.pack(*offer) for offer in offers)  # fmt: skip
+        said = HELLO.pack(
+            HELLO_MAGIC, VERSION, self.paths, self.sender, self.to, self.credits, 0, self.moment
+        ) + b"".join(OFFER.pack(*offer) for offer in offers)
+        return said + hmac.digest(key, said, "sha256")
 
     @classmethod
-    def unpack(cls, data: bytes) -> Hello:
-        assert len(data) == HELLO.size + MAX_RAILS * OFFER.size
-        magic, version, paths, secret, sender, to, credit_count, reserved = HELLO.unpack_from(data)
+    def unpack(cls, data: bytes, key: bytes) -> Hello:
+        assert len(data) == HELLO.size + MAX_RAILS * OFFER.size + PROOF_BYTES
+        said, proof = data[:-PROOF_BYTES], data[-PROOF_BYTES:]
+        assert hmac.compare_digest(proof, hmac.digest(key, said, "sha256"))
+        magic, version, paths, sender, to, credit_count, reserved, moment = HELLO.unpack_from(said)
         assert (magic, version, reserved) == (HELLO_MAGIC, VERSION, 0)
-        offers = list(OFFER.iter_unpack(data[HELLO.size :]))
-        return cls(secret, sender, to, paths, offers, credit_count)
+        offers = list(OFFER.iter_unpack(said[HELLO.size :]))
+        return cls(sender, to, paths, offers, credit_count, moment)
 
 
 @dataclass
@@ -155,7 +166,7 @@ class WirePeer:
     context: int = 7
     key: int = 0x1234567
     uid: bytes = field(default_factory=lambda: os.urandom(16))
-    secret: bytes = field(default_factory=lambda: os.urandom(16))
+    secret: bytes = field(default_factory=lambda: os.urandom(32))
 
     def __post_init__(self):
         self.datagrams = [QueuePair(name, queue_key=self.key) for name in self.devices]
@@ -175,8 +186,13 @@ class WirePeer:
             rails.append(Rail(gid, own.number, self.key, own.lid, pair.mtu, is_global))
         return Entry(self.uid, self.context, self.secret, rails)
 
-    def hear(self) -> Hello:
-        """The next datagram."""
+    def key_with(self, other: Entry, secret: bytes | None = None) -> bytes:
+        """The key for datagrams between this process, perhaps with another secret, and another."""
+        own = self.secret if secret is None else secret
+        return pair_key((self.uid, own), (other.uid, other.secret), b"hello")
+
+    def hear(self, other: Entry) -> Hello:
+        """The next datagram, which is the other's."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             for pair in self.datagrams:
@@ -185,38 +201,31 @@ class WirePeer:
                     slot, size = pair.arrived.pop(0)
                     data = pair.memory.read(size - GRH_BYTES, slot + GRH_BYTES)
                     pair.receive(DATAGRAM_BYTES, slot)
-                    return Hello.unpack(data)
+                    return Hello.unpack(data, self.key_with(other))
             time.sleep(1e-3)
         raise TimeoutError("no datagram")
 
-    def say(self, other: Entry, hello: Hello) -> None:
-        """Send a datagram to the other's first rail."""
-        rail, data = other.rails[0], hello.pack()
+    def say(self, other: Entry, hello: Hello, *, secret: bytes | None = None) -> None:
+        """Send a datagram to the other's first rail, perhaps with a secret that is not ours."""
+        rail, data = other.rails[0], hello.pack(self.key_with(other, secret))
         pair = self.datagrams[0]
         pair.memory.write(data, len(data), SAY_AT)
         address = Address(rail.queue_pair, rail.gid_text, rail.lid, 0, 0, 0)
         pair.post_datagram(len(data), SAY_AT, address, rail.queue_key)
 
-    def hello(self, other: Entry, *, known: int, ready: int, secret: bytes | None = None) -> Hello:
+    def hello(self, other: Entry, *, known: int, ready: int) -> Hello:
         """What this process has to offer: the first path, the others are down."""
         own = self.connected
         offers = [(self.epoch, own.pair.qp_num, own.packet_number, known, ready)]
         offers += [(1, 0, 0, 0, 0)] * (len(other.rails) - 1)
-        return Hello(
-            other.secret if secret is None else secret,
-            self.uid,
-            other.uid,
-            len(other.rails),
-            offers,
-        )
+        return Hello(self.uid, other.uid, len(other.rails), offers)
 
     def wire_up(self, other: Entry) -> None:
         """Connect the first path, again if it was connected, in the epoch that the other begins."""
         before = self.epoch
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            heard = self.hear()
-            assert heard.secret == self.secret
+            heard = self.hear(other)
             assert (heard.sender, heard.to) == (other.uid, self.uid)
             epoch, number, packet_number, known, ready = heard.offers[0]
             if epoch > self.epoch and number:

@@ -133,6 +133,11 @@ void FakeFabric::inject(std::uint32_t queue_pair, std::uint32_t queue_key,
   found->second->receive(*found->second, bytes, 40);
 }
 
+std::vector<FakeFabric::Recorded> FakeFabric::recorded() const {
+  const std::lock_guard lock(mutex_);
+  return recorded_;
+}
+
 int FakeFabric::fault(Step step) {
   const auto index = static_cast<std::size_t>(step);
   ++calls_[index];

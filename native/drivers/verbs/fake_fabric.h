@@ -77,6 +77,15 @@ class FakeFabric {
   // A datagram from nowhere, to a queue pair.
   void inject(std::uint32_t queue_pair, std::uint32_t queue_key, std::span<const std::byte> bytes);
 
+  // Every datagram that is sent from now on, for inject().
+  struct Recorded {
+    std::uint32_t queue_pair = 0;
+    std::uint32_t queue_key = 0;
+    std::vector<std::byte> bytes;
+  };
+  void record_datagrams() { recording_ = true; }
+  std::vector<Recorded> recorded() const;
+
   FakeCounters counters() const;
   // Objects that are open: zero when all was closed.
   std::size_t live() const;
@@ -122,6 +131,8 @@ class FakeFabric {
   Status completion_status_ = Status::kOther;
   std::uint64_t lost_completions_ = 0;
   std::uint64_t dropped_datagrams_ = 0;
+  bool recording_ = false;
+  std::vector<Recorded> recorded_;
   std::atomic<int> cut_rail_{-1};
   bool held_ = false;
   bool spread_over_nodes_ = false;

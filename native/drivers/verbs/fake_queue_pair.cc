@@ -193,6 +193,11 @@ Status FakeQueuePair::access(const Pending& pending, FakeQueuePair& remote) {
 void FakeQueuePair::datagram(Pending& pending) {
   ++fabric_.counters_.datagrams;
   const SendRequest& request = pending.request;
+  if (fabric_.recording_) {
+    const auto bytes = payload(request, pending.inlined);
+    fabric_.recorded_.push_back(
+        {request.remote_queue_pair, request.queue_key, {bytes.begin(), bytes.end()}});
+  }
   if (fabric_.dropped_datagrams_ != 0) {
     --fabric_.dropped_datagrams_;
     return;

@@ -37,7 +37,8 @@ VerbsChannel::VerbsChannel(VerbsTransport& transport, const wire::Address& addre
       address_(address),
       remote_rails_(
           wire::decode_rails(address.section(VerbsTransport::kLane)).value_or(wire::Rails{})),
-      peer_(peer) {}
+      peer_(peer),
+      hello_key_(wire::hello_key(transport.self_, {address.uid, address.job_secret})) {}
 
 VerbsChannel::~VerbsChannel() {
   abandon();

@@ -168,8 +168,11 @@ class VerbsChannel final : public Channel {
   std::uint64_t hello_ns_ = 0;
   std::uint64_t hello_interval_ns_ = 0;
   std::uint32_t hellos_ = 0;
-  std::uint64_t deadline_ns_ = 0;  // when no path is ready
-  bool attention_ = false;         // in the transport's list
+  wire::Key hello_key_;
+  std::uint64_t said_moment_ = 0;   // in the last datagram to the peer
+  std::uint64_t heard_moment_ = 0;  // in the newest one of the peer
+  std::uint64_t deadline_ns_ = 0;   // when no path is ready
+  bool attention_ = false;          // in the transport's list
 };
 
 }  // namespace mooncake_mpi::verbs

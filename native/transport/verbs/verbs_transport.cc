@@ -32,8 +32,7 @@ constexpr std::uint64_t kRetireNs = 100'000'000;
 VerbsTransport::VerbsTransport(const wire::Address& self, std::shared_ptr<Provider> provider,
                                const Config& config, MoverCounters& counters,
                                std::shared_ptr<linux_driver::MemoryPlaces> places)
-    : process_(self.uid),
-      secret_(self.job_secret),
+    : self_{self.uid, self.job_secret},
       provider_(std::move(provider)),
       config_(config),
       counters_(counters),
@@ -54,7 +53,7 @@ Result<std::unique_ptr<VerbsTransport>> VerbsTransport::create(
   if (places == nullptr) places = linux_driver::system_memory_places();
   std::unique_ptr<VerbsTransport> transport(
       new VerbsTransport(self, std::move(provider), config, counters, std::move(places)));
-  if (self.job_secret == std::array<std::byte, 16>{}) {
+  if (!wire::has_secret(self.job_secret)) {
     return Failure{Error::kOther, "no random numbers for the job's secret"};
   }
   const std::vector<PortReport> reports =
@@ -107,7 +106,7 @@ void VerbsTransport::describe(wire::Address& address) const {
 
 std::string VerbsTransport::unreachable_reason(const wire::Address& peer) const {
   if (!wire::decode_rails(peer.section(kLane))) return "the peer has no RDMA port";
-  if (peer.job_secret == std::array<std::byte, 16>{}) return "the peer has no secret";
+  if (!wire::has_secret(peer.job_secret)) return "the peer has no secret";
   return {};
 }
 
@@ -204,12 +203,19 @@ void VerbsTransport::on_completion(Rail& rail, const WorkCompletion& done, Packe
   rail.repost_later(done.id);
 }
 
-// From anywhere: what does not carry our secret is nobody's of our job.
+// From anywhere: what is not proved with our secret and the sender's is nobody's of our job.
 void VerbsTransport::on_datagram(Bytes datagram, PacketSink& sink) {
-  const auto hello = wire::decode_hello(datagram, secret_, process_);
+  const auto from = wire::hello_sender(datagram, self_.uid);
+  if (!from) return;
+  auto channel = channels_.find(*from);
+  const bool known = channel != channels_.end();
+  const auto secret = known ? std::nullopt : sink.secret_of(*from);
+  if (!known && (!secret || !wire::has_secret(*secret))) return;
+  const wire::Key key =
+      known ? channel->second->hello_key_ : wire::hello_key(self_, {*from, *secret});
+  const auto hello = wire::decode_hello(datagram, key, self_.uid);
   if (!hello) return;
-  auto channel = channels_.find(hello->from);
-  if (channel == channels_.end()) {
+  if (!known) {
     // Not known yet, or gone: it will ask again.
     if (sink.on_connect(hello->from) == nullptr) return;
     channel = channels_.find(hello->from);

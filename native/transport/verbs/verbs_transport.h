@@ -73,8 +73,7 @@ class VerbsTransport final : public Transport {
   void attend_to_all(PacketSink& sink);
   void tick_soon();
 
-  ProcessId process_;
-  std::array<std::byte, 16> secret_;
+  wire::Identity self_;
   std::shared_ptr<verbs_driver::Provider> provider_;
   Config config_;
   MoverCounters& counters_;

@@ -164,6 +164,9 @@ void VerbsChannel::make_ready(Path& path) {
 
 void VerbsChannel::on_hello(const wire::Hello& hello) {
   if (failed_ || hello.paths != paths_.size()) return;
+  // One that was held back or recorded says nothing that a newer one has not said.
+  if (hello.moment <= heard_moment_) return;
+  heard_moment_ = hello.moment;
   credits_ = std::min(hello.credits, kCredits);
   bool answer = false;
   for (std::size_t i = 0; i < paths_.size(); ++i) {
@@ -193,8 +196,7 @@ void VerbsChannel::send_hello() {
   hello.magic = wire::kHelloMagic;
   hello.version = wire::kVersion;
   hello.paths = static_cast<std::uint16_t>(paths_.size());
-  hello.secret = address_.job_secret;
-  hello.from = transport_.process_;
+  hello.from = transport_.self_.uid;
   hello.to = address_.uid;
   hello.credits = kCredits;
   for (std::size_t i = 0; i < paths_.size(); ++i) {
@@ -208,6 +210,9 @@ void VerbsChannel::send_hello() {
     offer.known_epoch = both || path.state == State::kConnected ? path.epoch : 0;
     offer.ready = both ? 1 : 0;
   }
+  // Grows even where a channel to the peer was given up half made, and this is another.
+  said_moment_ = hello.moment = std::max(now_ns(), said_moment_ + 1);
+  wire::prove(hello, hello_key_);
   // Another way each time: one of them may be down.
   for (std::size_t i = 0; i < paths_.size(); ++i) {
     const Path& path = paths_[hellos_++ % paths_.size()];
