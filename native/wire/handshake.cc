@@ -125,13 +125,13 @@ Handshake::State Handshake::check_head() noexcept {
     constexpr const char* kReason = "runs another version of this library";
     // An answer to an answer would never end.
     if (head.kind != Kind::kCall || awaited_ != Kind::kCall) return refuse(kReason, head.version);
-    return refuse_and_say(Refusal::kVersion, kReason, head.version);
+    return refuse_and_say(Refusal::kOtherVersion, kReason, head.version);
   }
   if (head.kind != awaited_) return refuse("breaks the protocol of the handshake");
   if (head.refusal == Refusal::kNone) return state_;
   if (head.kind != Kind::kAnswer) return refuse("breaks the protocol of the handshake");
   switch (head.refusal) {
-    case Refusal::kVersion:
+    case Refusal::kOtherVersion:
       return refuse("runs another version of this library");
     case Refusal::kUnknown:
       repeatable_ = true;

@@ -58,7 +58,7 @@ class Handshake {
   static constexpr std::uint32_t kMagic = 0x53484d4d;  // "MMHS" in memory
 
   enum class Kind : std::uint8_t { kCall = 1, kAnswer = 2, kProof = 3, kSession = 4 };
-  enum class Refusal : std::uint8_t { kNone = 0, kVersion = 1, kUnknown = 2, kOther = 3 };
+  enum class Refusal : std::uint8_t { kNone = 0, kOtherVersion = 1, kUnknown = 2, kOther = 3 };
 
   // The same in every version.
   struct Head {
