@@ -173,8 +173,10 @@ Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>
   }
   context.members = std::move(table);
   protocol_.adopt_failures(context);
-  for (Peer* peer : strangers)
+  for (Peer* peer : strangers) {
+    peers_.expect(*peer);
     watch(*peer);
+  }
   choose_policy();
   return true;
 }

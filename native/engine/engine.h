@@ -187,8 +187,8 @@ class Engine final : private PacketSink, private Waker {
   }
   // Around a fork, in the thread that makes it. The child's engine does nothing and reaches nobody:
   // its operations have failed.
-  void before_fork() { mutex_.lock_as_visitor(); }
-  void after_fork_in_parent() { mutex_.unlock(); }
+  void before_fork();
+  void after_fork_in_parent();
   void after_fork_in_child() noexcept;
   // False in a child that a fork made: it has the memory of this process and none of its threads.
   bool in_own_process() const noexcept;

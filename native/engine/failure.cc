@@ -19,10 +19,25 @@ bool Engine::in_own_process() const noexcept {
   return getpid() == own_address_.pid;
 }
 
-// What the lanes hold is shared with the parent: it is neither used nor given back.
+void Engine::before_fork() {
+  mutex_.lock_as_visitor();
+  for (const auto& lane : lanes_)
+    lane->before_fork();
+}
+
+void Engine::after_fork_in_parent() {
+  for (const auto& lane : lanes_)
+    lane->after_fork_in_parent();
+  mutex_.unlock();
+}
+
+// What the lanes hold is shared with the parent: it is not used, and given back only where the
+// parent's peers would wait for that.
 void Engine::after_fork_in_child() noexcept {
-  for (auto& lane : lanes_)
+  for (auto& lane : lanes_) {
+    lane->after_fork_in_child();
     static_cast<void>(lane.release());
+  }
   lanes_.clear();
   own_doorbell_.ringers_fence.store(doorbell_->ringers_fence.load());
   doorbell_ = &own_doorbell_;

@@ -40,6 +40,15 @@ Peer& Peers::know(const wire::Address& address, bool& added) {
   return *peer;
 }
 
+// The first lane that reaches it will do, unless it fails at that between two hosts.
+void Peers::expect(const Peer& peer) {
+  for (const auto& lane : lanes_) {
+    if (lane->only_moves() || !lane->unreachable_reason(peer.address).empty()) continue;
+    lane->expect(peer.address);
+    if (is_near(peer)) return;
+  }
+}
+
 // A peer that calls and cannot be called back is lost to both sides. What may only be missing now,
 // such as a descriptor, is asked for again for a while.
 Peer* Peers::answer(const ProcessId& process) {

@@ -26,6 +26,8 @@ class Peers {
 
   // The process of that address; `added` is set where it was not known.
   Peer& know(const wire::Address& address, bool& added);
+  // Tells the lanes that may come to carry its messages.
+  void expect(const Peer& peer);
   // Gives it a channel, or says why no lane can. One that has ended gets a channel to nowhere.
   Result<bool> connect(Peer& peer);
   // A process that has connected to this one, connected in turn; nullptr: not known, or not yet.

@@ -68,6 +68,8 @@ class Transport {
   virtual std::string unreachable_reason(const wire::Address& peer) const = 0;
   // One that has movers alone is asked besides the lane whose channel is taken.
   virtual bool only_moves() const noexcept { return false; }
+  // A communicator names that process: it may call, or be called.
+  virtual void expect(const wire::Address& /*peer*/) {}
   virtual Result<Way> connect(const wire::Address& address, Peer& peer) = 0;
   // Delivers what has arrived, and goes on with what movers have begun; returns how much there was
   // to do (0: idle).
@@ -76,6 +78,12 @@ class Transport {
   // A peer's process has ended. What it had sent whole is delivered; then nothing of it is kept.
   virtual void drain(Peer&, PacketSink&) {}
   virtual void forget(Peer&) {}
+
+  // Around a fork. In the child, which shares what the lane has from the system, it is only closed:
+  // no peer hears of it, and nothing else of the lane is used any more.
+  virtual void before_fork() {}
+  virtual void after_fork_in_parent() {}
+  virtual void after_fork_in_child() noexcept {}
 
   // A lane with a thread of its own begins and ends it.
   virtual void start(Waker&) {}

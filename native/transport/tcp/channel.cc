@@ -1,0 +1,287 @@
+// Packets: each one call of the system from where its bytes are; the rest of one that finds no room
+// is kept. What arrives is read into the transport's inbox and delivered from there. Engine lock
+// held for every call.
+#include "transport/tcp/channel.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/clock.h"
+#include "transport/tcp/mover.h"
+#include "transport/tcp/tcp_transport.h"
+#include "wire/payload.h"
+
+namespace mooncake_mpi::tcp {
+namespace {
+
+constexpr std::size_t kHeadBytes = wire::kTcpHeadBytes;
+constexpr std::size_t kMostPacketBytes = kHeadBytes + wire::kMaxTcpPayload;
+
+iovec piece(const std::byte* data, std::size_t bytes) noexcept {
+  return {const_cast<std::byte*>(data), bytes};
+}
+
+}  // namespace
+
+TcpChannel::TcpChannel(TcpTransport& transport, const wire::Address& address, Peer& peer)
+    : transport_(transport), address_(address), peer_(peer) {}
+
+TcpChannel::~TcpChannel() {
+  abandon();
+  transport_.remove(*this);
+}
+
+void TcpChannel::open(std::shared_ptr<Socket> socket, bool called) {
+  out_.resize(kMostPacketBytes);
+  partial_.resize(kMostPacketBytes);
+  socket_ = std::move(socket);
+  called_ = called;
+}
+
+void TcpChannel::lose(std::string_view reason) noexcept {
+  if (failed_) return;
+  failed_ = true;
+  try {
+    reason_ = reason;
+  } catch (const std::bad_alloc&) {  // then there are no words for it
+  }
+  transport_.attend_later(*this);
+}
+
+void TcpChannel::abandon() noexcept {
+  failed_ = abandoned_ = true;
+  transport_.let_go(*this);
+  if (mover_ != nullptr) mover_->close_streams();
+  socket_.reset();
+  out_begin_ = out_end_ = partial_bytes_ = 0;
+}
+
+std::vector<std::string> TcpChannel::troubles() const {
+  if (socket_ != nullptr) return {};
+  return transport_.lobby().troubles(address_.uid);
+}
+
+// --- what goes out ---
+
+bool TcpChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
+  if (socket_ == nullptr || failed_) return false;
+  if (has_unsent() && !flush()) return false;
+  std::array<std::byte, kHeadBytes + kMaxPrefixBytes> head;
+  const std::uint64_t credit = returned_;
+  wire::Header complete = header;
+  complete.payload_bytes = static_cast<std::uint32_t>(prefix.size() + payload.size());
+  std::memcpy(head.data(), &credit, sizeof credit);
+  std::memcpy(head.data() + sizeof(wire::TcpFrame), &complete, sizeof complete);
+  if (!prefix.empty()) std::memcpy(head.data() + kHeadBytes, prefix.data(), prefix.size());
+  const std::size_t head_bytes = kHeadBytes + prefix.size();
+  const std::array<iovec, 2> pieces = {piece(head.data(), head_bytes),
+                                       piece(payload.data(), payload.size())};
+  const ssize_t result = socket_->send(std::span(pieces).first(payload.empty() ? 1 : 2));
+  if (result <= 0) [[unlikely]] {
+    if (result != 0 && result != -EAGAIN) lose(std::strerror(static_cast<int>(-result)));
+    return false;
+  }
+  told_ = credit;
+  may_be_unconfirmed_ = true;
+  const auto sent = static_cast<std::size_t>(result);
+  if (sent == head_bytes + payload.size()) [[likely]]
+    return true;
+  out_begin_ = out_end_ = 0;
+  if (sent < head_bytes) {
+    std::memcpy(out_.data(), head.data() + sent, head_bytes - sent);
+    out_end_ = head_bytes - sent;
+  }
+  const Bytes rest = payload.subspan(sent - std::min(sent, head_bytes));
+  if (!rest.empty()) std::memcpy(out_.data() + out_end_, rest.data(), rest.size());
+  out_end_ += rest.size();
+  transport_.attend_later(*this);
+  return true;
+}
+
+bool TcpChannel::flush() noexcept {
+  while (has_unsent()) {
+    const iovec rest = piece(out_.data() + out_begin_, out_end_ - out_begin_);
+    const ssize_t sent = socket_->send(std::span(&rest, 1));
+    if (sent == 0 || sent == -EAGAIN) return false;
+    if (sent < 0) {
+      lose(std::strerror(static_cast<int>(-sent)));
+      return false;
+    }
+    out_begin_ += static_cast<std::size_t>(sent);
+  }
+  return true;
+}
+
+void TcpChannel::want_room(bool wanted) noexcept {
+  wants_room_ = wanted && socket_ != nullptr && !failed_;
+  if (wants_room_) transport_.attend_later(*this);
+}
+
+bool TcpChannel::is_armed() const noexcept {
+  return armed_ || mover_->is_armed();
+}
+
+void TcpChannel::arm() noexcept {
+  if (socket_ == nullptr || failed_) return;
+  const bool wanted = has_unsent() || wants_room_;
+  if (wanted != armed_) {
+    armed_ = wanted;
+    const std::uint32_t events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN;
+    transport_.sockets().change(socket_->descriptor(), events, number_);
+  }
+  mover_->arm();
+}
+
+// In a forked child: the parent's epoll is left alone.
+void TcpChannel::leave_behind() noexcept {
+  socket_.reset();
+  if (mover_ != nullptr) mover_->leave_behind();
+}
+
+void TcpChannel::return_credit(std::uint32_t bytes) noexcept {
+  returned_ += bytes;
+  transport_.owes_credit(*this);
+}
+
+// Other packets tell it, too.
+void TcpChannel::tell_credit() noexcept {
+  if (owed_credit() == 0) return;
+  std::array<std::byte, sizeof(wire::Credit)> bytes;
+  wire::encode(wire::Credit{returned_}, bytes.data());
+  try_send(wire::control_header(wire::Kind::kCredit, 0, 0, sizeof(wire::Credit)), bytes, {});
+}
+
+// Who has called opens the other connections, too: that direction is not in a firewall's way.
+void TcpChannel::want_streams() noexcept {
+  if (wants_streams_ || socket_ == nullptr || failed_ || transport_.config().streams == 0) return;
+  if (!called_) {
+    const auto header = wire::control_header(wire::kTcpMoreStreams, 0, 0, 0);
+    wants_streams_ = try_send(header, {}, {});
+    return;
+  }
+  try {
+    for (std::uint32_t stream = 1; stream <= transport_.config().streams; ++stream)
+      transport_.lobby().call(address_, stream);
+    wants_streams_ = true;
+    transport_.nudge();
+  } catch (const std::bad_alloc&) {  // the next large message asks again
+  }
+}
+
+bool TcpChannel::drained() noexcept {
+  if (failed_ || socket_ == nullptr) return true;
+  if (has_unsent() && !flush()) return failed_;
+  if (mover_ != nullptr && mover_->is_sending()) return false;
+  if (may_be_unconfirmed_ && socket_->unconfirmed_bytes() != 0) return false;
+  may_be_unconfirmed_ = false;
+  return true;
+}
+
+// --- what comes in ---
+
+// Whether so many bytes of partial_ are a packet.
+bool TcpChannel::is_whole(std::size_t bytes) const noexcept {
+  if (bytes < kHeadBytes) return false;
+  wire::Header header;
+  std::memcpy(&header, partial_.data() + sizeof(wire::TcpFrame), sizeof header);
+  return bytes == kHeadBytes + header.payload_bytes;
+}
+
+// The rest of the packet that was begun goes behind its beginning, what follows into the inbox.
+ssize_t TcpChannel::read_some(Held& held) noexcept {
+  std::span<std::byte> inbox = transport_.inbox();
+  std::array<iovec, 2> pieces;
+  std::size_t missing = 0;
+  if (partial_bytes_ >= kHeadBytes) {
+    wire::Header header;
+    std::memcpy(&header, partial_.data() + sizeof(wire::TcpFrame), sizeof header);
+    missing = kHeadBytes + header.payload_bytes - partial_bytes_;
+  } else if (partial_bytes_ != 0) {
+    std::memcpy(inbox.data(), partial_.data(), partial_bytes_);
+    inbox = inbox.subspan(partial_bytes_);
+  }
+  pieces[0] = piece(partial_.data() + partial_bytes_, missing);
+  pieces[1] = piece(inbox.data(), inbox.size());
+  const ssize_t result =
+      socket_->receive(missing != 0 ? std::span(pieces) : std::span(pieces).last(1));
+  if (result <= 0) return result;
+  const auto received = static_cast<std::size_t>(result);
+  if (missing != 0) {
+    const std::size_t here = std::min(missing, received);
+    partial_bytes_ += here;
+    held = {this, 0, received - here};
+  } else {
+    held = {this, 0, partial_bytes_ + received};
+    partial_bytes_ = 0;
+  }
+  return result;
+}
+
+unsigned TcpChannel::receive(PacketSink& sink) {
+  if (socket_ == nullptr || broken_) return 0;
+  unsigned count = 0;
+  for (std::size_t turns = 0; turns < TcpTransport::kTurns; ++turns) {
+    const ssize_t received = read_some(transport_.held_);
+    if (received == -EAGAIN) break;
+    if (received <= 0) {
+      lose(received == 0 ? "it has closed the connection"
+                         : std::strerror(static_cast<int>(-received)));
+      break;
+    }
+    count += deliver(sink);
+    if (broken_ || static_cast<std::size_t>(received) < transport_.inbox().size() / 2) break;
+  }
+  return count;
+}
+
+// A packet that there is no memory for stays held, and the next poll begins with it.
+unsigned TcpChannel::deliver(PacketSink& sink) {
+  unsigned count = 1;
+  Held& held = transport_.held_;
+  if (is_whole(partial_bytes_)) {
+    take(*wire::decode_tcp_head(partial_),
+         Bytes(partial_).subspan(kHeadBytes, partial_bytes_ - kHeadBytes), sink);
+    partial_bytes_ = 0;
+    ++count;
+  }
+  const Bytes inbox = transport_.inbox();
+  while (!broken_) {
+    const Bytes rest = inbox.subspan(held.begin, held.end - held.begin);
+    if (rest.size() >= kHeadBytes) {
+      const auto head = wire::decode_tcp_head(rest);
+      if (!head) {
+        broken_ = true;
+        lose("it sends what no process of this version sends");
+        break;
+      }
+      const std::size_t whole = kHeadBytes + head->header.payload_bytes;
+      if (rest.size() >= whole) {
+        take(*head, rest.subspan(kHeadBytes, whole - kHeadBytes), sink);
+        held.begin += whole;
+        ++count;
+        continue;
+      }
+    }
+    if (!rest.empty()) {
+      std::memcpy(partial_.data() + partial_bytes_, rest.data(), rest.size());
+      partial_bytes_ += rest.size();
+    }
+    break;
+  }
+  held = {};
+  return count;
+}
+
+void TcpChannel::take(const wire::TcpHead& head, Bytes payload, PacketSink& sink) {
+  peer_credit_ = std::max(peer_credit_, head.frame.credit);
+  if (head.header.kind == wire::Kind::kCredit) return;
+  if (head.header.kind == wire::kTcpMoreStreams) [[unlikely]] {
+    if (called_) want_streams();
+    return;
+  }
+  sink.on_packet(peer_, head.header, payload);
+}
+
+}  // namespace mooncake_mpi::tcp
