@@ -1,4 +1,5 @@
-# What the machine itself must have: Python, its headers, a compiler. Sourced after common.sh.
+# What the machine itself must have: Python, its headers, a compiler; for scripts/hosts the tools of
+# networks. Sourced after common.sh.
 # shellcheck shell=bash
 
 python3=${PYTHON:-python3}
@@ -23,8 +24,13 @@ compiles() { # compiles "source": with the compiler that CMake would take
     $cxx -std=c++20 -fsyntax-only -x c++ - >/dev/null 2>&1
 }
 
-look_for_needs() { # look_for_needs [native-tests]
+look_for_needs() { # look_for_needs [native-tests|hosts]
   missing=() missing_apt=() missing_dnf=()
+  if [[ ${1:-} == hosts ]]; then
+    { command -v ip && command -v tc && command -v ss; } >/dev/null || need "ip, tc and ss" iproute2 "iproute iproute-tc"
+    command -v nft >/dev/null || need nft nftables nftables
+    return 0
+  fi
   if ! python_has 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     need "Python >= 3.10" "python3 python3-venv python3-dev" "python3 python3-devel"
   else
