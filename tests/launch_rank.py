@@ -154,7 +154,9 @@ def main() -> None:
     rank = own_rank()
     folder = Path(os.environ["MOONCAKE_MPI_LAUNCH_FOLDER"])
     options = json.loads((folder / "options.json").read_text())
-    (folder / f"rank-{rank}.pid").write_text(str(os.getpid()))
+    # a process id means something in its namespace only
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    (folder / f"rank-{rank}.pid").write_text(f"{os.getpid()} {namespace}")
     if rank:
         log = os.open(folder / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 LOG_TAIL_LINES = 40
 SEVERITY = {"skipped": 0, "passed": 1, "failed": 2}
+
+
+def process_here(pid: int, namespace: int) -> int | None:
+    """The process that has this id in this process namespace, by its id in ours."""
+    if Path("/proc/self/ns/pid").stat().st_ino == namespace:
+        return pid
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "ns/pid").stat().st_ino != namespace:
+                continue
+            ids = re.search(r"^NSpid:.*\t(\d+)$", (process / "status").read_text(), re.MULTILINE)
+            if ids and int(ids.group(1)) == pid:
+                return int(process.name)
+    return None
 
 
 class RankState:
@@ -70,7 +83,8 @@ class RankState:
     def pid(self) -> int | None:
         """The rank's process, once it has said so."""
         path = self._folder / f"rank-{self.rank}.pid"
-        return int(path.read_text()) if path.exists() and path.read_text() else None
+        words = path.read_text().split() if path.exists() else []
+        return process_here(int(words[0]), int(words[1])) if words else None
 
     def log_tail(self) -> str:
         """The last lines that a rank other than 0 has printed."""

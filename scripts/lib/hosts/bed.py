@@ -55,6 +55,7 @@ class Network:
         loss: the part of the packets that is lost, 0 to 1.
         rate: what a host sends in a second at most, as tc writes it; empty: no limit.
         mtu: the longest packet.
+        congestion: TCP's congestion control, such as cubic; empty: the kernel's choice.
         loopback_names: whether a host's own name is 127.0.1.1 to itself, as on Debian.
     """
 
@@ -62,6 +63,7 @@ class Network:
     loss: float = 0.0
     rate: str = ""
     mtu: int = 1500
+    congestion: str = ""
     loopback_names: bool = False
 
 
@@ -305,6 +307,11 @@ class Bed:
             # what is lost is a packet, not the 64 KiB that a veth pair hands over at once
             commands.append(f"link set {INTERFACE} gso_max_segs 1")
         self._ip(host.name, [*commands, f"link set {INTERFACE} up"])
+        if self.network.congestion:
+            # by the routes: of a namespace's own setting the kernel allows only some
+            chosen = f"dev {INTERFACE} proto kernel congctl {self.network.congestion}"
+            changed = f"route change 10.77.0.0/24 scope link src {host.ipv4} {chosen}"
+            self._ip(host.name, [changed, f"route change fd77::/64 metric 256 {chosen}"])
         if self.network.rate:
             limit = f"tbf rate {self.network.rate} burst 256kb latency 50ms"
             self.run(host.name, ["tc", *f"qdisc add dev {INTERFACE} root {limit}".split()])

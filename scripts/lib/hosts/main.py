@@ -74,6 +74,7 @@ def options_of_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", type=loss, default=0.0, metavar="PART")
     parser.add_argument("--rate", default="", metavar="RATE")
     parser.add_argument("--mtu", type=int, default=1500, metavar="BYTES")
+    parser.add_argument("--congestion", default="", metavar="NAME")
     parser.add_argument("--debian-names", action="store_true")
 
 
@@ -116,6 +117,7 @@ def network_of(chosen: argparse.Namespace) -> bed.Network:
         loss=chosen.loss,
         rate=chosen.rate,
         mtu=chosen.mtu,
+        congestion=chosen.congestion,
         loopback_names=chosen.debian_names,
     )
 
@@ -184,10 +186,15 @@ def stop(number: int, _frame: object) -> None:
 
 def main(words: list[str]) -> int:
     """The exit status."""
-    chosen = parse(words)
+    bench = words[:1] == ["bench"]
+    chosen = None if bench else parse(words)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
+        if chosen is None:
+            from bench import main as measure
+
+            return measure(words[1:])
         if chosen.verb == "run":
             return run(chosen)
         return execute(chosen) if chosen.verb == "exec" else change_network(chosen)
