@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,22 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "scripts" / "lib" / "hosts")]
 
 from hosted import Hosts  # noqa: E402
+
+AGAINST_MPI = os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi"
+LONG = "MOONCAKE_MPI_TEST_LONG" in os.environ
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ours: a promise that the MPI library does not make")
+    config.addinivalue_line("markers", "long: minutes; set MOONCAKE_MPI_TEST_LONG=1")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where the MPI library is under test, leave out what it does not promise."""
+    names = [name for name, no in (("ours", AGAINST_MPI), ("long", not LONG)) if no]
+    left_out = [item for item in items if any(map(item.get_closest_marker, names))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module")

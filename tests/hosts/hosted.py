@@ -26,7 +26,14 @@ class Hosts(Bed):
         super().close()
 
     def start_job(
-        self, ranks, *arguments, per_host=1, environment=None, python=(sys.executable,), mpi=True
+        self,
+        ranks,
+        *arguments,
+        per_host=1,
+        environment=None,
+        python=(sys.executable,),
+        mpi=True,
+        options=(),
     ):
         """A job of Python processes, and the file with all of its output."""
         output = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
@@ -35,7 +42,7 @@ class Hosts(Bed):
                 self,
                 mpirun() if mpi else None,
                 ranks,
-                [*python, *map(str, arguments)],
+                [*options, *python, *map(str, arguments)],
                 per_host=per_host,
                 descriptors=(nothing.fileno(), output.fileno(), output.fileno()),
                 variables=dict(environment or {}),
