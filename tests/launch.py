@@ -1,7 +1,8 @@
-"""Run a Python program on N ranks under mpirun, with a deadline that it cannot outlive.
+"""Run a Python program on N ranks under mpirun or torchrun, with a deadline that it cannot outlive.
 
     python tests/launch.py -n 4 -- -m pytest --with-mpi tests/p2p
     python tests/launch.py -n 2 --unittest -- -m mooncake_mpi run path/to/main.py
+    python tests/launch.py -n 4 --torchrun -- -m pytest tests/torch
 
 Rank 0 prints; what the other ranks print is kept and shown when it matters. The run fails when any
 rank fails, dies or ends without a result. A rank that failed a test in which others are stuck stops
@@ -34,6 +35,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-n", "--ranks", type=int, required=True, help="number of ranks")
     parser.add_argument("--mpirun", default=shutil.which("mpirun"), help="the mpirun to use")
+    parser.add_argument("--torchrun", action="store_true", help="torchrun instead of mpirun")
     parser.add_argument("--timeout", type=float, default=240, help="seconds for the whole job")
     parser.add_argument("--stall", type=float, default=60, help="seconds without any progress")
     parser.add_argument("--grace", type=float, default=10, help="seconds to leave a failed test")
@@ -47,7 +49,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         options.program = options.program[1:]
     if not options.program:
         parser.error("name a program after --")
-    if options.mpirun is None:
+    if options.torchrun:
+        options.mpirun = None
+    elif options.mpirun is None:
         parser.error("no mpirun on PATH; name one with --mpirun")
     return options
 
@@ -102,7 +106,7 @@ def judge(options: argparse.Namespace, job: Job, ranks: list[RankState]) -> list
         elif not options.no_tests and not rank.outcomes:
             reasons.append(f"rank {rank.rank} ran no test")
     if job.returncode != 0:
-        reasons.append(f"mpirun ended with {job.returncode}")
+        reasons.append(f"the launcher ended with {job.returncode}")
     return reasons
 
 

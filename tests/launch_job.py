@@ -1,4 +1,4 @@
-"""The processes of one mpirun: how they are started, and how not one of them is left behind."""
+"""The processes of one mpirun or torchrun: how they are started, and how not one of them is left behind."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def mpirun_arguments(mpirun: str) -> list[str]:
     if "Open MPI" in shown.stdout or "open-mpi" in shown.stdout:
         return ["--oversubscribe", "--bind-to", "none"]
     return []
+
+
+def launcher(mpirun: str | None, ranks: int) -> list[str]:
+    """What starts so many ranks: an mpirun, or torchrun."""
+    if mpirun is None:
+        torchrun = [sys.executable, "-m", "torch.distributed.run"]
+        return [*torchrun, "--standalone", f"--nproc-per-node={ranks}", "--no-python"]
+    return [mpirun, *mpirun_arguments(mpirun), "-n", str(ranks)]
 
 
 def job_environment(folder: Path) -> dict[str, str]:
@@ -61,16 +69,16 @@ def remove_session_folder(mpirun: int) -> None:
 
 
 class Job:
-    """One mpirun in a session of its own; leaving the context ends what is left of it."""
+    """One launcher in a session of its own; leaving the context ends what is left of it."""
 
-    def __init__(self, folder: Path, mpirun: str, ranks: int, program: list[str]) -> None:
+    def __init__(self, folder: Path, mpirun: str | None, ranks: int, program: list[str]) -> None:
         self.folder = folder
         # Ranks whose mpirun died become our children, so that they can be found and ended.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         on_rank = [sys.executable, str(Path(__file__).with_name("launch_rank.py")), *program]
         self._process = subprocess.Popen(
-            [mpirun, *mpirun_arguments(mpirun), "-n", str(ranks), *on_rank],
+            [*launcher(mpirun, ranks), *on_rank],
             stdin=subprocess.DEVNULL,
             env=job_environment(folder),
             start_new_session=True,

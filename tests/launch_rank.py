@@ -14,11 +14,12 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
+#: Of MPI launchers, and torchrun's.
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID", "RANK")
 
 
 def own_rank() -> int:
-    """The rank that the MPI launcher gave this process, known before MPI starts."""
+    """The rank that the launcher gave this process, known before MPI starts."""
     for name in RANK_VARIABLES:
         if name in os.environ:
             return int(os.environ[name])
@@ -161,6 +162,10 @@ def main() -> None:
         log = os.open(folder / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
+    # of its own: pytests of several processes remove each other's old folders
+    temporary = folder / f"rank-{rank}.tmp"
+    temporary.mkdir()
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(temporary)
     stacks = (folder / f"rank-{rank}.stacks").open("w")
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True, chain=False)
     events = Events(folder / f"rank-{rank}.events")

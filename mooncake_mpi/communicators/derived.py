@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import refusals
-from mooncake_mpi.engine.runtime import tie
+from mooncake_mpi.engine.runtime import not_made, over, tie
 
 
 def derived(
@@ -46,12 +46,13 @@ def derived(
             head = communicator.head
         except Exception as error:  # noqa: BLE001 - raised below, at every process
             failure, head = error, _native.HEAD_OF_REFUSAL
-    heads = refusals.Heads(refusals.exchange(parent, head))
+    exchange = over(parent)
+    heads = refusals.Heads(exchange(head))
     if heads.refuse():
-        refused = refusals.told(parent, failure)
+        refused = refusals.told(exchange, failure)
         if comm != MPI.COMM_NULL:
             MPI.Comm.Free(comm)
-        raise refusals.not_made(refused, failure)
+        raise not_made(refused, failure)
     if communicator is not None:
         numbers = heads.numbers
         communicator.join([numbers[rank] for rank in ranks] if ranks else numbers)
@@ -89,7 +90,7 @@ class Duplicate:
             if self._communicator is not None:
                 self._communicator.close()
             MPI.Comm.Free(comm)
-            raise refusals.not_made(refused, self._failure)
+            raise not_made(refused, self._failure)
         tie(comm, self._communicator)
         self._communicator.join(refusals.unpadded(entries).numbers)
         return self._communicator

@@ -5,14 +5,15 @@ What it says travels in the place of what the others wait for: nobody is left wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from mpi4py import MPI
-
-from mooncake_mpi import _native, errors
+from mooncake_mpi import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+#: Gives the entries of all processes, which are equally long, in rank order; collective.
+Exchange: TypeAlias = "Callable[[bytes], bytearray]"
 
 # What a process that cannot take part sends begins with this; a head begins with another word.
 _REFUSED = b"\0refused\0\0\0\0\0\0\0\0"
@@ -22,15 +23,8 @@ _NO_REFUSAL = bytes(_TEXT_BYTES)
 _CANNOT: int = memoryview(_native.HEAD_OF_REFUSAL).cast("I")[1]
 
 
-def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
-    """The entries of all processes of ``comm``, which are equally long, in rank order."""
-    entries = bytearray(len(entry) * MPI.Intracomm.Get_size(comm))
-    MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
-    return entries
-
-
 class Heads:
-    """The heads of all processes, in rank order, as :func:`exchange` gave them."""
+    """The heads of all processes, in rank order, as an :data:`Exchange` gave them."""
 
     __slots__ = ("_words", "raw")
 
@@ -53,14 +47,14 @@ class Heads:
         return _CANNOT in self._words[1::8]
 
 
-def told(comm: MPI.Intracomm, failure: Exception | None) -> str:
-    """Which ranks of ``comm`` cannot take part, and why; collective.
+def told(exchange: Exchange, failure: Exception | None) -> str:
+    """Which ranks cannot take part, and why; collective.
 
     Args:
-        comm: whose processes tell each other.
+        exchange: how the processes tell each other.
         failure: why this one cannot, if so.
     """
-    return among(exchange(comm, _NO_REFUSAL if failure is None else refusal(failure)))
+    return among(exchange(_NO_REFUSAL if failure is None else refusal(failure)))
 
 
 def refusal(error: Exception) -> bytes:
@@ -84,21 +78,14 @@ def padded(head: bytes) -> bytes:
 
 
 def unpadded(entries: bytearray) -> Heads:
-    """The heads in what :func:`exchange` gave of padded ones."""
+    """The heads in what an :data:`Exchange` gave of padded ones."""
     size = _native.HEAD_BYTES
     places = range(0, len(entries), _TEXT_BYTES)
     return Heads(bytearray().join(entries[at : at + size] for at in places))
 
 
 def among(entries: bytearray) -> str:
-    """As :func:`refusals`, of what :func:`exchange` gave."""
+    """As :func:`refusals`, of what an :data:`Exchange` gave."""
     size = _TEXT_BYTES
     places = range(0, len(entries), size)
     return refusals({at // size: bytes(entries[at : at + size]) for at in places})
-
-
-def not_made(refused: str, failure: Exception | None) -> errors.Error:
-    """The error of a communicator that a process cannot take part in, caused by ``failure``."""
-    error = errors.make_error("ERR_OTHER", f"cannot make the communicator: {refused}")
-    error.__cause__ = failure
-    return error

@@ -1,4 +1,4 @@
-"""Starting the engine of this process, and making communicators known to it.
+"""The engine in a process of an MPI job, and communicators of the library made known to it.
 
 Called in the program's threads, at the end in the one that finalises MPI; no lock of its own, as
 what makes communicators is collective.
@@ -6,20 +6,35 @@ what makes communicators is collective.
 
 from __future__ import annotations
 
-import atexit
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, config, errhandlers, errors, traffic
+from mooncake_mpi import _native, errhandlers, errors
 from mooncake_mpi.buffers import bufferspec, numpy_arrays
-from mooncake_mpi.engine import forks, library_queue, refusals
+from mooncake_mpi.engine import introductions, library_queue, surroundings
 from mooncake_mpi.library_requests.completer import COMPLETER
 from mooncake_mpi.requests import status_layout, statuses
 from mooncake_mpi.requests.request import Prequest, Request, wait_all_hook
 
+if TYPE_CHECKING:
+    from mooncake_mpi.engine.refusals import Exchange
+
 _LARGEST_TAG = 2**31 - 1
 _keyval = MPI.KEYVAL_INVALID
 _started = False
+
+
+def exchange(comm: MPI.Intracomm, entry: bytes) -> bytearray:
+    """The entries of all processes of ``comm``, which are equally long, in rank order."""
+    entries = bytearray(len(entry) * MPI.Intracomm.Get_size(comm))
+    MPI.Intracomm.Allgather(comm, [entry, MPI.BYTE], [entries, MPI.BYTE])
+    return entries
+
+
+def over(comm: MPI.Intracomm) -> Exchange:
+    """:func:`exchange` over a communicator."""
+    return lambda entry: exchange(comm, entry)
 
 
 def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
@@ -35,36 +50,22 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
     already = known(comm)
     if already is not None:
         return already
-    # A process that cannot take part says so, and why: nobody is left waiting.
-    communicator: _native.Communicator | None = None
-    failure: Exception | None = None
-    entry, head = b"", _native.HEAD_OF_REFUSAL
+
+    def undo(communicator: _native.Communicator) -> None:
+        if comm.Get_attr(_keyval) is not None:
+            comm.Delete_attr(_keyval)
+        communicator.close()
+
     try:
-        communicator, entry = new_communicator(comm)
-        head = communicator.head
-    except Exception as error:  # noqa: BLE001 - raised below, at every rank
-        failure = error
-    heads = refusals.Heads(refusals.exchange(comm, head))
-    # Processes of another version may not even agree on what comes next.
-    refused = _native.objection_to_heads(bytes(heads.raw))
-    if not refused and heads.refuse():
-        refused = refusals.told(comm, failure)
-    if communicator is not None and not refused:
-        longest = heads.longest_address
-        entries = bytes(refusals.exchange(comm, entry.ljust(longest, b"\0")))
-        try:
-            places = range(0, len(entries), longest)
-            activate(comm, communicator, [entries[at : at + longest] for at in places])
-        except Exception as error:  # noqa: BLE001 - as above
-            failure = error
-        refused = refusals.told(comm, failure)
-    if communicator is None or refused:
-        if communicator is not None:
-            if comm.Get_attr(_keyval) is not None:
-                comm.Delete_attr(_keyval)
-            communicator.close()
-        raise errors.make_error("ERR_OTHER", f"cannot start the engine: {refused}") from failure
-    return communicator
+        return introductions.introduce(
+            over(comm),
+            lambda: new_communicator(comm)[0],
+            lambda communicator, entries: activate(comm, communicator, entries),
+            undo,
+        )
+    except introductions.RefusedError as refused:
+        error = errors.make_error("ERR_OTHER", f"cannot start the engine: {refused}")
+        raise error from refused.__cause__
 
 
 def known(comm: MPI.Comm) -> _native.Communicator | None:
@@ -107,6 +108,13 @@ def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
     errhandlers.know(communicator.number, comm)
 
 
+def not_made(refused: str, failure: Exception | None) -> errors.Error:
+    """The error of a communicator that a process cannot take part in, caused by ``failure``."""
+    error = errors.make_error("ERR_OTHER", f"cannot make the communicator: {refused}")
+    error.__cause__ = failure
+    return error
+
+
 def flush() -> None:
     """Deliver what was sent; MPI is about to be finalised.
 
@@ -122,33 +130,37 @@ def _start() -> None:
     global _started, _keyval  # noqa: PLW0603 - one engine for the process
     if _started:
         return
-    _native.set_constants(
-        MPI.PROC_NULL,
-        MPI.ANY_SOURCE,
-        MPI.ANY_TAG,
-        {name: errors.error_class(name) for name in _native.error_names()},
-    )
-    _native.set_hooks(
-        bufferspec.resolve,
-        statuses.fill_status,
-        errors.raise_error,
-        errhandlers.report,
-        errors.Error,
-        library_queue.look,
-        wait_all_hook,
-        Request,
-        Prequest,
-        MPI.Status,
-        traffic.warn_of_detour,
+    surroundings.enter(
+        surroundings.Surroundings(
+            proc_null=MPI.PROC_NULL,
+            any_source=MPI.ANY_SOURCE,
+            any_tag=MPI.ANY_TAG,
+            error_class=errors.error_class,
+            resolve=bufferspec.resolve,
+            fill_status=statuses.fill_status,
+            raise_error=errors.raise_error,
+            report_error=errhandlers.report,
+            error_type=errors.Error,
+            look_in_library=library_queue.look,
+            wait_all=wait_all_hook,
+            request_type=Request,
+            persistent_type=Prequest,
+            status_type=MPI.Status,
+            outcome=_outcome,
+        )
     )
     numpy_arrays.teach_when_met()
     status_layout.teach()
-    _native.start(config.load().as_dict())
+    surroundings.start()
     _keyval = MPI.Comm.Create_keyval(delete_fn=_on_delete)
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_on_finalize), __name__)
-    atexit.register(_native.leave_interpreter)
-    forks.guard()
     _started = True
+
+
+def _outcome(request: Request) -> tuple[int, int]:
+    status = MPI.Status()
+    request.Wait(status)
+    return status.Get_source(), status.Get_elements(MPI.BYTE)
 
 
 def _on_delete(_comm: MPI.Comm, _keyval: int, communicator: _native.Communicator) -> None:

@@ -112,7 +112,7 @@ class Making(Run):
         refused = refusals.refusals({rank: entry for rank, (entry, _) in brought.items()})
         if self._new is None or refused:
             self._give_up()
-            raise refusals.not_made(refused, self._failure)
+            raise runtime.not_made(refused, self._failure)
         members = self._choose({rank: other for rank, (_, other) in brought.items()})
         if mine not in members:
             self._give_up()

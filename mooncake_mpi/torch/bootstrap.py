@@ -1,6 +1,6 @@
-"""How the processes of a job under mpirun meet: ranks, a store, and a group's communicators.
+"""How the processes of a job meet: torch's own ways, and MPI's where those are not asked for.
 
-Called in the thread that makes or leaves a group, no lock of its own; making is collective.
+Called in the thread that makes the default group, no lock of its own.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ import shutil
 import socket
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from mpi4py import MPI
-
-from mooncake_mpi.communicators.intracomm import Intracomm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mooncake_mpi import _native
+    from mpi4py import MPI
 
 #: What torch's own way of meeting needs.
 _TORCH_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 SCHEME = "mooncake-mpi"
+
+# In the stores that are made here.
+_MARK = "mooncake_mpi/met through MPI"
 
 
 def register() -> None:
@@ -40,6 +39,13 @@ def register() -> None:
         handlers["env"] = _meet_unless_told(theirs)
 
 
+def met_through_mpi(store: Any) -> bool:
+    """Whether a group's store was made here: its ranks are those of the MPI job."""
+    while isinstance(store, dist.PrefixStore):
+        store = store.underlying_store
+    return bool(store.check([_MARK]))
+
+
 def _meet_unless_told(theirs: Callable[..., Any]) -> Callable[..., Any]:
     def meet(url: str, **options: Any) -> Iterator[Any]:
         told = "MASTER_ADDR" in os.environ and (
@@ -50,15 +56,26 @@ def _meet_unless_told(theirs: Callable[..., Any]) -> Callable[..., Any]:
     return meet
 
 
-def _meet(url: str, timeout: Any = None, **_: Any) -> Iterator[Any]:  # noqa: ARG001 - torch's
+def _meet(url: str, timeout: Any = None, **_: Any) -> Iterator[Any]:
     """Yield a store, the rank and the number of ranks."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # no mpi4py, or no library for it
+        raise ValueError(
+            f"mooncake_mpi: {url} meets through MPI, which cannot be loaded ({error}); torchrun, "
+            f"{', '.join(_TORCH_VARIABLES)}, or another init_method need none"
+        ) from error
     world = MPI.COMM_WORLD
-    yield _store(world, timeout), world.Get_rank(), world.Get_size()
+    store = _store(world, timeout)
+    store.set(_MARK, "")
+    yield store, world.Get_rank(), world.Get_size()
     raise RuntimeError("mooncake_mpi: a job under MPI cannot meet again")
 
 
 def _store(world: MPI.Intracomm, timeout: Any) -> Any:
     """A store of the job's: files of this user on one node, otherwise rank 0 serves it."""
+    from mpi4py import MPI
+
     if world.Get_size() == 1:
         return dist.HashStore()
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
@@ -91,55 +108,3 @@ def _own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostbyname(socket.gethostname())
-
-
-def space_of(comm: Intracomm) -> _native.Communicator:
-    """The engine's side of a communicator.
-
-    Raises:
-        DistBackendError: it was freed.
-    """
-    if comm._communicator is None:
-        raise dist.DistBackendError("mooncake_mpi: the group's communicator was freed")
-    return comm._communicator
-
-
-def communicators(options: Any) -> tuple[Intracomm, Intracomm]:
-    """A group's communicators: of its messages, and of its collectives; collective over it.
-
-    Args:
-        options: what torch tells a backend's creator.
-
-    Raises:
-        DistBackendError: the group's ranks are not those of the MPI job.
-    """
-    world = Intracomm(MPI.COMM_WORLD)
-    ranks = list(options.global_ranks_in_group) or list(range(world.Get_size()))
-    expected = ranks.index(world.Get_rank()) if world.Get_rank() in ranks else -1
-    if options.group_size != len(ranks) or options.group_rank != expected:
-        raise dist.DistBackendError(
-            f"mooncake_mpi: torch says rank {options.group_rank} of {options.group_size}, and MPI "
-            f"rank {world.Get_rank()} of {world.Get_size()}: start the job with mpirun, and leave "
-            "rank and world_size out"
-        )
-    if len(ranks) == world.Get_size():
-        messages = world.Dup()
-    else:
-        # Groups may be made in any order by processes that have several in common.
-        tag = zlib.crc32(str(options.group_id).encode()) % 32768
-        members = world.Get_group().Incl(ranks)
-        messages = world.Create_group(members, tag)
-        members.Free()
-    MPI.Comm.Set_name(messages, f"torch group {options.group_id}"[:60])
-    collectives = messages.Dup()
-    for comm in (messages, collectives):
-        MPI.Comm.Set_errhandler(comm, MPI.ERRORS_RETURN)
-    return messages, collectives
-
-
-def free(comms: tuple[Intracomm, Intracomm]) -> None:
-    """Free a group's communicators, unless MPI has ended before them."""
-    if MPI.Is_finalized():
-        return
-    for comm in reversed(comms):
-        comm.Free()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from mpi4py import MPI
 
 from mooncake_mpi import _native
-from mooncake_mpi.torch import bootstrap, errors, tensors
+from mooncake_mpi.torch import errors, spaces, tensors
 from mooncake_mpi.torch.collective_methods import CollectiveMethods
+from mooncake_mpi.torch.tensors import ANY_RANK
 from mooncake_mpi.torch.works import MessageWork, milliseconds
 
 if TYPE_CHECKING:
@@ -54,18 +54,18 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._store = options.store
         self._name, self._description = str(options.group_id), ""
         self._id = str(options.group_id)
-        self._comms = bootstrap.communicators(options)
-        self._messages = bootstrap.space_of(self._comms[0])
+        self._spaces = spaces.made(options)
+        self._messages = self._spaces.messages
         self._size = self._messages.size
         self._open = True
         self._timeout_ms = milliseconds(options.timeout, 30 * 60 * 1000)
-        self._start_collectives(bootstrap.space_of(self._comms[1]))
+        self._start_collectives(self._spaces.collectives)
 
     @property
     def communicator(self) -> Intracomm:
         """The communicator whose messages are those of this group."""
         self._check_open("comm")
-        return self._comms[0]
+        return self._spaces.communicator()
 
     # --- point-to-point ---
 
@@ -75,7 +75,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._check_message("send", tensor, dstRank, tag)
         try:
             request = tensors.post_send(self._messages, tensors.packed(tensor), dstRank, tag)
-        except MPI.Exception as error:
+        except Exception as error:
             raise MessageWork.failure(("send", self._id, dstRank, tag), error) from error
         what = ("send", self._id, dstRank, tag)
         work = MessageWork(what, tensor, None, request, self._timeout_ms)
@@ -90,7 +90,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         flat = tensors.room(tensor)
         try:
             request = tensors.post_recv(self._messages, flat, srcRank, tag)
-        except MPI.Exception as error:
+        except Exception as error:
             raise MessageWork.failure(("recv", self._id, srcRank, tag), error) from error
         what = ("recv", self._id, srcRank, tag)
         work = MessageWork(what, tensor, flat, request, self._timeout_ms)
@@ -100,7 +100,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
 
     def recv_anysource(self, tensors_: Sequence[torch.Tensor], tag: int = 0) -> MessageWork:
         """Start receiving a tensor from any rank."""
-        return self.recv(tensors_, MPI.ANY_SOURCE, tag)
+        return self.recv(tensors_, ANY_RANK, tag)
 
     def batch(self, operations: Sequence[tuple[str, torch.Tensor, int, int]]) -> list[MessageWork]:
         """Start sends and receives as one: (name, tensor, peer or any source, tag) each."""
@@ -110,11 +110,11 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             is_send = name == "send"
             flat = tensors.packed(tensor) if is_send else tensors.room(tensor)
             tensors.settle((flat,))
-            posts.append((is_send, tensors.as_bytes(flat), peer, tag))
+            posts.append((is_send, tensors.as_bytes(flat), tensors.place(peer), tag))
             flats.append(None if is_send else flat)
         try:
             requests = _native.post_batch(self._messages, posts)
-        except MPI.Exception as error:
+        except Exception as error:
             raise errors.failed("batch_isend_irecv", self._id, "all ranks", error) from error
         return [
             MessageWork((name, self._id, peer, tag), tensor, flat, request, self._timeout_ms)
@@ -130,7 +130,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             tensors.check(tensor, name)
         if tag < 0:
             raise ValueError(f"mooncake_mpi: {name}: tag {tag} is negative")
-        if not 0 <= peer < self._size and (name == "send" or peer != MPI.ANY_SOURCE):
+        if not 0 <= peer < self._size and (name == "send" or peer != ANY_RANK):
             raise ValueError(
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
                 f"its size is {self._size}"
@@ -148,7 +148,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             return
         self._open = False
         self._end_collectives()
-        bootstrap.free(self._comms)
+        self._spaces.close()
 
     def abort(self) -> None:
         """As :meth:`shutdown`."""

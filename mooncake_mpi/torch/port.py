@@ -9,9 +9,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.engine import surroundings
 from mooncake_mpi.torch import tensors
 from mooncake_mpi.torch.leaving import LEAVING, SLICE_MS
 
@@ -69,9 +69,7 @@ class TensorPort:
             if nbytes is None:
                 request.Wait()
                 continue
-            status = MPI.Status()
-            request.Wait(status)
-            received = status.Get_elements(MPI.BYTE)
+            _, received = surroundings.current().outcome(request)
             if received != nbytes:
                 raise ValueError(
                     f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mooncake_mpi import _native
+from mooncake_mpi.engine import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests.request import Request
 
 _DEVICES = ("cpu", "cuda")
+#: In the place of a sender's rank: that of whoever sends first.
+ANY_RANK = -1
 
 
 def check(tensor: torch.Tensor, what: str) -> None:
@@ -83,7 +86,8 @@ def post_send(
 def post_recv(
     communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
 ) -> Request:
-    """Start receiving into memory without gaps."""
+    """Start receiving into memory without gaps; the peer may be any rank."""
+    peer = place(peer)
     if flat.is_cpu:
         return _native.post_recv(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
     settle((flat,))
@@ -93,3 +97,8 @@ def post_recv(
 def as_bytes(flat: torch.Tensor) -> torch.Tensor:
     """The same memory as a flat tensor of a type that every exporter knows."""
     return flat.detach().view(-1).view(torch.uint8)
+
+
+def place(peer: int) -> int:
+    """A rank, or any, as the engine takes it."""
+    return surroundings.current().any_source if peer == ANY_RANK else peer

@@ -9,11 +9,12 @@ from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mpi4py import MPI
 from torch.distributed import Work
 
 from mooncake_mpi import _native
+from mooncake_mpi.engine import surroundings
 from mooncake_mpi.torch import errors, tensors
+from mooncake_mpi.torch.tensors import ANY_RANK
 from mooncake_mpi.torch.watcher import WATCHER
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class MessageWork(_Work):
         """What is raised where an operation failed."""
         name, group, peer, tag = what
         way = "to" if name == "send" else "from"
-        there = "any rank" if peer == MPI.ANY_SOURCE else f"rank {peer}"
+        there = "any rank" if peer == ANY_RANK else f"rank {peer}"
         return errors.failed(name, group, f"{way} {there}, tag {tag}", reason)
 
     def wait(self, timeout: timedelta | None = None) -> bool:
@@ -167,19 +168,18 @@ class MessageWork(_Work):
     def _end_locked(self) -> None:
         if self._ended:
             return
-        status = MPI.Status() if self._flat is not None else None
         try:
-            self._request.Wait(status)
-            if status is not None and self._flat is not None:
-                self._take(status, self._flat)
+            if self._flat is None:
+                self._request.Wait()
+            else:
+                self._take(*surroundings.current().outcome(self._request), self._flat)
         except Exception as error:  # noqa: BLE001 - raised by wait()
             self._error = self.failure(self._what, error)
             self._error.__cause__ = error
         self._ended = True
 
-    def _take(self, status: MPI.Status, flat: torch.Tensor) -> None:
-        self._source = status.Get_source()
-        received = status.Get_elements(MPI.BYTE)
+    def _take(self, source: int, received: int, flat: torch.Tensor) -> None:
+        self._source = source
         if received != flat.nbytes:
             raise ValueError(f"{received} bytes came for a tensor of {flat.nbytes}")
         tensors.copy_back(self._results[0], flat)

@@ -179,6 +179,11 @@ stage_torch() {
     "$python" tests/launch.py "${launcher[@]}" --report "$results/torch-$ranks.json" \
       -- -m pytest --with-mpi -q --tb=short tests/torch || status=1
   done
+  # without MPI: the same tests, and those that start their own processes
+  "$python" tests/launch.py -n 4 --torchrun --timeout 300 --stall 100 --report "$results/torchrun-4.json" \
+    -- -m pytest -q --tb=short tests/torch || status=1
+  timeout --kill-after=10 300 "$python" -m pytest -q --tb=short tests/torch_jobs \
+    --junitxml="$results/torch-jobs.xml" || status=1
   return $status
 }
 

@@ -1,4 +1,4 @@
-"""The default group of torch.distributed over all ranks of the job, which mpirun started."""
+"""The default group of torch.distributed over all ranks of the job, which mpirun or torchrun started."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
+
+#: Without MPI: tests/launch.py --torchrun.
+TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -35,12 +38,29 @@ def default_group():
         dist.destroy_process_group()
 
 
-@pytest.fixture(autouse=True)
-def together(default_group):
-    """All ranks begin a test together, and with messages of it alone."""
+@pytest.fixture(scope="session")
+def meet(gloo):
+    """Waits for all ranks, without this backend."""
+    if TORCHRUN:
+        import torch.distributed as dist
+
+        assert "mpi4py" not in sys.modules
+        return lambda: dist.barrier(group=gloo)
     from mpi4py import MPI
 
-    MPI.COMM_WORLD.Barrier()
+    return MPI.COMM_WORLD.Barrier
+
+
+@pytest.fixture(scope="session")
+def under_mpi():
+    """Whether the ranks are those of an MPI job."""
+    return not TORCHRUN
+
+
+@pytest.fixture(autouse=True)
+def together(meet):
+    """All ranks begin a test together, and with messages of it alone."""
+    meet()
 
 
 @pytest.fixture

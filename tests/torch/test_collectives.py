@@ -8,7 +8,6 @@ from threading import Thread
 
 import pytest
 import torch
-from mpi4py import MPI
 from torch.distributed import ReduceOp
 
 SIZES = [0, 1, 5, 1000, 8193, 300_001]
@@ -276,31 +275,31 @@ def test_a_subgroup_has_ranks_of_its_own(dist):
         dist.destroy_process_group(group)
 
 
-def test_collectives_leave_messages_alone(dist, ring):
+def test_collectives_leave_messages_alone(dist, ring, meet):
     after, before = ring
     into = torch.zeros(4)
     receive = dist.irecv(into, before)
     dist.barrier()
     dist.all_reduce(torch.ones(4))
     assert not receive.is_completed()
-    MPI.COMM_WORLD.Barrier()
+    meet()
     dist.send(torch.ones(4), after)
     receive.wait()
     assert torch.equal(into, torch.ones(4))
 
 
-def test_tensors_that_differ_raise_at_some_rank(dist):
+def test_tensors_that_differ_raise_at_some_rank(dist, meet):
     group = dist.new_group(timeout=timedelta(seconds=2))
     tensor = torch.ones(4 if dist.get_rank() == 0 else 8)
     with pytest.raises(dist.DistBackendError, match=r"all_reduce of group .* operation 1"):
         dist.all_reduce(tensor, group=group)
     with pytest.raises(dist.DistBackendError, match="failed before"):
         dist.barrier(group=group)
-    MPI.COMM_WORLD.Barrier()
+    meet()
     dist.destroy_process_group(group)
 
 
-def test_different_operations_raise_after_the_timeout(dist):
+def test_different_operations_raise_after_the_timeout(dist, meet):
     group = dist.new_group(timeout=timedelta(seconds=1))
     tensor = torch.ones(4)
     call = dist.all_reduce if dist.get_rank() == 0 else dist.reduce
@@ -314,5 +313,5 @@ def test_different_operations_raise_after_the_timeout(dist):
         # what it had to send may have left; nothing waits beyond the timeout
         with suppress(dist.DistBackendError):
             late.wait()
-    MPI.COMM_WORLD.Barrier()
+    meet()
     dist.destroy_process_group(group)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from datetime import timedelta
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,7 @@ torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 
 import mooncake_mpi.torch  # noqa: E402
+from mooncake_mpi.torch.mpi_spaces import MpiSpaces  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +53,21 @@ def test_other_ways_to_meet(options):
     exercise()
 
 
+def test_a_rank_that_does_not_come_is_named():
+    with pytest.raises(dist.DistBackendError, match=r"rank 1 of 2 did not come within 0\.2 s"):
+        dist.init_process_group(
+            "mooncake_mpi",
+            store=dist.HashStore(),
+            rank=0,
+            world_size=2,
+            timeout=timedelta(seconds=0.2),
+        )
+
+
 def test_ranks_that_are_not_those_of_mpi_are_refused():
+    options = SimpleNamespace(global_ranks_in_group=[], group_rank=0, group_size=2)
     with pytest.raises(dist.DistBackendError, match="torch says rank 0 of 2, and MPI rank 0 of 1"):
-        dist.init_process_group("mooncake_mpi", store=dist.HashStore(), rank=0, world_size=2)
+        MpiSpaces(options)
 
 
 def test_an_old_torch_is_refused(monkeypatch):

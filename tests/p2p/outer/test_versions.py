@@ -8,14 +8,14 @@ from jobs import run
 # Rank 1 says of itself what another build would say, in the head that every version sends first.
 OTHER_VERSION = """
 from mpi4py import MPI as library
-from mooncake_mpi.engine import refusals
+from mooncake_mpi.engine import runtime
 
-exchange = refusals.exchange
+exchange = runtime.exchange
 def of_another_version(comm, entry):
     if library.COMM_WORLD.rank == 1 and len(entry) == 32:
         entry = entry[:4] + (int.from_bytes(entry[4:6], "little") + 1).to_bytes(2, "little") + entry[6:]
     return exchange(comm, entry)
-refusals.exchange = of_another_version
+runtime.exchange = of_another_version
 """
 
 DROP_IN = """
