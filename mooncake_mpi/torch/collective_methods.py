@@ -6,6 +6,7 @@ Called in the program's threads; :mod:`.worker` keeps the operations in the orde
 from __future__ import annotations
 
 from threading import Event
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -14,33 +15,31 @@ from torch.distributed import ReduceOp
 from mooncake_mpi.collectives.all_gather import all_gather
 from mooncake_mpi.collectives.all_reduce import all_reduce
 from mooncake_mpi.collectives.all_to_all import all_to_all
-from mooncake_mpi.collectives.barrier import barrier
+from mooncake_mpi.collectives.barrier import barrier, monitored_barrier
 from mooncake_mpi.collectives.broadcast import broadcast
 from mooncake_mpi.collectives.gather import gather
 from mooncake_mpi.collectives.reduce import reduce
 from mooncake_mpi.collectives.reduce_scatter import reduce_scatter
 from mooncake_mpi.collectives.scatter import scatter
 from mooncake_mpi.torch import errors, tensors
+from mooncake_mpi.torch.calls import Call
 from mooncake_mpi.torch.port import TensorPort
 from mooncake_mpi.torch.reductions import Reduction, reduction_of
+from mooncake_mpi.torch.words import Words
 from mooncake_mpi.torch.worker import Worker
 from mooncake_mpi.torch.works import CollectiveWork, JoinedWork, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from mooncake_mpi import _native
 
 Tensors: TypeAlias = "Sequence[torch.Tensor]"
 Schedule: TypeAlias = "Callable[[TensorPort], None]"
 
-#: A message carries its operation in its tag, so that different operations do not match.
-_OPERATIONS = (
-    *("barrier", "broadcast", "all_reduce", "reduce", "all_gather", "reduce_scatter"),
-    *("gather", "scatter", "all_to_all"),
-)
-_KINDS = 16
-_SEQUENCES = 1 << 20
+# How often words that nobody has waited for are taken out of the queue.
+_HEAR_EVERY = 256
 
 
 class CollectiveMethods:
@@ -52,6 +51,7 @@ class CollectiveMethods:
 
     def _start_collectives(self, communicator: _native.Communicator) -> None:
         self._collectives = communicator
+        self._words = Words(communicator)
         self._worker = Worker(f"mooncake_mpi {self._id}")
         self._sequence = 0
         self._window: list[Any] | None = None
@@ -60,15 +60,38 @@ class CollectiveMethods:
     def _end_collectives(self) -> None:
         self._worker.close()
 
+    def _abort_collectives(self) -> None:
+        """Let what is under way fail, here alone."""
+        if self._broken is None:
+            self._broken = RuntimeError("aborted")
+        self._words.aborted.set()
+
     def _check_open(self, name: str) -> None:
         raise NotImplementedError
 
     # --- running a schedule ---
 
     def _run(
-        self, name: str, opts: Any, schedule: Schedule, inputs: Tensors, outputs: Tensors
+        self,
+        name: str,
+        opts: Any,
+        schedule: Schedule,
+        inputs: Tensors,
+        outputs: Tensors,
+        alike: Tensors = (),
+        numbers: tuple[int, ...] = (),
     ) -> CollectiveWork:
-        """Run a schedule in its turn: here if the program waits for it, else in the thread."""
+        """Run a schedule in its turn: here if the program waits for it, else in the thread.
+
+        Args:
+            name: of the operation.
+            opts: torch's.
+            schedule: what it does.
+            inputs: tensors that it reads.
+            outputs: tensors that it writes.
+            alike: those whose sizes and types all ranks must have.
+            numbers: what else all ranks must have.
+        """
         self._check_open(name)
         for tensor in (*inputs, *outputs):
             tensors.check(tensor, name)
@@ -80,7 +103,8 @@ class CollectiveMethods:
         )
 
         def operate() -> None:
-            work._end(self._operate(name, schedule, sequence, timeout_ms, (*inputs, *outputs)))
+            call = Call(name, sequence, alike, numbers)
+            work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
 
         def take_turn() -> Callable[[], None]:
             nonlocal sequence
@@ -94,29 +118,40 @@ class CollectiveMethods:
         return work
 
     def _operate(
-        self, name: str, schedule: Schedule, sequence: int, timeout_ms: int, used: Tensors
+        self, call: Call, schedule: Schedule, timeout_ms: int, used: Tensors
     ) -> Exception | None:
-        where = f"operation {sequence}"
+        where = f"operation {call.sequence}"
         if self._broken is not None:
             reason = str(self._broken) or type(self._broken).__name__
-            return errors.failed(name, self._id, where, f"the group failed before: {reason}")
-        tag = sequence % _SEQUENCES * _KINDS + _OPERATIONS.index(name)
-        port = TensorPort(self._collectives, tag, timeout_ms)
+            return errors.failed(call.name, self._id, where, f"the group failed before: {reason}")
+        if call.sequence % _HEAR_EVERY == 0:
+            self._words.hear()
+        port = TensorPort(self._collectives, call, timeout_ms, self._words)
         try:
             with torch.no_grad():
                 schedule(port)
             tensors.settle(used)
         except Exception as error:  # noqa: BLE001 - raised by wait()
+            failure = errors.failed(call.name, self._id, where, self._spread(call, error))
             port.abandon()
-            failure = errors.failed(name, self._id, where, error)
             failure.__cause__ = error
             self._broken = failure
             return failure
         except BaseException as interruption:  # of the program's thread, amid the messages
-            port.abandon()
             self._broken = interruption
+            self._spread(call, interruption)
+            port.abandon()
             raise
         return None
+
+    def _spread(self, call: Call, error: BaseException) -> object:
+        """Why an operation failed; if it was here, the other ranks' fail, too."""
+        if self._words.aborted.is_set():
+            return "aborted"
+        if reason := self._words.reason(error):
+            return reason
+        self._words.fail(f"{call}: {str(error) or type(error).__name__}")
+        return error
 
     def _start_coalescing(self, device: torch.device) -> None:  # noqa: ARG002 - one for all
         self._window = []
@@ -130,6 +165,15 @@ class CollectiveMethods:
     def barrier(self, opts: Any = None) -> CollectiveWork:
         """Wait for all ranks."""
         return self._run("barrier", opts, barrier, (), ())
+
+    def monitored_barrier(
+        self,
+        timeout: timedelta | None = None,
+        wait_all_ranks: bool = False,  # noqa: ARG002 - all are named
+    ) -> None:
+        """Wait for all ranks; at rank 0 the error names all that have not come in time."""
+        opts = SimpleNamespace(timeout=timeout, asyncOp=False)
+        self._run("monitored_barrier", opts, monitored_barrier, (), ()).wait()
 
     def barrier_of_own(self) -> None:
         """Wait until the operations that were called before have run; local."""
@@ -148,7 +192,7 @@ class CollectiveMethods:
             if port.rank != root:
                 tensors.copy_back(tensor, flat)
 
-        return self._run("broadcast", opts, schedule, (), given)
+        return self._run("broadcast", opts, schedule, (), given, given, (root,))
 
     def allreduce(self, given: Tensors, opts: Any = None) -> CollectiveWork:
         """Reduce over all ranks, in place."""
@@ -167,7 +211,7 @@ class CollectiveMethods:
                 _finish(reduction, flat)
                 tensors.copy_back(tensor, flat)
 
-        return self._run("all_reduce", opts, schedule, (), given)
+        return self._run("all_reduce", opts, schedule, (), given, given, _numbers(reductions))
 
     def reduce(self, given: Tensors, opts: Any) -> CollectiveWork:
         """Reduce over all ranks, at the root in place."""
@@ -184,7 +228,7 @@ class CollectiveMethods:
                 _finish(reduction, flat)
                 tensors.copy_back(tensor, flat)
 
-        return self._run("reduce", opts, schedule, (), given)
+        return self._run("reduce", opts, schedule, (), given, given, (root, reduction.number))
 
     def allgather(
         self, output_lists: Sequence[Tensors], inputs: Tensors, opts: Any = None
@@ -231,7 +275,7 @@ class CollectiveMethods:
                 all_gather(port, parts, tensors.source(tensor))
                 tensors.copy_back(output, flat)
 
-        return self._run("all_gather", opts, schedule, inputs, outputs)
+        return self._run("all_gather", opts, schedule, inputs, outputs, inputs)
 
     _allgather_base = all_gather_single
     allgather_into_tensor_coalesced = all_gather_single_coalesced
@@ -249,7 +293,7 @@ class CollectiveMethods:
                 _reduce_scatter(port, output, [tensors.source(one) for one in inputs], reduction)
 
         every = [tensor for inputs in input_lists for tensor in inputs]
-        return self._run("reduce_scatter", opts, schedule, every, outputs)
+        return self._run("reduce_scatter", opts, schedule, every, outputs, (), _numbers(reductions))
 
     def reduce_scatter_single(
         self, output: torch.Tensor, given: torch.Tensor, opts: Any = None
@@ -271,7 +315,9 @@ class CollectiveMethods:
                 parts = list(flat.split(length)) if length else [flat] * port.size
                 _reduce_scatter(port, output, parts, reduction)
 
-        return self._run("reduce_scatter", opts, schedule, inputs, outputs)
+        return self._run(
+            "reduce_scatter", opts, schedule, inputs, outputs, outputs, _numbers(reductions)
+        )
 
     _reduce_scatter_base = reduce_scatter_single
     reduce_scatter_tensor_coalesced = reduce_scatter_single_coalesced
@@ -290,7 +336,7 @@ class CollectiveMethods:
             for output, part in zip(outputs, parts, strict=True):
                 tensors.copy_back(output, part)
 
-        return self._run("gather", opts, schedule, inputs, outputs)
+        return self._run("gather", opts, schedule, inputs, outputs, (), (root,))
 
     def scatter(
         self, outputs: Tensors, input_lists: Sequence[Tensors], opts: Any
@@ -307,7 +353,7 @@ class CollectiveMethods:
             scatter(port, flat, [tensors.source(one) for one in inputs], root)
             tensors.copy_back(tensor, flat)
 
-        return self._run("scatter", opts, schedule, inputs, outputs)
+        return self._run("scatter", opts, schedule, inputs, outputs, (), (root,))
 
     def alltoall(self, outputs: Tensors, inputs: Tensors, opts: Any = None) -> CollectiveWork:
         """Give each rank one tensor of every rank."""
@@ -376,6 +422,10 @@ class CollectiveMethods:
             )
         row = tensor.numel() // length if length else 0
         return [count * row for count in rows]
+
+
+def _numbers(reductions: Sequence[Reduction]) -> tuple[int, ...]:
+    return (reductions[0].number,) if reductions else ()
 
 
 def _reduce_scatter(

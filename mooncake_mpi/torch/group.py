@@ -151,7 +151,9 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._spaces.close()
 
     def abort(self) -> None:
-        """As :meth:`shutdown`."""
+        """As :meth:`shutdown`, but what is under way fails; the other ranks are not told."""
+        if self._open:
+            self._abort_collectives()
         self.shutdown()
 
     def _check_open(self, name: str) -> None:

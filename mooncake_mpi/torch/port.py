@@ -5,6 +5,7 @@ Called in the thread that runs an operation, no lock of its own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +13,40 @@ import torch
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import surroundings
-from mooncake_mpi.torch import tensors
+from mooncake_mpi.torch import calls, tensors
 from mooncake_mpi.torch.leaving import LEAVING, SLICE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mooncake_mpi.requests.request import Request
+    from mooncake_mpi.torch.calls import Call
+    from mooncake_mpi.torch.words import Words
 
 
 class TensorPort:
     """The port of one operation, whose messages carry its tag.
 
     It is made when the operation begins: its time runs from there.
+
+    Args:
+        communicator: of the group's collectives.
+        call: the operation.
+        timeout_ms: how long it may take.
+        words: what this rank hears of the others while they are late.
     """
 
-    def __init__(self, communicator: _native.Communicator, tag: int, timeout_ms: int) -> None:
+    def __init__(
+        self, communicator: _native.Communicator, call: Call, timeout_ms: int, words: Words
+    ) -> None:
         self.rank = communicator.rank
         self.size = communicator.size
         self._communicator = communicator
-        self._tag = tag
+        self._call = call
+        self._tag = call.tag
+        self._words = words
+        self._told: set[int] = set()
+        self._strays: list[_native.MatchedMessage] = []
         self._timeout_ms = timeout_ms
         self._deadline = monotonic() + timeout_ms / 1000
         # Requests that may be under way, with the length of what a receive must get.
@@ -62,8 +77,11 @@ class TensorPort:
         while not _native.wait_for_requests(requests, all=True, timeout_ms=self._slice_ms()):
             if LEAVING.is_set():
                 raise RuntimeError("the program ends")
+            if self._words.aborted.is_set():
+                raise RuntimeError("aborted")
             if monotonic() >= self._deadline:
                 raise TimeoutError(self._lateness(requests))
+            self._look_around(requests)
         for request in requests:
             _, nbytes, peer = self._started.pop(id(request))
             if nbytes is None:
@@ -80,11 +98,40 @@ class TensorPort:
         left_ms = int((self._deadline - monotonic()) * 1000)
         return max(1, min(SLICE_MS, left_ms))
 
+    def _look_around(self, requests: Sequence[Any]) -> None:
+        """Raise if a rank that is waited for has gone another way."""
+        late = [self._started[id(one)] for one in requests if not one._poll()]
+        for peer in {peer for _, _, peer in late} - self._told:
+            self._told.add(peer)
+            self._words.say(self._call, peer)
+        heard = self._words.hear()
+        for _, nbytes, peer in late:
+            place = heard.get(peer)
+            # Of this operation it has sent before whatever it says of a later one.
+            if place and place.sequence >= self._call.sequence and place.tag != self._tag:
+                raise ValueError(f"this rank is in {self._call}, and rank {peer} in {place.text}")
+            if nbytes is not None:
+                self._look_at_messages(peer)
+
+    def _look_at_messages(self, peer: int) -> None:
+        """Raise if the rank has sent something else than what is waited for."""
+        any_tag = surroundings.current().any_tag
+        message = _native.improbe(self._communicator, peer, any_tag)
+        if message is None:
+            return
+        self._strays.append(message)
+        name, sequence = calls.of_tag(message.tag, self._call.sequence)
+        raise ValueError(
+            f"this rank is in {self._call}, and rank {peer} has sent a message of {name}, "
+            f"operation {sequence}, with tag {message.tag} where this one has {self._tag}"
+        )
+
     def _lateness(self, requests: Sequence[Any]) -> str:
-        late = [self._started[id(one)][2] for one in requests if not one._poll()]
+        late = sorted({self._started[id(one)][2] for one in requests if not one._poll()})
+        who = "rank" if len(late) == 1 else "ranks"
         return (
-            f"timed out after {self._timeout_ms / 1000:g} s, waiting for rank "
-            f"{late[0] if late else 'unknown'}; does it call the same operation?"
+            f"timed out after {self._timeout_ms / 1000:g} s, waiting for {who} "
+            f"{', '.join(map(str, late)) or 'unknown'}, of the group"
         )
 
     def abandon(self) -> None:
@@ -93,6 +140,9 @@ class TensorPort:
             if nbytes is not None and request:
                 request.Cancel()
         self._started.clear()
+        for message in self._strays:
+            with suppress(Exception):  # it is too long; its sender waits no more
+                _native.message_recv(message, bytearray())
 
     def empty_like(self, part: torch.Tensor) -> torch.Tensor:
         """Memory of the same kind and length."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 class Reduction(NamedTuple):
-    """How parts are combined, and what is done before and after."""
+    """How parts are combined, and what is done before and after; a number for each kind."""
 
+    number: int
     combine: Callable[[torch.Tensor, torch.Tensor], object]
     prepare: Callable[[torch.Tensor], object] | None = None
     finish: Callable[[torch.Tensor], object] | None = None
@@ -42,6 +43,7 @@ _OPERATIONS: dict[Any, Callable[[torch.Tensor, torch.Tensor], object]] = {
     _KINDS.BOR: _or,
     _KINDS.BXOR: lambda a, b: torch.bitwise_xor(a, b, out=a),
 }
+_NUMBERS = {kind: number for number, kind in enumerate(_OPERATIONS)}
 _BITWISE = (_KINDS.BAND, _KINDS.BOR, _KINDS.BXOR)
 _OF_BOOL = {_KINDS.SUM: _or, _KINDS.MAX: _or, _KINDS.PRODUCT: _and, _KINDS.MIN: _and}
 
@@ -61,14 +63,15 @@ def reduction_of(given: Any, dtype: torch.dtype, size: int) -> Reduction:
     )
     if refused:
         raise ValueError(f"mooncake_mpi: no reduction {_name(kind)} of {dtype}")
+    number, combine = _NUMBERS[kind], _OPERATIONS[kind]
     if dtype is torch.bool and kind in _OF_BOOL:
-        return Reduction(_OF_BOOL[kind])
+        return Reduction(number, _OF_BOOL[kind])
     if kind == _KINDS.PREMUL_SUM:
         factor = _factor(given)
-        return Reduction(_OPERATIONS[kind], prepare=lambda part: part.mul_(factor))
+        return Reduction(number, combine, prepare=lambda part: part.mul_(factor))
     if kind == _KINDS.AVG:
-        return Reduction(_OPERATIONS[kind], finish=_divide_by(size, dtype))
-    return Reduction(_OPERATIONS[kind])
+        return Reduction(number, combine, finish=_divide_by(size, dtype))
+    return Reduction(number, combine)
 
 
 def kind_of(given: Any) -> Any:

@@ -1,0 +1,82 @@
+"""What the ranks of a group must agree on about a collective operation, and how a tag carries it.
+
+Called in the program's threads, no lock of its own.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+OPERATIONS = (
+    *("barrier", "broadcast", "all_reduce", "reduce", "all_gather", "reduce_scatter"),
+    *("gather", "scatter", "all_to_all", "monitored_barrier"),
+)
+_KINDS = {name: kind for kind, name in enumerate(OPERATIONS)}
+# A tag is a sequence number, a mark of ten bits, and the kind of operation in four.
+_SEQUENCES = 1 << 13
+_LARGEST_PRIME = 1021
+
+
+class _Numbers(dict["torch.dtype", int]):
+    """A number for each type of elements, the same in every process."""
+
+    def __missing__(self, dtype: torch.dtype) -> int:
+        number = self[dtype] = zlib.crc32(str(dtype).encode()) % _LARGEST_PRIME
+        return number
+
+
+_NUMBERS = _Numbers()
+
+
+class Call(NamedTuple):
+    """An operation as one rank has called it.
+
+    Attributes:
+        name: one of :data:`OPERATIONS`.
+        sequence: its number in the group.
+        tensors: those whose sizes and types all ranks must have.
+        numbers: what else they must have: the root, the reduction.
+    """
+
+    name: str
+    sequence: int
+    tensors: Sequence[torch.Tensor] = ()
+    numbers: tuple[int, ...] = ()
+
+    @property
+    def tag(self) -> int:
+        """Of the operation's messages: ranks that call something else have another one."""
+        mark = 0
+        for tensor in self.tensors:
+            mark = mark * 31 + tensor.numel() * 7 + _NUMBERS[tensor.dtype]
+        for number in self.numbers:
+            mark = mark * 31 + number + 1
+        mark %= _LARGEST_PRIME
+        return self.sequence % _SEQUENCES << 14 | mark << 4 | _KINDS[self.name]
+
+    def __str__(self) -> str:
+        shapes = ", ".join(
+            f"{tensor.numel()} of {str(tensor.dtype).removeprefix('torch.')}"
+            for tensor in self.tensors[:3]
+        )
+        more = ", ..." if len(self.tensors) > 3 else ""
+        return f"{self.name}({shapes}{more}), operation {self.sequence}"
+
+
+def of_tag(tag: int, near: int) -> tuple[str, int]:
+    """The name and the number of the operation that a message is of.
+
+    Args:
+        tag: the message's.
+        near: the number of an operation that was called not long before or after.
+    """
+    kind = tag % 16
+    name = OPERATIONS[kind] if kind < len(OPERATIONS) else "?"
+    distance = (tag >> 14) - near
+    return name, near + (distance + _SEQUENCES // 2) % _SEQUENCES - _SEQUENCES // 2
