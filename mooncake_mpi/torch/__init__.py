@@ -7,7 +7,8 @@
 
     dist.init_process_group("mooncake_mpi")     # under mpirun: no MASTER_ADDR, no store
 
-Importing it registers the backend; nothing else of the package imports torch.
+Importing it registers the backend; from torch 2.14 on torch does so itself, where a program names
+the backend. Nothing else of the package imports torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch
 import torch.distributed as dist
 
 from mooncake_mpi.torch import bootstrap
-from mooncake_mpi.torch.group import NAME, Group, create
+from mooncake_mpi.torch.group import NAME, Group
+from mooncake_mpi.torch.mixed import create
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +37,12 @@ if tuple(int(number) for number in torch.__version__.split(".")[:2]) < _OLDEST:
 
 dist.Backend.register_backend(NAME, create, extended_api=True, devices=["cpu", "cuda"])
 bootstrap.register()
+
+
+def register() -> None:
+    """What torch calls that finds the backend by the package's entry point."""
+    if NAME.upper() not in dist.Backend._plugins:
+        dist.Backend.register_backend(NAME, create, extended_api=True, devices=["cpu", "cuda"])
 
 
 def comm(group: dist.ProcessGroup | None = None) -> Intracomm:

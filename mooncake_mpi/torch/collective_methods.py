@@ -132,26 +132,26 @@ class CollectiveMethods:
                 schedule(port)
             tensors.settle(used)
         except Exception as error:  # noqa: BLE001 - raised by wait()
-            failure = errors.failed(call.name, self._id, where, self._spread(call, error))
-            port.abandon()
+            why = self._fail(call, error, port) or error
+            failure = self._broken = errors.failed(call.name, self._id, where, why)
             failure.__cause__ = error
-            self._broken = failure
             return failure
         except BaseException as interruption:  # of the program's thread, amid the messages
             self._broken = interruption
-            self._spread(call, interruption)
-            port.abandon()
+            self._fail(call, interruption, port)
             raise
         return None
 
-    def _spread(self, call: Call, error: BaseException) -> object:
-        """Why an operation failed; if it was here, the other ranks' fail, too."""
-        if self._words.aborted.is_set():
-            return "aborted"
-        if reason := self._words.reason(error):
-            return reason
-        self._words.fail(f"{call}: {str(error) or type(error).__name__}")
-        return error
+    def _fail(self, call: Call, error: BaseException, port: TensorPort) -> str:
+        """End an operation that failed: why, if not here; else that of the other ranks, too."""
+        aborted = self._words.aborted.is_set()
+        reason: str = "aborted" if aborted else self._words.reason(error)
+        if not reason:
+            self._words.tell(f"{call}: {str(error) or type(error).__name__}")
+        port.abandon()
+        if not reason:
+            self._words.fail()
+        return reason
 
     def _start_coalescing(self, device: torch.device) -> None:  # noqa: ARG002 - one for all
         self._window = []

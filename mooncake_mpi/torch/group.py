@@ -210,8 +210,3 @@ class Group(CollectiveMethods, dist.ProcessGroup):
 
     def _wait_for_pending_works(self) -> None:
         self.barrier_of_own()
-
-
-def create(options: Any, _backend_options: Any) -> Group:
-    """What torch calls for a new group."""
-    return Group(options)

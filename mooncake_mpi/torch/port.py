@@ -104,14 +104,17 @@ class TensorPort:
         for peer in {peer for _, _, peer in late} - self._told:
             self._told.add(peer)
             self._words.say(self._call, peer)
-        heard = self._words.hear()
-        for _, nbytes, peer in late:
-            place = heard.get(peer)
-            # Of this operation it has sent before whatever it says of a later one.
-            if place and place.sequence >= self._call.sequence and place.tag != self._tag:
+        senders = {peer for _, nbytes, peer in late if nbytes is not None}
+        sequence = self._call.sequence
+        for peer, place in self._words.hear().items():
+            # Of this operation a sender has sent before whatever it says of a later one.
+            elsewhere = place.sequence == sequence or (
+                place.sequence > sequence and peer in senders
+            )
+            if elsewhere and place.tag != self._tag:
                 raise ValueError(f"this rank is in {self._call}, and rank {peer} in {place.text}")
-            if nbytes is not None:
-                self._look_at_messages(peer)
+        for peer in senders:
+            self._look_at_messages(peer)
 
     def _look_at_messages(self, peer: int) -> None:
         """Raise if the rank has sent something else than what is waited for."""
@@ -130,8 +133,8 @@ class TensorPort:
         late = sorted({self._started[id(one)][2] for one in requests if not one._poll()})
         who = "rank" if len(late) == 1 else "ranks"
         return (
-            f"timed out after {self._timeout_ms / 1000:g} s, waiting for {who} "
-            f"{', '.join(map(str, late)) or 'unknown'}, of the group"
+            f"timed out after {self._timeout_ms / 1000:g} s, the timeout of the operation, "
+            f"waiting for {who} {', '.join(map(str, late)) or 'unknown'}"
         )
 
     def abandon(self) -> None:
@@ -142,7 +145,8 @@ class TensorPort:
         self._started.clear()
         for message in self._strays:
             with suppress(Exception):  # it is too long; its sender waits no more
-                _native.message_recv(message, bytearray())
+                _native.message_post_recv(message, bytearray())
+        self._strays.clear()
 
     def empty_like(self, part: torch.Tensor) -> torch.Tensor:
         """Memory of the same kind and length."""

@@ -66,11 +66,14 @@ class Words:
             self._heard[rank] = Place(sequence, tag, _text(body[_HEAD.size :]))
         return self._heard
 
-    def fail(self, reason: str) -> None:
-        """End the group's operations at every rank, which are told why."""
+    def tell(self, reason: str) -> None:
+        """Tell all ranks why the group fails; :meth:`fail` comes next."""
         for peer in range(self._communicator.size):
             if peer != self._communicator.rank:
                 self._send(reason.encode(), peer, _FAILURE)
+
+    def fail(self) -> None:
+        """End the group's operations at every rank."""
         with suppress(Exception):  # it was freed
             self._communicator.revoke()
 

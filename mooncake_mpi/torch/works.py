@@ -118,7 +118,9 @@ class MessageWork(_Work):
             limit = milliseconds(timeout, self._timeout_ms)
             there = _native.wait_for_requests((self._request,), all=True, timeout_ms=limit)
             if not there and not self._ended:
-                raise self.failure(self._what, f"timed out after {limit / 1000:g} s")
+                raise self.failure(
+                    self._what, f"timed out after {limit / 1000:g} s, the timeout of the wait"
+                )
             self._end()
         if self._error is not None:
             raise self._error
@@ -203,7 +205,9 @@ class CollectiveWork(_Work):
             limit = milliseconds(timeout, 0) / 1000 or None
             with self._done:
                 if not self._done.wait_for(lambda: self._ended, limit):
-                    raise errors.failed(*self._describe(), f"timed out after {limit:g} s")
+                    raise errors.failed(
+                        *self._describe(), f"timed out after {limit:g} s, the timeout of the wait"
+                    )
         if self._error is not None:
             raise self._error
         return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from datetime import timedelta
+from importlib.metadata import entry_points
 from threading import Thread
 from types import SimpleNamespace
 
@@ -106,3 +109,19 @@ def test_the_word_of_a_messages_end_may_come_while_it_is_ended():
     assert not ending.is_alive()
     assert work.is_success()
     assert torch.equal(column, torch.ones(3))
+
+
+def test_torch_finds_the_backend_by_the_packages_entry_point():
+    (found,) = entry_points(group="torch.distributed.backends", name="mooncake_mpi")
+    plugins = dist.Backend._plugins
+    taken = plugins.pop("MOONCAKE_MPI")
+    try:
+        found.load()()  # as torch does from 2.14 on
+        assert plugins["MOONCAKE_MPI"].extended_api
+    finally:
+        plugins["MOONCAKE_MPI"] = taken
+
+
+def test_importing_torch_imports_nothing_of_the_package():
+    code = "import sys, torch, torch.distributed; assert 'mooncake_mpi' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

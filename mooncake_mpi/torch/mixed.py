@@ -1,0 +1,186 @@
+"""A group whose devices have different backends: ``cpu:mooncake_mpi,cuda:nccl`` and its like.
+
+Called in the program's threads, no lock of its own. Torch makes no more backends once it was given
+a process group, so the others are made here, in a group of torch's own beside this one; an
+operation goes to whichever has the backend of its tensor's device.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from mooncake_mpi.torch.group import NAME, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
+
+_BY_TENSOR = (
+    *("send", "recv", "recv_anysource", "broadcast", "allreduce", "allreduce_coalesced", "reduce"),
+    *("allgather", "allgather_coalesced", "all_gather_single", "_allgather_base"),
+    *("all_gather_single_coalesced", "allgather_into_tensor_coalesced", "reduce_scatter"),
+    *("reduce_scatter_single", "_reduce_scatter_base", "reduce_scatter_single_coalesced"),
+    *("reduce_scatter_tensor_coalesced", "gather", "scatter", "alltoall", "all_to_all_single"),
+    "alltoall_base",
+)
+
+
+def create(options: Any, _backend_options: Any) -> Group:
+    """What torch calls for a new group."""
+    devices = _devices_of_caller()
+    if devices is None or (set(devices.values()) == {NAME} and {"cpu", "cuda"} <= set(devices)):
+        return Group(options)
+    return MixedGroup(options, devices)
+
+
+def _devices_of_caller() -> Mapping[str, str] | None:
+    """Which backends the program has asked for: torch tells the creator of one its own name only.
+
+    The name is that of a variable of torch's; where it is gone, all devices are this backend's.
+    """
+    frame = sys._getframe(2)
+    config = frame.f_locals.get("backend_config")
+    try:
+        found = config.get_device_backend_map()  # type: ignore[union-attr]
+    except AttributeError:
+        return None
+    return {str(device): str(backend) for device, backend in found.items()}
+
+
+class MixedGroup(Group):
+    """A group of which some devices have other backends, or none.
+
+    Args:
+        options: what torch tells a backend's creator.
+        devices: the backend of each device.
+    """
+
+    def __init__(self, options: Any, devices: Mapping[str, str]) -> None:
+        super().__init__(options)
+        self._devices = dict(devices)
+        others = {device: name for device, name in devices.items() if name != NAME}
+        self._theirs = _theirs(options, others) if others else None
+
+    def _is_ours(self, device: torch.device, what: str) -> bool:
+        name = self._devices.get(device.type)
+        if name is None:
+            known = ",".join(f"{kind}:{backend}" for kind, backend in self._devices.items())
+            raise ValueError(
+                f"mooncake_mpi: {what}: a tensor on {device}, and the group {self._id!r} has "
+                f"backends for {known}"
+            )
+        return name == NAME
+
+    def barrier(self, opts: Any = None) -> Any:
+        """Wait for all ranks."""
+        device = getattr(opts, "device", None)
+        if self._theirs is None or device is None or self._devices.get(device.type) in {None, NAME}:
+            return super().barrier(opts)
+        return self._theirs.barrier(opts)
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        """Set how long the operations that begin from now on may take."""
+        super().set_timeout(timeout)
+        if self._theirs is not None:
+            self._theirs.set_timeout(timeout)
+
+    def shutdown(self) -> None:
+        """Run what was called, and leave the group."""
+        super().shutdown()
+        if self._theirs is not None:
+            self._theirs.shutdown()
+
+    def abort(self) -> None:
+        """As :meth:`shutdown`, but what is under way fails; the other ranks are not told."""
+        super().abort()
+        if self._theirs is not None:
+            self._theirs.abort()
+
+    def _start_coalescing(self, device: torch.device) -> None:
+        if self._is_ours(device, "coalescing"):
+            super()._start_coalescing(device)
+        elif self._theirs is not None:
+            self._theirs._start_coalescing(device)
+
+    def _end_coalescing(self, device: torch.device) -> Any:
+        if self._theirs is None or self._is_ours(device, "coalescing"):
+            return super()._end_coalescing(device)
+        return self._theirs._end_coalescing(device)
+
+    @property
+    def _device_types(self) -> list[torch.device]:
+        return [torch.device(device) for device in self._devices]
+
+    def _get_backend(self, device: torch.device) -> Any:
+        if self._theirs is None or self._is_ours(device, "_get_backend"):
+            return super()._get_backend(device)
+        return self._theirs._get_backend(device)
+
+
+def _by_tensor(name: str) -> Callable[..., Any]:
+    ours = getattr(Group, name)
+
+    def call(self: MixedGroup, *args: Any, **kwargs: Any) -> Any:
+        tensor = _first_tensor(args)
+        if tensor is None or self._is_ours(tensor.device, name):
+            return ours(self, *args, **kwargs)
+        return getattr(self._theirs, name)(*args, **kwargs)
+
+    call.__name__, call.__doc__ = name, ours.__doc__
+    return call
+
+
+for _name in _BY_TENSOR:
+    setattr(MixedGroup, _name, _by_tensor(_name))
+
+
+def _first_tensor(given: Any) -> torch.Tensor | None:
+    if isinstance(given, torch.Tensor):
+        return given
+    if isinstance(given, (list, tuple)):
+        return next((one for one in map(_first_tensor, given) if one is not None), None)
+    return None
+
+
+def _theirs(options: Any, others: Mapping[str, str]) -> Any:
+    """A group of torch's with the backends of others, by device."""
+    store = dist.PrefixStore("mooncake_mpi/others/", options.store)
+    group = dist.ProcessGroup(store, options.group_rank, options.group_size)
+    kinds = dist.ProcessGroup.BackendType
+    made: dict[str, Any] = {}
+    for device, name in others.items():
+        if name == dist.Backend.GLOO:
+            kind, make = kinds.GLOO, _gloo
+        elif name == dist.Backend.NCCL:
+            kind, make = kinds.NCCL, _nccl
+        else:
+            raise ValueError(f"mooncake_mpi: {device}:{name}: beside it may be gloo and nccl")
+        if name not in made:
+            made[name] = make(dist.PrefixStore(f"{name}/", store), options)
+        group._register_backend(torch.device(device), kind, made[name])
+    group._set_group_name(f"{options.group_id}/others")
+    return group
+
+
+def _gloo(store: Any, options: Any) -> Any:
+    backend = dist.ProcessGroupGloo(
+        store, options.group_rank, options.group_size, timeout=options.timeout
+    )
+    backend._set_sequence_number_for_group()
+    return backend
+
+
+def _nccl(store: Any, options: Any) -> Any:
+    if not dist.is_nccl_available():
+        raise RuntimeError("Distributed package doesn't have NCCL built in")
+    chosen = dist.ProcessGroupNCCL.Options()
+    chosen._timeout = options.timeout
+    chosen.global_ranks_in_group = list(options.global_ranks_in_group)
+    chosen.group_name = f"{options.group_id}/others"
+    backend = dist.ProcessGroupNCCL(store, options.group_rank, options.group_size, chosen)
+    backend._set_sequence_number_for_group()
+    return backend
