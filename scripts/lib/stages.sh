@@ -182,6 +182,9 @@ stage_torch() {
   # without MPI: the same tests, and those that start their own processes
   "$python" tests/launch.py -n 4 --torchrun --timeout 300 --stall 100 --report "$results/torchrun-4.json" \
     -- -m pytest -q --tb=short tests/torch || status=1
+  # torch's own tests
+  "$python" tests/launch.py -n 3 --torchrun --timeout 300 --stall 150 --report "$results/torch-own-3.json" \
+    -- -m pytest -q --tb=short tests/torch_suite || status=1
   timeout --kill-after=10 300 "$python" -m pytest -q --tb=short tests/torch_jobs \
     --junitxml="$results/torch-jobs.xml" || status=1
   return $status
