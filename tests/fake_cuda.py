@@ -107,6 +107,16 @@ def library() -> ctypes.CDLL:
         ("cuStreamWaitEvent", ctypes.c_int, (handle, handle, ctypes.c_uint)),
         ("cuStreamWaitValue32", ctypes.c_int, (handle, address, ctypes.c_uint32, ctypes.c_uint)),
         ("cuStreamWriteValue32", ctypes.c_int, (handle, address, ctypes.c_uint32, ctypes.c_uint)),
+        ("cuStreamBeginCapture", ctypes.c_int, (handle, ctypes.c_int)),
+        ("cuStreamEndCapture", ctypes.c_int, (handle, handle)),
+        ("cuGraphInstantiate", ctypes.c_int, (handle, handle, address)),
+        ("cuGraphLaunch", ctypes.c_int, (handle, handle)),
+        ("cuGraphExecDestroy", ctypes.c_int, (handle,)),
+        ("cuGraphDestroy", ctypes.c_int, (handle,)),
+        ("fake_cuda_define_kernel", None, (text, handle, handle, handle, ctypes.c_uint)),
+        ("cuModuleLoadData", ctypes.c_int, (handle, text)),
+        ("cuModuleGetFunction", ctypes.c_int, (handle, handle, text)),
+        ("cuLaunchKernel", ctypes.c_int, (handle, *[ctypes.c_uint] * 7, handle, handle, handle)),
         ("cuEventCreate", ctypes.c_int, (handle, ctypes.c_uint)),
         ("cuEventRecord", ctypes.c_int, (handle, handle)),
         *(
@@ -225,6 +235,52 @@ class Stream:
 
     def destroy(self) -> None:
         call("cuStreamDestroy", self.handle)
+
+
+class Kernel:
+    """A kernel that does nothing, and is loaded when it is launched for the first time."""
+
+    _function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
+
+    def __init__(self, device: int = 0) -> None:
+        library().fake_cuda_define_kernel(b"nothing", self._function, None, None, 0)
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
+        with current(device):
+            call("cuModuleLoadData", ctypes.byref(module), b"any image")
+        call("cuModuleGetFunction", ctypes.byref(function), module, b"nothing")
+        self.handle = function.value
+
+    def launch(self, stream: Stream | int) -> None:
+        call("cuLaunchKernel", self.handle, *[1] * 6, 0, _handle(stream), None, None)
+
+
+class Graph:
+    """What a stream is given while it is captured, to be launched as often as wanted.
+
+    ``with`` it is captured, in CUDA's default mode: nobody in the process may disturb that.
+    """
+
+    def __init__(self, stream: Stream, mode: int = 0) -> None:
+        self._stream = stream
+        self._mode = mode
+        self._graph = ctypes.c_void_p()
+        self._exec = ctypes.c_void_p()
+
+    def __enter__(self) -> Graph:
+        call("cuStreamBeginCapture", self._stream.handle, self._mode)
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        call("cuStreamEndCapture", self._stream.handle, ctypes.byref(self._graph))
+        if kind is None:
+            call("cuGraphInstantiate", ctypes.byref(self._exec), self._graph, 0)
+
+    def launch(self, stream: Stream | None = None) -> None:
+        call("cuGraphLaunch", self._exec, (stream or self._stream).handle)
+
+    def destroy(self) -> None:
+        call("cuGraphExecDestroy", self._exec)
+        call("cuGraphDestroy", self._graph)
 
 
 class Event:

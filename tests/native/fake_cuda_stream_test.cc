@@ -2,6 +2,7 @@
 #include <atomic>
 #include <thread>
 
+#include "drivers/cuda/fake/driver.h"
 #include "fake_cuda_fixture.h"
 
 namespace mooncake_mpi::fake_cuda_test {
@@ -162,6 +163,52 @@ TEST_F(FakeCudaStreams, ACapturingStreamRunsNothing) {
   EXPECT_EQ(cuda().cuStreamQuery(s), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   some_time();
   EXPECT_EQ(load(words), 0u);
+}
+
+TEST_F(FakeCudaStreams, ACapturedStreamIsAGraphThatRunsWhenItIsLaunched) {
+  const CUstream s = stream();
+  std::uint32_t* words = pinned();
+  fake::CUgraph graph = nullptr;
+  fake::CUgraphExec exec = nullptr;
+  ASSERT_EQ(fake::cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  wait_value(s, words, 1);
+  write_value(s, words + 1, 5);
+  ASSERT_EQ(fake::cuStreamEndCapture(s, &graph), CUDA_SUCCESS);
+  ASSERT_EQ(fake::cuGraphInstantiate(&exec, graph, 0), CUDA_SUCCESS);
+  for (int turn = 0; turn < 3; ++turn) {
+    store(words, 0);
+    store(words + 1, 0);
+    ASSERT_EQ(fake::cuGraphLaunch(exec, s), CUDA_SUCCESS);
+    some_time();
+    EXPECT_EQ(load(words + 1), 0u);
+    store(words, 1);
+    EXPECT_EQ(cuda().cuStreamSynchronize(s), CUDA_SUCCESS);
+    EXPECT_EQ(load(words + 1), 5u);
+  }
+  EXPECT_EQ(fake::cuGraphExecDestroy(exec), CUDA_SUCCESS);
+  EXPECT_EQ(fake::cuGraphDestroy(graph), CUDA_SUCCESS);
+}
+
+TEST_F(FakeCudaStreams, AnUnsafeCallEndsTheCapturesThatItsThreadMustNotDisturb) {
+  const CUstream capturing = stream();
+  const CUstream other = stream();
+  for (const bool relaxed : {false, true}) {
+    for (const CUstreamCaptureMode mode :
+         {CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL}) {
+      ASSERT_EQ(fake::cuStreamBeginCapture(capturing, mode), CUDA_SUCCESS);
+      const bool disturbs = !relaxed && mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
+      std::thread([&] {
+        CUstreamCaptureMode own = CU_STREAM_CAPTURE_MODE_RELAXED;
+        if (relaxed) cuda().cuThreadExchangeStreamCaptureMode(&own);
+        EXPECT_EQ(own, relaxed ? CU_STREAM_CAPTURE_MODE_GLOBAL : CU_STREAM_CAPTURE_MODE_RELAXED);
+        EXPECT_EQ(cuda().cuStreamQuery(other),
+                  disturbs ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS);
+      }).join();
+      fake::CUgraph graph = nullptr;
+      EXPECT_EQ(fake::cuStreamEndCapture(capturing, &graph),
+                disturbs ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS);
+    }
+  }
 }
 
 TEST_F(FakeCudaStreams, AnErrorOfTheDeviceEndsWaits) {

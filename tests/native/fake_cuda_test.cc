@@ -298,6 +298,19 @@ TEST_F(FakeCudaProcesses, WhatWasFreedCannotBeOpenedButStaysOpen) {
   EXPECT_EQ(open(handle, here), CUDA_ERROR_INVALID_VALUE);
 }
 
+TEST_F(FakeCudaProcesses, AddressesOfAnotherProcessAreOpenOnce) {
+  CUipcMemHandle handle{};
+  const CUdeviceptr theirs = exported(handle);
+  CUdeviceptr stale = 0;
+  CUdeviceptr fresh = 0;
+  ASSERT_EQ(open(handle, stale), CUDA_SUCCESS);
+  other.ask(Ask::kFree, theirs);
+  ASSERT_EQ(exported(handle), theirs);
+  EXPECT_EQ(open(handle, fresh), CUDA_ERROR_ALREADY_MAPPED);
+  EXPECT_EQ(cuda().cuIpcCloseMemHandle(stale), CUDA_SUCCESS);
+  EXPECT_EQ(open(handle, fresh), CUDA_SUCCESS);
+}
+
 TEST_F(FakeCudaProcesses, AnExporterThatDiedLeavesWhatIsOpen) {
   CUipcMemHandle handle{};
   CUipcMemHandle never_opened{};

@@ -15,6 +15,7 @@ using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
 using CUmodule = struct CUmod_st*;
 using CUfunction = struct CUfunc_st*;
+using CUhostFn = void (*)(void*);
 
 enum CUresult : int {
   CUDA_SUCCESS = 0,
@@ -38,6 +39,7 @@ enum CUresult : int {
   CUDA_ERROR_NOT_SUPPORTED = 801,
   CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803,
   CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
+  CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
   CUDA_ERROR_UNKNOWN = 999,
 };
 
@@ -72,6 +74,13 @@ enum CUstreamCaptureStatus : int {
   CU_STREAM_CAPTURE_STATUS_INVALIDATED = 2,
 };
 
+// What calls that could disturb a capture a thread may make meanwhile.
+enum CUstreamCaptureMode : int {
+  CU_STREAM_CAPTURE_MODE_GLOBAL = 0,
+  CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1,
+  CU_STREAM_CAPTURE_MODE_RELAXED = 2,
+};
+
 inline const CUstream kLegacyStream = reinterpret_cast<CUstream>(std::uintptr_t{1});
 inline const CUstream kPerThreadStream = reinterpret_cast<CUstream>(std::uintptr_t{2});
 
@@ -100,6 +109,7 @@ inline constexpr unsigned CU_STREAM_WRITE_VALUE_DEFAULT = 0;
   F(cuCtxPushCurrent, CUcontext context)                                                          \
   F(cuCtxPopCurrent, CUcontext* context)                                                          \
   F(cuCtxGetCurrent, CUcontext* context)                                                          \
+  F(cuCtxGetDevice, CUdevice* device)                                                             \
   F(cuCtxEnablePeerAccess, CUcontext peer, unsigned flags)                                        \
   F(cuPointerGetAttributes, unsigned count, CUpointer_attribute* attributes, void** data,         \
     CUdeviceptr address)                                                                          \
@@ -115,11 +125,13 @@ inline constexpr unsigned CU_STREAM_WRITE_VALUE_DEFAULT = 0;
   F(cuStreamSynchronize, CUstream stream)                                                         \
   F(cuStreamWaitEvent, CUstream stream, CUevent event, unsigned flags)                            \
   F(cuStreamIsCapturing, CUstream stream, CUstreamCaptureStatus* status)                          \
+  F(cuThreadExchangeStreamCaptureMode, CUstreamCaptureMode* mode)                                 \
   F(cuStreamGetCtx, CUstream stream, CUcontext* context)                                          \
   F(cuStreamWaitValue32, CUstream stream, CUdeviceptr address, std::uint32_t value,               \
     unsigned flags)                                                                               \
   F(cuStreamWriteValue32, CUstream stream, CUdeviceptr address, std::uint32_t value,              \
     unsigned flags)                                                                               \
+  F(cuLaunchHostFunc, CUstream stream, CUhostFn function, void* argument)                         \
   F(cuEventCreate, CUevent* event, unsigned flags)                                                \
   F(cuEventDestroy, CUevent event)                                                                \
   F(cuEventRecord, CUevent event, CUstream stream)                                                \

@@ -84,6 +84,13 @@ CUresult cuCtxGetCurrent(CUcontext* context) {
   return CUDA_SUCCESS;
 }
 
+CUresult cuCtxGetDevice(CUdevice* device) {
+  Call call(Function::cuCtxGetDevice, Needs::kContext);
+  if (call.failed()) return call.error();
+  *device = call.device()->ordinal;
+  return CUDA_SUCCESS;
+}
+
 CUresult cuCtxSetCurrent(CUcontext context) {
   Call call(Function::cuCtxSetCurrent, Needs::kDriver);
   if (call.failed()) return call.error();

@@ -80,10 +80,13 @@ void fake_cuda_reset() {
   const Lock lock(driver().state);
   driver().faults.fill({});
   driver().broken = CUDA_SUCCESS;
+  driver().captures.clear();
   for (const auto& device : driver().devices) {
     if (device->legacy != nullptr) device->legacy->held = device->legacy->capturing = false;
-    for (const auto& stream : device->streams)
+    for (const auto& stream : device->streams) {
       stream->held = stream->capturing = false;
+      stream->capture.reset();
+    }
   }
   driver().work.notify_one();
 }

@@ -12,6 +12,28 @@ namespace {
 
 std::atomic<bool> forked = false;
 
+// What may do more than it says, such as wait for a device, and so is no part of a capture.
+bool is_unsafe_in_capture(Function function) {
+  switch (function) {
+    case Function::cuMemAlloc:
+    case Function::cuMemFree:
+    case Function::cuMemHostAlloc:
+    case Function::cuMemFreeHost:
+    case Function::cuStreamQuery:
+    case Function::cuStreamSynchronize:
+    case Function::cuEventQuery:
+    case Function::cuEventSynchronize:
+    case Function::cuCtxSynchronize:
+    case Function::cuIpcGetMemHandle:
+    case Function::cuIpcOpenMemHandle:
+    case Function::cuIpcCloseMemHandle:
+    case Function::cuModuleLoadData:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // `state` alone: a call that blocks holds the other for long. The child's calls take neither.
 void before_fork() {
   driver().state.lock();
@@ -64,6 +86,16 @@ ContextStack& context_stack() {
   return stack;
 }
 
+CUstreamCaptureMode& capture_mode() {
+  thread_local CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+  return mode;
+}
+
+bool& calling_host() {
+  thread_local bool calling = false;
+  return calling;
+}
+
 Device* Driver::device_of(CUcontext context) {
   for (const auto& device : devices) {
     if (device->context == context) return device.get();
@@ -113,9 +145,13 @@ CUresult Call::check(Function function, Needs needs) {
     }
   }
   if (needs == Needs::kNothing) return CUDA_SUCCESS;
+  if (calling_host()) return CUDA_ERROR_NOT_PERMITTED;
   if (!driver_.initialised) return CUDA_ERROR_NOT_INITIALIZED;
   if (!context_stack().empty()) device_ = driver_.device_of(context_stack().top());
   if (needs == Needs::kDriver) return CUDA_SUCCESS;
+  if (is_unsafe_in_capture(function)) {
+    if (const CUresult error = disturb_captures(driver_); error != CUDA_SUCCESS) return error;
+  }
   if (driver_.broken != CUDA_SUCCESS) return driver_.broken;
   if (needs == Needs::kHealthy) return CUDA_SUCCESS;
   if (device_ == nullptr) return CUDA_ERROR_INVALID_CONTEXT;

@@ -30,14 +30,29 @@ MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_DECLARE)
 #undef MOONCAKE_MPI_FAKE_CUDA_DECLARE
 
 // What programs call and the library does not; the Python tests play such a program.
-#define MOONCAKE_MPI_FAKE_CUDA_MORE(F)  \
-  F(cuCtxSetCurrent, CUcontext context) \
-  F(cuCtxSynchronize, )                 \
-  F(cuEventSynchronize, CUevent event)
+#define MOONCAKE_MPI_FAKE_CUDA_MORE(F)                                         \
+  F(cuCtxSetCurrent, CUcontext context)                                        \
+  F(cuCtxSynchronize, )                                                        \
+  F(cuEventSynchronize, CUevent event)                                         \
+  F(cuStreamBeginCapture, CUstream stream, CUstreamCaptureMode mode)           \
+  F(cuStreamEndCapture, CUstream stream, CUgraph* graph)                       \
+  F(cuGraphInstantiate, CUgraphExec* exec, CUgraph graph, std::uint64_t flags) \
+  F(cuGraphLaunch, CUgraphExec exec, CUstream stream)                          \
+  F(cuGraphExecDestroy, CUgraphExec exec)                                      \
+  F(cuGraphDestroy, CUgraph graph)
+
+using CUgraph = struct CUgraph_st*;
+using CUgraphExec = struct CUgraphExec_st*;
 
 FAKE_CUDA_EXPORT CUresult cuCtxSetCurrent(CUcontext context);
 FAKE_CUDA_EXPORT CUresult cuCtxSynchronize();
 FAKE_CUDA_EXPORT CUresult cuEventSynchronize(CUevent event);
+FAKE_CUDA_EXPORT CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode);
+FAKE_CUDA_EXPORT CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph);
+FAKE_CUDA_EXPORT CUresult cuGraphInstantiate(CUgraphExec* exec, CUgraph graph, std::uint64_t flags);
+FAKE_CUDA_EXPORT CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream);
+FAKE_CUDA_EXPORT CUresult cuGraphExecDestroy(CUgraphExec exec);
+FAKE_CUDA_EXPORT CUresult cuGraphDestroy(CUgraph graph);
 
 enum class Function : unsigned {
 #define MOONCAKE_MPI_FAKE_CUDA_NUMBER(name, ...) name,
@@ -57,7 +72,9 @@ using Clock = std::chrono::steady_clock;
 using Lock = std::unique_lock<std::mutex>;
 
 struct Block;
+struct Capture;
 struct Event;
+struct Graph;
 struct Kernel;
 struct LoadedFunction;
 struct Operation;
@@ -121,6 +138,9 @@ struct Driver {
   std::unordered_map<CUmodule, Device*> modules;
   std::unordered_map<CUfunction, std::shared_ptr<LoadedFunction>> functions;
   std::map<std::string, std::shared_ptr<Kernel>> kernels;
+  std::vector<std::shared_ptr<Capture>> captures;  // that have begun and not ended
+  std::unordered_map<CUgraph, std::shared_ptr<Graph>> graphs;
+  std::unordered_map<CUgraphExec, std::shared_ptr<Graph>> graph_execs;
 
   std::atomic<int> in_call = 0;
 
@@ -152,6 +172,15 @@ class ContextStack {
   std::size_t depth_;
 };
 ContextStack& context_stack();
+// How this thread takes others' captures.
+CUstreamCaptureMode& capture_mode();
+
+// Whether this thread runs a function that a stream calls.
+bool& calling_host();
+
+// A call that must not be made while somebody captures ends the captures: CUDA_SUCCESS where there
+// is none that this thread could disturb.
+CUresult disturb_captures(Driver& driver);
 
 // What must be there for a call to be of use.
 enum class Needs {

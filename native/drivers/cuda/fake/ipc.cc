@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -21,6 +22,7 @@ struct Exported {
   std::int32_t file;
   std::uint64_t inode;
   std::uint64_t id;
+  std::uint64_t base;  // in the exporter's address space
   std::uint64_t bytes;
   CUuuid device;
 };
@@ -51,6 +53,17 @@ std::shared_ptr<Block> find_opened(Driver& driver, const Exported& exported) {
   return nullptr;
 }
 
+// Memory of the exporter's that was freed since, and is still open here, may have had these
+// addresses: the real one refuses a second mapping of them.
+bool is_taken(Driver& driver, const Exported& exported) {
+  return std::ranges::any_of(driver.blocks, [&](const auto& item) {
+    const Block& block = *item.second;
+    return block.kind == Block::Kind::kImported && block.exporter == exported.process &&
+           block.exported_base < exported.base + exported.bytes &&
+           exported.base < block.exported_base + block.bytes;
+  });
+}
+
 // The device as this process sees it; what it does not see counts as the current one's.
 Device* device_of(Driver& driver, const CUuuid& uuid, Device* current) {
   for (const auto& device : driver.devices) {
@@ -74,6 +87,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr address) {
   exported.file = block->file;
   exported.inode = status.st_ino;
   exported.id = block->buffer_id;
+  exported.base = block->base;
   exported.bytes = block->bytes;
   exported.device = block->device->uuid;
   std::memset(handle, 0, sizeof *handle);
@@ -102,6 +116,10 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr* address, CUipcMemHandle handle, unsigne
   }
   const int file = open_exported(exported);
   if (file < 0) return CUDA_ERROR_INVALID_VALUE;
+  if (is_taken(driver, exported)) {
+    close(file);
+    return CUDA_ERROR_ALREADY_MAPPED;
+  }
   void* data =
       mmap(nullptr, whole_pages(exported.bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
@@ -117,6 +135,7 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr* address, CUipcMemHandle handle, unsigne
   block->buffer_id = ++driver.next_buffer;
   block->exporter = exported.process;
   block->exported_id = exported.id;
+  block->exported_base = exported.base;
   block->inode = exported.inode;
   block->opens = 1;
   *address = block->base;

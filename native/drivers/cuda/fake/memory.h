@@ -29,6 +29,7 @@ struct Block {
   // Of an opened one: who exported what, and how often it is open here.
   pid_t exporter = 0;
   std::uint64_t exported_id = 0;
+  CUdeviceptr exported_base = 0;  // there
   ino_t inode = 0;
   unsigned opens = 0;
 };

@@ -47,11 +47,13 @@ void forget_finished(Device& device) {
 
 std::shared_ptr<Operation> submit(Driver& driver, const std::shared_ptr<Stream>& stream,
                                   Operation operation) {
-  auto queued = std::make_shared<Operation>(std::move(operation));
-  if (stream->capturing) {
-    queued->finished = true;
-    return queued;
+  if (captures(*stream)) {
+    auto part = std::make_shared<Operation>(operation);
+    part->finished = true;
+    if (stream->capture != nullptr) stream->capture->graph->operations.push_back(operation);
+    return part;
   }
+  auto queued = std::make_shared<Operation>(std::move(operation));
   queued->stream = stream;
   queued->number = ++driver.next_operation;
   stream->pending.push_back(queued->number);

@@ -15,12 +15,17 @@ struct Stream {
   std::size_t channel = 0;
   bool blocking = true;  // works with the legacy stream in turn
   bool destroyed = false;
-  bool capturing = false;
+  bool capturing = false;            // by fake_cuda_set_capturing()
+  std::shared_ptr<Capture> capture;  // what it is given becomes part of a graph
   bool held = false;
   unsigned let_go = 0;                 // operations that run though it is held
   std::vector<std::uint64_t> pending;  // numbers of its operations, the oldest first
   std::shared_ptr<Operation> last;     // null when it is done
 };
+
+inline bool captures(const Stream& stream) {
+  return stream.capturing || stream.capture != nullptr;
+}
 
 enum class Outcome { kDone, kNotYet, kFault };
 
@@ -38,6 +43,18 @@ struct Operation {
   bool not_yet = false;
   Clock::time_point due;
   bool finished = false;  // or dropped
+};
+
+// What a stream was given while it captured, in order: the graphs here have no branches.
+struct Graph {
+  std::vector<Operation> operations;
+};
+
+struct Capture {
+  CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+  std::thread::id thread;
+  bool invalidated = false;
+  std::shared_ptr<Graph> graph;
 };
 
 // What was recorded last; null: nothing yet, which counts as done.

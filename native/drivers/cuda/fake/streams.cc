@@ -43,7 +43,7 @@ CUresult cuStreamQuery(CUstream stream) {
   if (call.failed()) return call.error();
   std::shared_ptr<Stream> found;
   if (const CUresult error = stream_of(call, stream, found); error != CUDA_SUCCESS) return error;
-  if (found->capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (captures(*found)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   return idle(*found) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
@@ -52,12 +52,32 @@ CUresult cuStreamSynchronize(CUstream stream) {
   if (call.failed()) return call.error();
   std::shared_ptr<Stream> found;
   if (const CUresult error = stream_of(call, stream, found); error != CUDA_SUCCESS) return error;
-  if (found->capturing) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (captures(*found)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   const auto operations = unfinished(*found);
   return call.wait([&] {
     return std::ranges::all_of(operations,
                                [](const auto& operation) { return operation->finished; });
   });
+}
+
+// On the hardware's thread. What the function calls of the driver fails, as with the real one.
+CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* argument) {
+  Call call(Function::cuLaunchHostFunc, Needs::kHealthy);
+  if (call.failed()) return call.error();
+  std::shared_ptr<Stream> found;
+  if (const CUresult error = stream_of(call, stream, found); error != CUDA_SUCCESS) return error;
+  if (function == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  Operation operation;
+  operation.run = [function, argument](Lock& lock) {
+    lock.unlock();
+    calling_host() = true;
+    function(argument);
+    calling_host() = false;
+    lock.lock();
+    return Outcome::kDone;
+  };
+  submit(call.driver(), found, std::move(operation));
+  return CUDA_SUCCESS;
 }
 
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
@@ -68,10 +88,13 @@ CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
   if (found->handle == kLegacyStream) {
     // It must not be used while a stream that works with it in turn captures.
     for (const auto& other : found->device->streams) {
-      if (other->blocking && other->capturing) return kStreamCaptureImplicit;
+      if (other->blocking && captures(*other)) return kStreamCaptureImplicit;
     }
   }
-  *status = found->capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+  const bool invalidated = found->capture != nullptr && found->capture->invalidated;
+  *status = invalidated        ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
+            : captures(*found) ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                               : CU_STREAM_CAPTURE_STATUS_NONE;
   return CUDA_SUCCESS;
 }
 
