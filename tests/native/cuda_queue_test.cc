@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda_device.h"
+#include "drivers/cuda/fake/driver.h"
 #include "drivers/cuda/fake/fake_cuda.h"
 #include "lanes.h"
 #include "memory/source.h"
@@ -17,6 +18,9 @@ namespace mooncake_mpi::testing {
 namespace {
 
 using namespace cuda_driver;
+using fake::CUgraph;
+using fake::cuStreamBeginCapture;
+using fake::cuStreamEndCapture;
 
 constexpr std::size_t kBytes = 1000;
 
@@ -120,6 +124,28 @@ TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {
   EXPECT_TRUE(comes([&] { return !memory_.queue().waits(); }));
   EXPECT_EQ(calls, 3);
   EXPECT_TRUE(next);
+}
+
+TEST_F(CudaQueue, NoCallEndsACaptureOfAnotherThread) {
+  CUgraph graph = nullptr;
+  Stream& captured = *memory_.driver().make_stream(device_).value();
+  ASSERT_EQ(cuStreamBeginCapture(captured.handle, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  std::thread([&] {
+    auto idle = source();
+    EXPECT_TRUE(comes([&] { return !idle->at(0, kBytes).empty(); }));
+    hold_stream();
+    auto held = source();
+    fake_cuda_hold(stream_->handle, 0);
+    EXPECT_TRUE(comes([&] { return !held->at(0, kBytes).empty(); }));
+    const auto base = reinterpret_cast<DeviceAddress>(address_);
+    auto handle = memory_.driver().export_memory(device_, base);
+    ASSERT_TRUE(handle.ok());
+    auto opened = memory_.driver().open_memory(device_, handle.value());
+    ASSERT_TRUE(opened.ok());
+    memory_.driver().close_memory(device_, opened.value());
+  }).join();
+  EXPECT_TRUE(memory_.queue().trouble().empty()) << memory_.queue().trouble();
+  EXPECT_EQ(cuStreamEndCapture(captured.handle, &graph), CUDA_SUCCESS);
 }
 
 TEST(CudaThreads, AReceiveThatIsLeftBehindWakesAThreadThatSleeps) {

@@ -19,14 +19,19 @@ DeviceAddress address_of(const void* pinned) noexcept {
 
 }  // namespace
 
-// The thread's own context comes back at the end.
+// The thread's own context comes back at the end. None of our calls is part of a capture, of this
+// thread or another one, and so none may end it: in its own mode a thread whose program captures
+// must not as much as ask an idle stream.
 class Driver::Use {
  public:
-  Use(const Library& cuda, CUcontext context) noexcept
-      : cuda_(cuda), error_(cuda.cuCtxPushCurrent(context)) {}
+  Use(const Library& cuda, CUcontext context) noexcept : cuda_(cuda) {
+    if (cuda_.cuThreadExchangeStreamCaptureMode(&mode_) != CUDA_SUCCESS) changed_ = false;
+    error_ = cuda.cuCtxPushCurrent(context);
+  }
   ~Use() {
     CUcontext popped = nullptr;
     if (error_ == CUDA_SUCCESS) cuda_.cuCtxPopCurrent(&popped);
+    if (changed_) cuda_.cuThreadExchangeStreamCaptureMode(&mode_);
   }
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
@@ -34,7 +39,9 @@ class Driver::Use {
 
  private:
   const Library& cuda_;
-  CUresult error_;
+  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
+  bool changed_ = true;
+  CUresult error_ = CUDA_SUCCESS;
 };
 
 Result<Driver*> Driver::instance(const std::string& file) {
@@ -125,6 +132,80 @@ Result<bool> Driver::mark(int device, StreamHandle stream, std::atomic<std::uint
   }
   if (error != CUDA_SUCCESS) return failure("the stream of a buffer", error);
   return true;
+}
+
+template <class Call>
+Result<bool> Driver::in_stream(int device, const char* what, Call&& call) {
+  auto current = context(device);
+  if (!current) return current.failure();
+  const Use use(cuda_, current.value());
+  CUresult error = use.error();
+  if (error == CUDA_SUCCESS) error = call();
+  if (error != CUDA_SUCCESS) return failure(what, error);
+  return true;
+}
+
+Result<bool> Driver::write_in(int device, StreamHandle stream, std::atomic<std::uint32_t>& word,
+                              std::uint32_t value) {
+  return in_stream(device, "the word of a stream", [&] {
+    return cuda_.cuStreamWriteValue32(handle_of(stream), address_of(&word), value,
+                                      CU_STREAM_WRITE_VALUE_DEFAULT);
+  });
+}
+
+Result<bool> Driver::copy_in(int device, StreamHandle stream, DeviceAddress to, DeviceAddress from,
+                             std::uint64_t bytes) {
+  return in_stream(device, "the copy of a message in its stream",
+                   [&] { return cuda_.cuMemcpyAsync(to, from, bytes, handle_of(stream)); });
+}
+
+Result<bool> Driver::wait_in(int device, StreamHandle stream,
+                             const std::atomic<std::uint32_t>& word, std::uint32_t value) {
+  return in_stream(device, "the wait of a stream (the device has stream memory operations?)", [&] {
+    return cuda_.cuStreamWaitValue32(handle_of(stream), address_of(&word), value,
+                                     CU_STREAM_WAIT_VALUE_GEQ);
+  });
+}
+
+Result<bool> Driver::call_in(int device, StreamHandle stream, void (*function)(void*),
+                             void* argument) {
+  return in_stream(device, "a stream's call of the host",
+                   [&] { return cuda_.cuLaunchHostFunc(handle_of(stream), function, argument); });
+}
+
+Result<int> Driver::device_of(StreamHandle stream, int device) {
+  const CUstream handle = handle_of(stream);
+  const bool is_default =
+      handle == nullptr || handle == kLegacyStream || handle == kPerThreadStream;
+  if (is_default && device >= 0) return device;
+  CUcontext of_stream = nullptr;
+  CUresult error =
+      is_default ? cuda_.cuCtxGetCurrent(&of_stream) : cuda_.cuStreamGetCtx(handle, &of_stream);
+  if (error == CUDA_SUCCESS && of_stream == nullptr) error = CUDA_ERROR_INVALID_CONTEXT;
+  CUdevice found = -1;
+  if (error == CUDA_SUCCESS) {
+    const Use use(cuda_, of_stream);
+    error = use.error();
+    if (error == CUDA_SUCCESS) error = cuda_.cuCtxGetDevice(&found);
+  }
+  if (error != CUDA_SUCCESS) return failure("the stream", error);
+  for (int ordinal = 0; ordinal < devices(); ++ordinal) {
+    CUdevice known = -1;
+    if (cuda_.cuDeviceGet(&known, ordinal) == CUDA_SUCCESS && known == found) return ordinal;
+  }
+  return failure("the stream", CUDA_ERROR_INVALID_DEVICE);
+}
+
+Result<bool> Driver::captures(int device, StreamHandle stream) {
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  auto asked = in_stream(device, "the stream", [&] {
+    const CUresult error = cuda_.cuStreamIsCapturing(handle_of(stream), &status);
+    if (error != CUDA_SUCCESS) return error;
+    return status == CU_STREAM_CAPTURE_STATUS_INVALIDATED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+                                                          : CUDA_SUCCESS;
+  });
+  if (!asked) return asked.failure();
+  return status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
 }
 
 Result<Stream*> Driver::make_stream(int device) {

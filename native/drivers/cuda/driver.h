@@ -55,6 +55,24 @@ class Driver {
   Result<bool> mark(int device, StreamHandle stream, std::atomic<std::uint32_t>& word,
                     std::uint32_t value);
 
+  // The same always, and whoever else may be idle.
+  Result<bool> write_in(int device, StreamHandle stream, std::atomic<std::uint32_t>& word,
+                        std::uint32_t value);
+
+  // Work for a stream of the program's, after what it has been given so far.
+  Result<bool> copy_in(int device, StreamHandle stream, DeviceAddress to, DeviceAddress from,
+                       std::uint64_t bytes);
+  // It goes on when the host has stored that value in the word, or a later one.
+  Result<bool> wait_in(int device, StreamHandle stream, const std::atomic<std::uint32_t>& word,
+                       std::uint32_t value);
+  // It calls the function on a thread of the driver's, which must not call the driver.
+  Result<bool> call_in(int device, StreamHandle stream, void (*function)(void*), void* argument);
+  // The device that a stream belongs to; of the default streams, which every device has, that is
+  // `device`, or that of the thread's current context where it is none.
+  Result<int> device_of(StreamHandle stream, int device);
+  // Whether it is being captured into a graph; one whose capture has failed is refused.
+  Result<bool> captures(int device, StreamHandle stream);
+
   Result<Stream*> make_stream(int device);
   Result<bool> copy(Stream& stream, DeviceAddress to, DeviceAddress from, std::uint64_t bytes);
   // From now on the word will show that what was submitted before is done.
@@ -75,6 +93,8 @@ class Driver {
   explicit Driver(const Library& library) : cuda_(library) {}
   Result<CUcontext> context(int device);
   Failure failure(const char* what, CUresult error) const;
+  template <class Call>
+  Result<bool> in_stream(int device, const char* what, Call&& call);
 
   const Library& cuda_;
   std::mutex mutex_;                 // guards what is below
