@@ -1,54 +1,100 @@
 #include "transport/cuda_ipc/mappings.h"
 
+#include <algorithm>
+#include <new>
+
 #include "base/start_thread.h"
 
 namespace mooncake_mpi::cuda_ipc {
 
 // A peer's memory lives for as long as somebody has it open, whatever the peer does.
 Mapping::~Mapping() {
-  if (state() != State::kOpen) return;
+  if (state() != State::kOpen) {
+    end_->closed.store(true, std::memory_order_release);
+    return;
+  }
   try {
-    memory_.queue().defer([&memory = memory_, device = device_, base = base_] {
-      memory.driver().close_memory(device, base);
-    });
+    opener_.close(*this);
   } catch (const std::bad_alloc&) {  // then it stays open until the process ends
   }
 }
 
-void Opener::open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle& handle) {
+void Opener::open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle& handle,
+                  Predecessors after) {
   std::scoped_lock lock(mutex_);
   if (!thread_.joinable() && (stopping_ || !start_thread(thread_, [this] { run(); }))) {
     mapping->state_.store(Mapping::State::kRefused, std::memory_order_release);
     return;
   }
-  orders_.push_back({std::move(mapping), handle});
+  orders_.push_back({std::move(mapping), handle, std::move(after), {}});
   changed_.notify_one();
+}
+
+// By the thread, which may have to open what comes next at the same addresses; without one, by
+// whoever makes progress.
+void Opener::close(Mapping& mapping) {
+  auto close = [&memory = mapping.memory_, device = mapping.device_, base = mapping.base_,
+                end = mapping.end_] {
+    memory.driver().close_memory(device, base);
+    end->closed.store(true, std::memory_order_release);
+  };
+  std::scoped_lock lock(mutex_);
+  if (!thread_.joinable() || stopping_) {
+    mapping.memory_.queue().defer(std::move(close));
+    return;
+  }
+  orders_.push_back({{}, {}, {}, std::move(close)});
+  changed_.notify_one();
+}
+
+std::deque<Opener::Order>::iterator Opener::next_order() noexcept {
+  return std::ranges::find_if(orders_, [](const Order& order) {
+    return std::ranges::all_of(order.after, [](const auto& stale) {
+      return stale->closed.load(std::memory_order_acquire);
+    });
+  });
+}
+
+void Opener::open(Mapping& mapping, const cuda_driver::IpcHandle& handle) {
+  auto opened = mapping.memory_.driver().open_memory(mapping.device_, handle);
+  if (opened) {
+    mapping.base_ = opened.value();
+  } else {
+    mapping.refusal_ = opened.failure().message;
+  }
+  mapping.state_.store(opened ? Mapping::State::kOpen : Mapping::State::kRefused,
+                       std::memory_order_release);
 }
 
 void Opener::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return stopping_ || !orders_.empty(); });
+    changed_.wait(lock, [this] { return stopping_ || next_order() != orders_.end(); });
     if (stopping_) break;
-    Order order = std::move(orders_.front());
-    orders_.pop_front();
+    const auto next = next_order();
+    Order order = std::move(*next);
+    orders_.erase(next);
     lock.unlock();
-    Mapping& mapping = *order.mapping;
-    auto opened = mapping.memory_.driver().open_memory(mapping.device_, order.handle);
-    if (opened) {
-      mapping.base_ = opened.value();
+    if (order.close) {
+      order.close();
     } else {
-      mapping.refusal_ = opened.failure().message;
+      open(*order.mapping, order.handle);
+      order.mapping.reset();
+      if (waker_ != nullptr) waker_->wake();
     }
-    mapping.state_.store(opened ? Mapping::State::kOpen : Mapping::State::kRefused,
-                         std::memory_order_release);
-    order.mapping.reset();
-    if (waker_ != nullptr) waker_->wake();
     lock.lock();
   }
-  for (const Order& order : orders_)
-    order.mapping->state_.store(Mapping::State::kRefused, std::memory_order_release);
-  orders_.clear();
+  // Mappings that end with their orders go without a thread.
+  std::deque<Order> left;
+  left.swap(orders_);
+  lock.unlock();
+  for (const Order& order : left) {
+    if (order.close) {
+      order.close();
+    } else {
+      order.mapping->state_.store(Mapping::State::kRefused, std::memory_order_release);
+    }
+  }
 }
 
 void Opener::stop() noexcept {
@@ -61,11 +107,19 @@ void Opener::stop() noexcept {
 }
 
 void PeerMemory::learn(const wire::DeviceMemory& memory) {
+  Predecessors after;
   std::erase_if(entries_, [&](const auto& known) {
-    const wire::DeviceMemory& other = known.second.memory;
-    return other.base < memory.base + memory.bytes && memory.base < other.base + other.bytes;
+    const auto& [other, mappings, before] = known.second;
+    if (other.base >= memory.base + memory.bytes || memory.base >= other.base + other.bytes) {
+      return false;
+    }
+    after.insert(after.end(), before.begin(), before.end());
+    for (const auto& [device, mapping] : mappings)
+      after.push_back(mapping->end());
+    return true;
   });
-  entries_[memory.allocation] = {memory, {}};
+  std::erase_if(after, [](const auto& stale) { return stale->closed.load(); });
+  entries_[memory.allocation] = {memory, {}, std::move(after)};
 }
 
 bool PeerMemory::has(std::uint64_t allocation, std::uint64_t offset,
@@ -79,8 +133,8 @@ std::shared_ptr<Mapping> PeerMemory::map(std::uint64_t allocation, int device,
   Entry& entry = entries_.at(allocation);
   std::shared_ptr<Mapping>& known = entry.mappings[device];
   if (known == nullptr) {
-    auto mapping = std::make_shared<Mapping>(memory, device);
-    opener.open(mapping, entry.memory.handle);
+    auto mapping = std::make_shared<Mapping>(memory, opener, device);
+    opener.open(mapping, entry.memory.handle, entry.after);
     known = std::move(mapping);  // it was ordered: there was memory for that
   }
   return known;

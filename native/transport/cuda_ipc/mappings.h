@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "drivers/cuda/driver.h"
 #include "memory/cuda/gpu_memory.h"
@@ -21,10 +22,20 @@
 
 namespace mooncake_mpi::cuda_ipc {
 
+class Opener;
+
+// Memory that lay at the same addresses of the peer, and was freed: open for as long as a copy
+// needs it. The driver has one mapping of a peer's address at a time.
+struct Stale {
+  std::atomic<bool> closed{false};
+};
+using Predecessors = std::vector<std::shared_ptr<Stale>>;
+
 // One allocation of a peer, for the GPU that copies into it.
 class Mapping {
  public:
-  Mapping(cuda::GpuMemory& memory, int device) noexcept : memory_(memory), device_(device) {}
+  Mapping(cuda::GpuMemory& memory, Opener& opener, int device)
+      : memory_(memory), opener_(opener), device_(device), end_(std::make_shared<Stale>()) {}
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -35,30 +46,43 @@ class Mapping {
   cuda_driver::DeviceAddress base() const noexcept { return base_; }
   // Of a refused one: the driver's words.
   const std::string& refusal() const noexcept { return refusal_; }
+  // Tells when it is closed.
+  const std::shared_ptr<Stale>& end() const noexcept { return end_; }
 
  private:
   friend class Opener;
   cuda::GpuMemory& memory_;
+  Opener& opener_;
   int device_;
+  std::shared_ptr<Stale> end_;
   cuda_driver::DeviceAddress base_ = 0;
   std::string refusal_ = "no thread opens the peer's memory (any more)";
   std::atomic<State> state_{State::kOpening};
 };
 
+// The thread that opens and closes. It outlives the mappings.
 class Opener {
  public:
   ~Opener() { stop(); }
   void set_waker(Waker* waker) noexcept { waker_ = waker; }
-  void open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle& handle);
+  // Once all of `after` are closed.
+  void open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle& handle,
+            Predecessors after);
   // What is not open by then never will be.
   void stop() noexcept;
 
  private:
+  friend class Mapping;
   struct Order {
-    std::shared_ptr<Mapping> mapping;
-    cuda_driver::IpcHandle handle;
+    std::shared_ptr<Mapping> mapping;  // to be opened
+    cuda_driver::IpcHandle handle{};
+    Predecessors after;
+    std::function<void()> close;  // or what closes another
   };
+  void close(Mapping& mapping);
   void run();
+  std::deque<Order>::iterator next_order() noexcept;
+  void open(Mapping& mapping, const cuda_driver::IpcHandle& handle);
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -85,6 +109,7 @@ class PeerMemory {
   struct Entry {
     wire::DeviceMemory memory;
     std::map<int, std::shared_ptr<Mapping>> mappings;  // by the device that copies
+    Predecessors after;
   };
   std::map<std::uint64_t, Entry> entries_;  // by allocation
 };
