@@ -21,6 +21,7 @@ PATHS = {
     "stream": "they travel in packets",
     "push": "the copy engine of the sender's GPU writes them into the receiver's array",
     "staged": "an array of a GPU, by way of pinned memory of the host",
+    "parked": "a small array of a GPU, which its sender kept on the host until the receive came",
 }
 
 
@@ -65,7 +66,8 @@ def transfers(comm: Comm | None = None) -> list[Transfers]:
     """Messages and bytes to each other process and from it, by the way that they took.
 
     A message is counted when it is complete, at both ends; one between a GPU and the host is
-    ``"staged"`` at the GPU's end and whatever it was for the host at the other. Small messages
+    ``"staged"`` at the GPU's end and whatever it was for the host at the other; one whose receive
+    came too late is ``"parked"`` at its sender, and what it was for the receiver there. Small messages
     between memory of hosts, which travel with their envelope (``MOONCAKE_MPI_EAGER_LIMIT``), are
     not counted, and neither are messages without bytes.
 

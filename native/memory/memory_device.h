@@ -19,6 +19,8 @@ class MemoryDevice {
   // order of the buffer's stream.
   virtual Result<std::unique_ptr<Source>> source(const Buffer& buffer) = 0;
   virtual Result<std::unique_ptr<Sink>> sink(const Buffer& buffer) = 0;
+  // It is memory of the host, which may be touched in a stream's order only.
+  virtual bool is_host() const noexcept { return false; }
 };
 
 // What sources, sinks and movers have to ask of a driver: decided on with the engine's lock held,

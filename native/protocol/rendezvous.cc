@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "memory/memory_device.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -229,7 +230,10 @@ void Protocol::stream_from_start(Operation& send) {
 void Protocol::count(const Operation& operation, std::uint64_t bytes) noexcept {
   if (bytes == 0) return;
   TransferPath path = operation.path;
-  if (operation.buffer.device != nullptr && path != TransferPath::kPush) {
+  if (operation.given_back) {
+    path = TransferPath::kParked;
+  } else if (operation.buffer.device != nullptr && !operation.buffer.device->is_host() &&
+             path != TransferPath::kPush) {
     path = TransferPath::kStaged;
   }
   if (operation.kind == Operation::Kind::kSend) {

@@ -14,10 +14,11 @@ enum class TransferPath : std::uint8_t {
   kStream,  // packets
   kPush,    // the copy engine of the sender's device
   kStaged,  // memory of a device, by way of the host's
+  kParked,  // the same, kept there by the sender until the receive came
 };
 
-inline constexpr std::array<std::string_view, 5> kTransferPathNames = {"copy", "rdma", "stream",
-                                                                       "push", "staged"};
+inline constexpr std::array<std::string_view, 6> kTransferPathNames = {"copy", "rdma",   "stream",
+                                                                       "push", "staged", "parked"};
 inline constexpr std::size_t kTransferPaths = kTransferPathNames.size();
 
 }  // namespace mooncake_mpi

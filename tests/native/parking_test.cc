@@ -58,6 +58,23 @@ TEST_P(Parking, TheMessageIsWhatWasSentWhateverBecomesOfTheBuffer) {
   EXPECT_TRUE(std::ranges::all_of(into.bytes(), [](std::byte b) { return b == std::byte{1}; }));
 }
 
+TEST_P(Parking, IsAWayOfItsOwnForTheSender) {
+  Job job(GetParam(), 2);
+  MessageBytes message(1, 1000);
+  Operation& send = job[0].send(1, 5, message.buffer());
+  ASSERT_TRUE(job.finish({&send}));
+  GuardedBuffer into(1000);
+  Operation& receive = job[1].receive(0, 5, into.buffer());
+  ASSERT_TRUE(job.finish({&receive}));
+  job.settle();
+  const Transfers there = job[0].transfers(1);
+  for (std::size_t path = 0; path < kTransferPaths; ++path) {
+    const bool parked = static_cast<TransferPath>(path) == TransferPath::kParked;
+    EXPECT_EQ(there.sent()[path].messages, parked ? 1u : 0u) << kTransferPathNames[path];
+    EXPECT_EQ(there.sent()[path].bytes, parked ? 1000u : 0u) << kTransferPathNames[path];
+  }
+}
+
 TEST_P(Parking, KeepsTheOrderOfMessages) {
   Job job(GetParam(), 2);
   std::vector<MessageBytes> messages;
