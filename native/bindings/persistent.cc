@@ -121,7 +121,8 @@ bool start(std::span<RequestObject* const> requests, Posting* room) {
     ++next;
   }
   if (first_failed == nullptr) return true;
-  raise_error(reason->error, reason->reason.c_str());
+  // A signal handler's exception is there already.
+  if (PyErr_Occurred() == nullptr) raise_error(reason->error, reason->reason.c_str());
   return failed(*first_failed);
 }
 

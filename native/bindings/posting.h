@@ -1,12 +1,25 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <span>
+#include <string>
 
 #include "bindings/runtime.h"
 #include "engine/posting.h"
 
 namespace mooncake_mpi::bindings {
+
+// For a buffered send of a device's memory: a copy in host memory, in `buffer` and `copy`. The
+// program's signal handlers may end the wait for it. False with a Python exception set, or with
+// why the device cannot.
+struct BufferedCopy {
+  Buffer buffer;
+  std::unique_ptr<std::byte[]> copy;
+  Error error = Error::kNone;
+  std::string reason;
+};
+bool copy_to_host(const Buffer& buffer, BufferedCopy& copied);
 
 // Those of device memory among them, with other Python threads running: a driver is asked, and a
 // buffered send waits for what its stream has yet to do. `leave`: as post_and_leave().

@@ -7,6 +7,7 @@
 #include "bindings/arguments.h"
 #include "bindings/interpreter_lock.h"
 #include "bindings/notices.h"
+#include "bindings/posting.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 #include "bindings/waiting.h"
@@ -90,12 +91,35 @@ bool take_started(Start&& start, Operation*& operation) {
   return true;
 }
 
-// The device's driver is asked, and a buffered send waits for its work: other Python threads run.
+// The device's driver is asked: other Python threads run.
 Result<Operation*> send_from_device(Communicator& communicator, const Buffer& buffer, int dest,
                                     int tag, SendMode mode, MatchChannel channel) {
   const ContextHold hold(communicator);
   const InterpreterUnlocked unlocked;
   return runtime().engine->send(hold.context(), channel, dest, tag, buffer, mode);
+}
+
+// False with the exception raised.
+bool buffered_from_device(Communicator& communicator, const Buffer& buffer, int dest, int tag,
+                          MatchChannel channel) {
+  const ContextHold hold(communicator);
+  BufferedCopy copied;
+  if (!copy_to_host(buffer, copied)) {
+    if (copied.error != Error::kNone) raise_error(copied.error, copied.reason.c_str());
+    return false;
+  }
+  Operation* operation = nullptr;
+  if (!take_started(
+          [&] {
+            return runtime().engine->send(hold.context(), channel, dest, tag, copied.buffer,
+                                          SendMode::kBuffered);
+          },
+          operation)) {
+    return false;
+  }
+  runtime().engine->release(*operation);
+  runtime().engine->leave(nullptr);
+  return true;
 }
 
 }  // namespace
@@ -108,6 +132,8 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
       engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
     return true;
   }
+  if (mode == SendMode::kBuffered && buffer.device != nullptr) [[unlikely]]
+    return buffered_from_device(communicator, buffer, dest, tag, channel);
   if (!take_started(
           [&] {
             if (buffer.device != nullptr) [[unlikely]]

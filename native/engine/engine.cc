@@ -273,8 +273,7 @@ void Engine::release(Operation& operation) {
 bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
   std::lock_guard lock(mutex_);
   if (operation.stage == Operation::Stage::kDone || operation.given_back) return false;
-  watch.next_watch = std::exchange(operation.watches, &watch);
-  operation.unusual = true;
+  operation.add_watch(watch);
   return true;
 }
 

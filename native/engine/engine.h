@@ -81,11 +81,26 @@ class Engine final : private PacketSink, private Waker {
   Result<Operation*> receive_device(Context& context, MatchChannel channel, std::int32_t source,
                                     std::int32_t tag, const Buffer& buffer,
                                     UnexpectedMessage* message = nullptr);
+  // Into what `sink` takes, of a buffer whose device does not make one.
+  Operation* receive_into(Context& context, MatchChannel channel, std::int32_t source,
+                          std::int32_t tag, const Buffer& buffer, std::unique_ptr<Sink> sink);
   // Several, in this order, as one: no other thread finds a part of them posted. What could not be
   // started says so in its posting; those behind it are started all the same.
   void post(std::span<Posting> postings);
   // The same, and leave() for all of them.
   void post_and_leave(std::span<Posting> postings);
+
+  // One of host memory, by a thread that comes now and then and is no thread of the program's: as
+  // urgent as with entrust(). `then` is called with the lock held.
+  template <class Then>
+  void post_as_visitor(Posting& posting, Then&& then) {
+    mutex_.lock_as_visitor();
+    start(posting);
+    if (posting.operation != nullptr) protocol_.mark_background(*posting.operation);
+    then();
+    mutex_.unlock();
+    look_after(true);
+  }
 
   struct Envelope {
     std::int32_t source = 0;
@@ -103,6 +118,11 @@ class Engine final : private PacketSink, private Waker {
     const bool large = operation != nullptr && is_large(*operation);
     if (large) mark(*operation);
     look_after(large);
+  }
+  // The same, and it is urgent whatever its size: something that is no thread waits for it.
+  void entrust(Operation& operation) {
+    mark(operation);
+    look_after(true);
   }
   bool cancel(Operation& operation, MatchChannel channel);
   // A blocking call is left before it is done; see protocol/give_up.cc.
@@ -304,7 +324,7 @@ class Engine final : private PacketSink, private Waker {
   Result<bool> connect(Peer& peer);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
-  Result<std::unique_ptr<std::byte[]>> copy_of(Source& source);
+  Result<std::unique_ptr<std::byte[]>> copy_of(const Buffer& buffer);
   void prepare(Posting& posting);
   void prepare(std::span<Posting> postings);
   void fail(Peer& peer, Error error);

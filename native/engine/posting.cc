@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "engine/failure.h"
+#include "engine/host_copy.h"
 #include "memory/memory_device.h"
 
 namespace mooncake_mpi {
@@ -36,16 +37,16 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
                                 std::unique_ptr<Source> source) {
   if (buffer.device != nullptr && source == nullptr) [[unlikely]] {
-    auto made = buffer.device->source(buffer);
-    if (!made) return made.failure();
-    source = std::move(made).value();
     if (mode == SendMode::kBuffered) {
-      auto copy = copy_of(*source);
+      auto copy = copy_of(buffer);
       if (!copy) return copy.failure();
       const Buffer host{copy.value().get(), buffer.bytes};
       std::lock_guard lock(mutex_);
       return start_send(context, channel, dest, tag, host, mode, nullptr);
     }
+    auto made = buffer.device->source(buffer);
+    if (!made) return made.failure();
+    source = std::move(made).value();
   }
   const AttentionToDevice attention(buffer, *doorbell_);
   std::lock_guard lock(mutex_);
@@ -82,19 +83,22 @@ Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel
                            std::move(sink).value());
 }
 
-// What a device has yet to bring, for a buffered send: with it here the program's memory is free.
-Result<std::unique_ptr<std::byte[]>> Engine::copy_of(Source& source) {
-  const std::uint64_t bytes = source.bytes();
-  std::unique_ptr<std::byte[]> memory(new (std::nothrow) std::byte[bytes]);
-  if (memory == nullptr) return Failure{Error::kNoMemory, "no memory for a buffered message"};
-  for (std::uint64_t done = 0; done < bytes;) {
-    const Bytes run = source.at(done, bytes - done);
-    if (source.failed()) return Failure{Error::kBuffer, "the device has failed"};
-    if (!run.empty()) std::memcpy(memory.get() + done, run.data(), run.size());
-    done += run.size();
-    if (run.empty()) do_device_work();
+Operation* Engine::receive_into(Context& context, MatchChannel channel, std::int32_t source,
+                                std::int32_t tag, const Buffer& buffer,
+                                std::unique_ptr<Sink> sink) {
+  const AttentionToDevice attention(buffer, *doorbell_);
+  std::lock_guard lock(mutex_);
+  return protocol_.receive(context, channel, source, tag, &buffer, nullptr, std::move(sink));
+}
+
+// For callers that have no use for their time meanwhile.
+Result<std::unique_ptr<std::byte[]>> Engine::copy_of(const Buffer& buffer) {
+  constexpr std::uint64_t kPartNs = 1'000'000'000;
+  auto copy = HostCopy::begin(buffer);
+  if (!copy) return copy.failure();
+  while (wait([&] { return copy.value().advance(); }, kPartNs) != WaitResult::kDone) {
   }
-  return memory;
+  return copy.value().take();
 }
 
 // The driver of a device may block a call for long, so the lock is not held yet.
@@ -109,12 +113,13 @@ void Engine::prepare(Posting& posting) {
     posting.sink = std::move(sink).value();
     return;
   }
-  auto source = posting.buffer.device->source(posting.buffer);
-  if (!source) return refuse(source.failure());
-  posting.source = std::move(source).value();
-  if (posting.mode != SendMode::kBuffered) return;
-  auto copy = copy_of(*posting.source);
-  posting.source.reset();
+  if (posting.mode != SendMode::kBuffered) {
+    auto source = posting.buffer.device->source(posting.buffer);
+    if (!source) return refuse(source.failure());
+    posting.source = std::move(source).value();
+    return;
+  }
+  auto copy = copy_of(posting.buffer);
   if (!copy) return refuse(copy.failure());
   posting.copy = std::move(copy).value();
   posting.buffer = {posting.copy.get(), posting.buffer.bytes};

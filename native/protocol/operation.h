@@ -122,6 +122,13 @@ struct Operation : Posted, ListLink<WorkTag> {
     watches = nullptr;
   }
 
+  // Of one that is not done.
+  void add_watch(CompletionWatch& watch) noexcept {
+    watch.next_watch = watches;
+    watches = &watch;
+    unusual = true;
+  }
+
   // How the operation is named on the wire.
   std::uint64_t id() const noexcept { return std::uint64_t{generation} << 32 | index; }
 };

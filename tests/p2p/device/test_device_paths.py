@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 
+import fake_cuda
 import pytest
 from arrays import PAIRS, content, filled, fresh
-from payload import is_pattern
+from payload import is_pattern, pattern
 from subject import MPI, quiet_barrier, ring_of
 
 import mooncake_mpi
@@ -91,3 +93,50 @@ def test_memory_of_a_pool_is_told_of_by_its_receiver(comm, made):
         quiet_barrier()
     assert sent == received == {"staged": (1, SIZE)}
     assert any("cudaMallocAsync" in text for text in mooncake_mpi.transfers(comm)[left].troubles)
+
+
+@pytest.mark.fake
+@pytest.mark.skipif(PUSH_IS_CLOSED, reason="nothing is opened")
+def test_memory_at_an_address_that_was_freed_is_opened_when_the_old_one_is_closed(comm):
+    right, left = ring_of(comm)
+    if comm.size == 1:
+        return
+    out = fake_cuda.array(SIZE, "u1").set(pattern(SIZE, comm.rank))
+    fake_cuda.library().fake_cuda_delay(b"cuIpcCloseMemHandle", 20_000)
+    before = mooncake_mpi.transfers(comm)
+    addresses = set()
+    for _ in range(4):
+        into = fake_cuda.array(SIZE, "u1")
+        addresses.add(into.ptr)
+        comm.Sendrecv(out, right, 3, into, left, 3)
+        assert is_pattern(into.get(), left)
+        quiet_barrier()
+        into.free()
+    after = mooncake_mpi.transfers(comm)
+    fake_cuda.library().fake_cuda_delay(b"cuIpcCloseMemHandle", 0)
+    quiet_barrier()
+    out.free()
+    assert len(addresses) == 1
+    assert moved(before[right].sent, after[right].sent) == {"push": (4, 4 * SIZE)}
+
+
+@pytest.mark.fake
+@pytest.mark.skipif(PUSH_IS_CLOSED, reason="nothing is pushed")
+def test_a_receiver_sleeps_while_a_copy_takes_long(comm, made):
+    if comm.size == 1:
+        return
+    right, left = ring_of(comm)
+    out, into = filled(made, SIZE, "device", comm.rank), fresh(made, SIZE, "device")
+    comm.Sendrecv(out, right, 3, into, left, 3)  # all that is made once is there
+    quiet_barrier()
+    if comm.rank == 0:
+        fake_cuda.library().fake_cuda_operation_time(300_000)
+        comm.Send(out, 1, 4)
+        fake_cuda.library().fake_cuda_operation_time(5)
+    elif comm.rank == 1:
+        used, start = time.process_time(), time.monotonic()
+        comm.Recv(into, 0, 4)
+        used, took = time.process_time() - used, time.monotonic() - start
+        assert took > 0.25
+        assert used < took / 3
+    quiet_barrier()

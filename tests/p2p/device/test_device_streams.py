@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -129,6 +130,42 @@ def test_a_buffered_send_has_its_copy_when_it_returns(comm, made, attached, stre
     out.set(0)
     comm.Recv(into, left, 1)
     assert is_pattern(into.get(), left)
+
+
+class Interrupted(Exception):
+    """What the handler of a signal raises."""
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_buffered_send_that_waits_for_its_stream_is_interrupted(
+    comm, made, attached, stream, write, persistent
+):
+    def handle(signum, frame):
+        raise Interrupted
+
+    right, left = ring_of(comm)
+    out, into = made(5000, stream=stream).set(0), made(5000).set(255)
+    stream.hold()
+    write(out, comm.rank)
+    request = comm.Bsend_init(out, right, 1) if persistent else None
+    old = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Interrupted):
+            request.Start() if persistent else comm.Bsend(out, right, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    stream.let_go()
+    # Nothing was sent, and the next message is the first.
+    request.Start() if persistent else comm.Bsend(out, right, 1)
+    if persistent:
+        request.Wait()
+        request.Free()
+    comm.Recv(into, left, 1)
+    assert is_pattern(into.get(), left)
+    quiet_barrier()
+    assert not comm.Iprobe(left, 1)
 
 
 @pytest.mark.parametrize("size", [5000, 400_000])
