@@ -462,6 +462,33 @@ def shared_memory_usage() -> dict[str, int]:
 def keep_shared_memory(nbytes: int) -> None:
     """How much freed memory may be kept for the next allocation."""
 
+class StreamEnd:
+    """The end of a message in the order of a stream."""
+
+    def finish(self, request: object, stream: object | None) -> None:
+        """
+        What `stream` (None: that of the call) is given from now on comes after the message of `request`, which is null then.
+        """
+
+    def landed(self) -> bool:
+        """
+        Once the request is complete: whether the message is in the program's array.
+        """
+
+def enqueue(
+    communicator: Communicator, send: bool, buf: object, rank: int, tag: int, stream: object | None
+) -> None:
+    """
+    Send or receive in the order of a stream (None: that of the array), which waits for the end.
+    """
+
+def start_enqueued(
+    communicator: Communicator, send: bool, buf: object, rank: int, tag: int, stream: object | None
+) -> tuple:
+    """
+    The same as a request, and the StreamEnd that finishes it; None where there is nothing to finish.
+    """
+
 def make_numpy_handler(array_api: Any, threshold_bytes: int) -> Any:
     """
     A data allocator for NumPy: arrays of so many bytes and more get memory that peers can map.

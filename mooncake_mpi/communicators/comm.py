@@ -20,6 +20,7 @@ from mooncake_mpi.communicators.references import (
     referring,
     stands_for_library,
 )
+from mooncake_mpi.communicators.stream_order import StreamOrderMethods
 from mooncake_mpi.engine import runtime
 from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
@@ -44,7 +45,7 @@ _Request = TypeVar("_Request", bound="Request")
 @for_host_memory
 @reporting
 @stands_for_library
-class Comm(ObjectMethods, FailureMethods, MPI.Comm, metaclass=CommType):  # type: ignore[misc]
+class Comm(ObjectMethods, FailureMethods, StreamOrderMethods, MPI.Comm, metaclass=CommType):  # type: ignore[misc]
     """An ``mpi4py.MPI.Comm`` with point-to-point messages through the engine.
 
     Args:

@@ -38,7 +38,7 @@ class Int {
 
 inline void require_usable(const Communicator& communicator) {
   if (communicator.usable()) return;
-  raise_unusable();
+  raise_unusable(communicator);
   throw nanobind::python_error();
 }
 

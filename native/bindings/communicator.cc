@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <stdexcept>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "bindings/fork.h"
@@ -53,8 +54,10 @@ Communicator::~Communicator() {
 }
 
 void Communicator::leave_all_behind() noexcept {
-  for (Communicator* communicator : all_communicators())
+  for (Communicator* communicator : all_communicators()) {
     communicator->active_ = false;
+    communicator->failure_ = Error::kNone;
+  }
 }
 
 wire::Head Communicator::head() const {
@@ -83,7 +86,7 @@ void Communicator::activate(const std::vector<Bytes>& entries, std::string label
 
 void Communicator::inherit(const Communicator& parent, const std::vector<int>& ranks,
                            std::string label) {
-  if (!parent.usable()) throw std::invalid_argument("the communicator was freed");
+  if (!parent.is_open()) throw std::invalid_argument("the communicator was freed");
   const std::vector<Context::Member>& known = parent.context().members;
   const std::size_t size = ranks.empty() ? known.size() : ranks.size();
   if (size != static_cast<std::size_t>(size_)) {
@@ -117,8 +120,27 @@ std::tuple<std::vector<int>, std::size_t> Communicator::failures() const {
   return {std::move(failures.ranks), failures.acknowledged};
 }
 
+void Communicator::note_failure(std::uint32_t context, Error error, std::string reason) {
+  for (Communicator* communicator : all_communicators()) {
+    if (!communicator->active_ || communicator->number() != context) continue;
+    communicator->active_ = false;
+    communicator->failure_ = error;
+    communicator->failure_reason_ = std::move(reason);
+    return;
+  }
+}
+
+bool Communicator::raise_failure() const {
+  if (failure_ == Error::kNone) return false;
+  active_ = true;
+  raise_error(std::exchange(failure_, Error::kNone), failure_reason_.c_str());
+  set_error_context(context_->number);
+  return true;
+}
+
 void Communicator::close() {
   active_ = false;
+  failure_ = Error::kNone;
   if (context_ != nullptr && runtime().engine != nullptr)
     runtime().engine->close_context(*context_);
   context_ = nullptr;
@@ -150,6 +172,10 @@ void raise_unusable() {
               left_behind() ? kLeftBehind : "invalid communicator: it is null or was freed");
 }
 
+void raise_unusable(const Communicator& communicator) {
+  if (!communicator.raise_failure()) raise_unusable();
+}
+
 Communicator* communicator_of(PyObject* self) {
   PyObject* slot = native_side_of(self);
   if (slot == nullptr || slot == Py_None) [[unlikely]] {
@@ -161,7 +187,7 @@ Communicator* communicator_of(PyObject* self) {
   Communicator* communicator = nb::inst_ptr<Communicator>(slot);
   if (communicator->usable()) [[likely]]
     return communicator;
-  raise_unusable();
+  raise_unusable(*communicator);
   return nullptr;
 }
 

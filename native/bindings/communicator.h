@@ -41,6 +41,11 @@ class Communicator {
   std::tuple<std::vector<int>, std::size_t> failures() const;
 
   bool usable() const noexcept { return active_; }
+  bool is_open() const noexcept { return active_ || failure_ != Error::kNone; }
+  // A message that nobody has a request for has failed: the next call of its communicator says so.
+  static void note_failure(std::uint32_t context, Error error, std::string reason);
+  // Raises that, once; false where there is none.
+  bool raise_failure() const;
   // In a forked child: none of them is usable any more.
   static void leave_all_behind() noexcept;
   Context& context() const noexcept { return *context_; }
@@ -55,7 +60,10 @@ class Communicator {
   int rank_;
   int size_;
   int tag_ub_;
-  bool active_ = false;
+  // Not while there is a failure to be told of, so that calls look once.
+  mutable bool active_ = false;
+  mutable Error failure_ = Error::kNone;
+  mutable std::string failure_reason_;
 };
 
 // What waits on a communicator, or came out of it, keeps its context: another thread may free it.
@@ -84,6 +92,8 @@ Communicator* communicator_of(PyObject* self);
 PyObject* native_side_of(PyObject* self) noexcept;
 // Raises ERR_COMM with the reason.
 void raise_unusable();
+// The same of one that is not usable, which may be for a failure that is told of now.
+void raise_unusable(const Communicator& communicator);
 
 // Of a call that names PROC_NULL, and so asks nobody; false with ERR_REVOKED raised.
 bool check_not_revoked(const Communicator& communicator);

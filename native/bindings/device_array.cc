@@ -17,20 +17,6 @@
 namespace mooncake_mpi::bindings {
 namespace {
 
-// The one there is, whose copies the engine makes from now on.
-Result<cuda::GpuMemory*> gpu_memory() {
-  static cuda::GpuMemory* known = nullptr;
-  if (known != nullptr) return known;
-  Engine* engine = runtime().engine.get();
-  std::string library = engine != nullptr ? engine->config().settings.text("cuda_library") : "";
-  if (library.empty()) library = "libcuda.so.1";
-  auto memory = cuda::gpu_memory(library);
-  if (!memory || engine == nullptr) return memory;
-  known = memory.value();
-  engine->set_device_work(known->queue());
-  return known;
-}
-
 PyObject* item(PyObject* interface, const char* name) {
   return PyDict_GetItemString(interface, name);
 }
@@ -141,6 +127,19 @@ std::optional<Described> read(PyObject* interface, bool writable) {
 }
 
 }  // namespace
+
+Result<cuda::GpuMemory*> gpu_memory() {
+  static cuda::GpuMemory* known = nullptr;
+  if (known != nullptr) return known;
+  Engine* engine = runtime().engine.get();
+  std::string library = engine != nullptr ? engine->config().settings.text("cuda_library") : "";
+  if (library.empty()) library = "libcuda.so.1";
+  auto memory = cuda::gpu_memory(library);
+  if (!memory || engine == nullptr) return memory;
+  known = memory.value();
+  engine->set_device_work(known->queue());
+  return known;
+}
 
 Result<Buffer> device_buffer(std::uint64_t address, std::uint64_t bytes, std::uintptr_t stream) {
   if (bytes == 0) return Buffer{};

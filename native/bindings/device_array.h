@@ -7,6 +7,10 @@
 #include "base/result.h"
 #include "memory/buffer.h"
 
+namespace mooncake_mpi::cuda {
+class GpuMemory;
+}
+
 namespace mooncake_mpi::bindings {
 
 // Arrays in the memory of GPUs. GIL held for every call.
@@ -14,6 +18,10 @@ namespace mooncake_mpi::bindings {
 // `bytes` at `address`, which the program uses in the order of `stream`; refused where a GPU has no
 // such memory. The first of these loads the CUDA driver.
 Result<Buffer> device_buffer(std::uint64_t address, std::uint64_t bytes, std::uintptr_t stream);
+
+// The memory of this process's GPUs, whose copies the engine makes from now on, or why there is
+// none.
+Result<cuda::GpuMemory*> gpu_memory();
 
 // Whether arrays of that type say so, as a type.
 bool is_cuda_array_type(PyTypeObject* type);

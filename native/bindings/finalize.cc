@@ -9,6 +9,7 @@
 #include "bindings/interpreter_lock.h"
 #include "bindings/notices.h"
 #include "bindings/runtime.h"
+#include "bindings/stream_order.h"
 
 namespace mooncake_mpi::bindings {
 namespace {
@@ -58,6 +59,7 @@ bool finalize(bool interpreter) {
   const bool delivered = deliver(*state.engine, interpreter);
   if (interpreter) notices().settle();
   state.engine->end();
+  open_all_gates();  // of messages that will not come any more
   // Other threads may still be inside a call and the peers' rings are mapped: the engine itself
   // stays until the process ends.
   return delivered;

@@ -30,6 +30,7 @@ void define_lane_inspection(nanobind::module_& m);
 void define_transfers(nanobind::module_& m);
 // Memory made for messages, as Python sees it, and the same behind NumPy's arrays (NEP 49).
 void define_shared_memory(nanobind::module_& m);
+void define_stream_order(nanobind::module_& m);
 void define_numpy_handler(nanobind::module_& m);
 
 }  // namespace mooncake_mpi::bindings

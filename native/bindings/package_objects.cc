@@ -157,7 +157,7 @@ nb::object sendrecv(Communicator& communicator, nb::object message, Int given_de
 
 void give_back(Communicator& communicator, nb::object message) {
   if (!is_owned_buffer(message.ptr())) throw nb::type_error("expected an OwnedBuffer");
-  if (!communicator.usable()) return;
+  if (!communicator.is_open()) return;
   const OwnedMessage given = owned_message(message.ptr());
   runtime().engine->give_back(communicator.context(), given.source, given.tag,
                               Bytes(given.address, static_cast<std::size_t>(given.bytes)));

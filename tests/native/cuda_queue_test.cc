@@ -148,6 +148,71 @@ TEST_F(CudaQueue, NoCallEndsACaptureOfAnotherThread) {
   EXPECT_EQ(cuStreamEndCapture(captured.handle, &graph), CUDA_SUCCESS);
 }
 
+TEST_F(CudaQueue, AGateHoldsItsStreamUntilItIsOpened) {
+  const auto handle = reinterpret_cast<StreamHandle>(stream_->handle);
+  for (const bool at_its_end : {false, true}) {
+    auto gate = memory_.gates().close(device_, handle);
+    ASSERT_TRUE(gate.ok());
+    EXPECT_TRUE(memory_.gates().some_closed());
+    ASSERT_TRUE(memory_.driver().close_batch(*stream_).ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_NE(stream_->word->load(), stream_->submitted);
+    if (at_its_end) {
+      const cuda::Gate ends = std::move(gate).value();
+    } else {
+      gate.value().open();
+    }
+    EXPECT_FALSE(memory_.gates().some_closed());
+    EXPECT_TRUE(comes([&] { return stream_->word->load() == stream_->submitted; }));
+  }
+}
+
+TEST_F(CudaQueue, AGateThatTheDriverRefusesIsNotClosed) {
+  fake_cuda_fail("cuStreamWaitValue32", CUDA_ERROR_NOT_SUPPORTED, 0, 1);
+  auto gate = memory_.gates().close(device_, reinterpret_cast<StreamHandle>(stream_->handle));
+  ASSERT_FALSE(gate.ok());
+  EXPECT_NE(gate.failure().message.find("CUDA_ERROR_NOT_SUPPORTED"), std::string::npos);
+  EXPECT_FALSE(memory_.gates().some_closed());
+}
+
+// Who makes progress is who opens gates.
+TEST_F(CudaQueue, NobodyWhoMakesProgressWaitsForADriverThatWaitsForAGate) {
+  auto first = source();
+  ASSERT_TRUE(comes([&] { return !first->at(0, kBytes).empty(); }));
+  fake_cuda_define_kernel(
+      "nothing", [](const fake_cuda_launch*, void*) { return int{FAKE_CUDA_DONE}; }, nullptr,
+      nullptr, 0);
+  const Library& cuda = *Library::load().value();
+  CUcontext context = nullptr;
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  ASSERT_EQ(cuda.cuDevicePrimaryCtxRetain(&context, device_), CUDA_SUCCESS);
+  ASSERT_EQ(cuda.cuCtxPushCurrent(context), CUDA_SUCCESS);
+  ASSERT_EQ(cuda.cuModuleLoadData(&module, "any image"), CUDA_SUCCESS);
+  ASSERT_EQ(cuda.cuModuleGetFunction(&function, module, "nothing"), CUDA_SUCCESS);
+  auto second = source();  // its moment is taken before the driver is held
+  auto gate = memory_.gates().close(device_, reinterpret_cast<StreamHandle>(stream_->handle));
+  ASSERT_TRUE(gate.ok());
+  const long launches = fake_cuda_calls("cuLaunchKernel");
+  std::thread launch([&] {
+    EXPECT_EQ(cuda.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream_->handle, nullptr, nullptr),
+              CUDA_SUCCESS);
+  });
+  while (fake_cuda_calls("cuLaunchKernel") == launches)
+    std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  while (std::chrono::steady_clock::now() < until) {
+    EXPECT_TRUE(second->at(0, kBytes).empty());  // wants a copy
+    memory_.queue().run();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  gate.value().open();
+  launch.join();
+  EXPECT_TRUE(comes([&] { return !second->at(0, kBytes).empty(); }));
+  EXPECT_EQ(cuda.cuCtxPopCurrent(&context), CUDA_SUCCESS);
+}
+
 TEST(CudaThreads, AReceiveThatIsLeftBehindWakesAThreadThatSleeps) {
   const Lane lane{.name = "Cuda", .send_device = true, .receive_device = true, .cuda = true};
   constexpr std::size_t kLarge = 300'000;

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/start_thread.h"
+#include "drivers/linux/futex.h"
 
 namespace mooncake_mpi::cuda {
 
@@ -56,6 +59,35 @@ std::uint64_t CopyQueue::nap_ns() const noexcept {
 }
 
 void CopyQueue::run() noexcept {
+  if (gates_.some_closed() && leave_to_thread()) return;
+  run_here();
+}
+
+// False: there is no thread.
+bool CopyQueue::leave_to_thread() noexcept {
+  if (asked_.exchange(1, std::memory_order_seq_cst) != 0) return true;
+  linux_driver::futex_wake_all(asked_);
+  const std::unique_lock lock(thread_mutex_, std::try_to_lock);
+  if (!lock || has_thread_) return true;
+  std::thread thread;
+  has_thread_ = start_thread(thread, [this] { run_thread(); });
+  if (has_thread_) {
+    thread.detach();  // for the life of the process, as the queue is
+  } else {
+    asked_.store(0, std::memory_order_seq_cst);
+  }
+  return has_thread_;
+}
+
+void CopyQueue::run_thread() noexcept {
+  for (;;) {
+    while (asked_.exchange(0, std::memory_order_seq_cst) == 0)
+      linux_driver::futex_wait(asked_, 0, 1'000'000'000u);
+    run_here();
+  }
+}
+
+void CopyQueue::run_here() noexcept {
   // What is submitted while another thread is at it, and too late for that one, waits() still.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock) return;

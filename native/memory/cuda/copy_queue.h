@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "drivers/cuda/driver.h"
+#include "memory/cuda/gate.h"
 #include "memory/cuda/moment.h"
 #include "memory/memory_device.h"
 
@@ -54,8 +55,8 @@ class Copy {
 
 class CopyQueue final : public DeviceWork {
  public:
-  CopyQueue(cuda_driver::Driver& driver, Moments& moments) noexcept
-      : driver_(driver), moments_(moments) {}
+  CopyQueue(cuda_driver::Driver& driver, Moments& moments, const Gates& gates) noexcept
+      : driver_(driver), moments_(moments), gates_(gates) {}
   CopyQueue(const CopyQueue&) = delete;
   CopyQueue& operator=(const CopyQueue&) = delete;
 
@@ -86,7 +87,9 @@ class CopyQueue final : public DeviceWork {
     return active_.load(std::memory_order_relaxed) != 0 || moments_.some_awaited();
   }
   std::uint64_t nap_ns() const noexcept override;
-  // What there is no memory for is done by a later call.
+  // What there is no memory for is done by a later call. While a stream of the program waits a
+  // thread of the queue's own does it: the driver may keep whoever calls it until that wait ends,
+  // and who answers packets is who ends it.
   void run() noexcept override;
 
  private:
@@ -99,6 +102,9 @@ class CopyQueue final : public DeviceWork {
     std::vector<std::shared_ptr<Copy>> issued;  // before that; they end in this order
   };
 
+  bool leave_to_thread() noexcept;
+  void run_thread() noexcept;
+  void run_here() noexcept;
   void take_inbox();
   void make_calls();
   void make_room();
@@ -116,6 +122,7 @@ class CopyQueue final : public DeviceWork {
 
   cuda_driver::Driver& driver_;
   Moments& moments_;
+  const Gates& gates_;
   std::atomic<std::uint32_t> active_{0};  // submitted or deferred, and not over
   std::atomic<std::uint32_t> under_way_{0};
   std::array<std::atomic<bool>, kMaxDevices> failed_{};
@@ -130,6 +137,10 @@ class CopyQueue final : public DeviceWork {
   std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
   std::vector<std::function<void()>> calls_;
   std::uint64_t checked_ns_ = 0;
+
+  std::mutex thread_mutex_;  // guards its start
+  bool has_thread_ = false;
+  std::atomic<std::uint32_t> asked_{0};  // a futex; 1: the thread has to look
 };
 
 }  // namespace mooncake_mpi::cuda

@@ -7,18 +7,40 @@
 #include <string>
 
 #include "drivers/cuda/driver.h"
+#include "memory/cuda/blocks.h"
 #include "memory/cuda/copy_queue.h"
 #include "memory/cuda/device_end.h"
+#include "memory/cuda/gate.h"
 #include "memory/cuda/moment.h"
 #include "memory/cuda/slots.h"
+#include "memory/cuda/stream_end.h"
 #include "memory/memory_device.h"
 
 namespace mooncake_mpi::cuda {
 
+// What the protocol is told that memory in a stream's order is of: no mover knows it, and its
+// source or sink is made by a StreamEnd.
+class StreamMemory final : public MemoryDevice {
+ public:
+  explicit StreamMemory(bool is_host) noexcept : is_host_(is_host) {}
+  Result<std::unique_ptr<Source>> source(const Buffer&) override { return refusal(); }
+  Result<std::unique_ptr<Sink>> sink(const Buffer&) override { return refusal(); }
+  bool is_host() const noexcept override { return is_host_; }
+
+ private:
+  static Failure refusal() { return {Error::kOther, "memory in a stream's order"}; }
+  bool is_host_;
+};
+
 class GpuMemory final : public MemoryDevice {
  public:
   explicit GpuMemory(cuda_driver::Driver& driver)
-      : driver_(driver), moments_(driver), queue_(driver, moments_), slots_(driver, queue_) {}
+      : driver_(driver),
+        moments_(driver),
+        gates_(driver),
+        queue_(driver, moments_, gates_),
+        slots_(driver, queue_),
+        blocks_(driver) {}
 
   // An array's memory as a buffer: of the device, or of the host where it is that (pinned or
   // managed). Refused where the allocation that it begins in ends before it does.
@@ -30,14 +52,26 @@ class GpuMemory final : public MemoryDevice {
 
   cuda_driver::Driver& driver() noexcept { return driver_; }
   CopyQueue& queue() noexcept { return queue_; }
+  Gates& gates() noexcept { return gates_; }
+  Blocks& blocks() noexcept { return blocks_; }
+  std::unique_ptr<StreamEnd> stream_end() {
+    return std::make_unique<StreamEnd>(driver_, gates_, moments_);
+  }
+  StreamMemory& in_stream_order(bool is_host) noexcept {
+    return is_host ? host_in_stream_ : array_in_stream_;
+  }
 
  private:
   Result<DeviceEnd> end_of(const Buffer& buffer);
 
   cuda_driver::Driver& driver_;
   Moments moments_;
+  Gates gates_;
   CopyQueue queue_;
   Slots slots_;
+  Blocks blocks_;
+  StreamMemory host_in_stream_{true};
+  StreamMemory array_in_stream_{false};
 };
 
 // This process's, or why it has none; `library` names the driver's file at the first call.

@@ -14,7 +14,7 @@ Moment::~Moment() {
   if (word_ != nullptr) moments_->give_back({word_, value_});
 }
 
-Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream) {
+Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream, Heard heard) {
   auto taken = take_word(device);
   if (!taken) return taken.failure();
   Word word = taken.value();
@@ -24,7 +24,7 @@ Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream) {
     if (!marked) return marked.failure();
     return Moment();
   }
-  await({word.word, word.value + 1}, device);
+  if (heard == Heard::kByMessages) await({word.word, word.value + 1}, device);
   Moment moment;
   moment.moments_ = this;
   moment.word_ = word.word;

@@ -48,8 +48,11 @@ class Moments {
   Moments(const Moments&) = delete;
   Moments& operator=(const Moments&) = delete;
 
+  // Whether somebody has to hear of it, who does not look by himself.
+  enum class Heard : std::uint8_t { kByMessages, kByNobody };
   // Of what `stream` has been given so far. Calls the driver.
-  Result<Moment> take(int device, cuda_driver::StreamHandle stream);
+  Result<Moment> take(int device, cuda_driver::StreamHandle stream,
+                      Heard heard = Heard::kByMessages);
 
   // Whether a stream may have yet to come to one that was taken; a load.
   bool some_awaited() const noexcept { return count_.load(std::memory_order_relaxed) != 0; }

@@ -1,0 +1,70 @@
+#include "memory/cuda/blocks.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+#include <utility>
+
+namespace mooncake_mpi::cuda {
+
+Block::~Block() {
+  blocks_.give_back(*this);
+}
+
+Result<std::shared_ptr<Block>> Blocks::take(int device, std::uint64_t bytes) {
+  const unsigned size_class =
+      std::max<unsigned>(kSmallest, static_cast<unsigned>(std::bit_width(bytes - 1)));
+  if (bytes == 0 || size_class >= kClasses) {
+    return Failure{Error::kNoMemory, "no pinned memory for a message of that size"};
+  }
+  const std::size_t size = std::size_t{1} << size_class;
+  std::unique_lock lock(mutex_);
+  std::byte* memory = find(size_class);
+  if (memory == nullptr && size > kPiece) {  // of its own
+    lock.unlock();
+    auto piece = driver_.allocate_pinned(device, size);
+    if (!piece) return piece.failure();
+    memory = piece.value();
+    lock.lock();
+  }
+  while (memory == nullptr) {
+    lock.unlock();
+    auto piece = driver_.allocate_pinned(device, kPiece);
+    if (!piece) return piece.failure();
+    lock.lock();
+    rest_ = piece.value();
+    rest_bytes_ = kPiece;
+    memory = find(size_class);
+  }
+  return std::make_shared<Block>(*this, memory, size_class);
+}
+
+std::byte* Blocks::find(unsigned size_class) {
+  std::erase_if(late_, [this](Late& late) {
+    const bool done =
+        std::ranges::all_of(late.users, [](const auto& user) { return user->reached(); });
+    if (done) free_[late.size_class].push_back(late.memory);
+    return done;
+  });
+  auto& free = free_[size_class];
+  if (!free.empty()) {
+    std::byte* memory = free.back();
+    free.pop_back();
+    return memory;
+  }
+  const std::size_t size = std::size_t{1} << size_class;
+  if (rest_bytes_ < size) return nullptr;
+  rest_bytes_ -= size;
+  return rest_ + rest_bytes_;
+}
+
+// Without memory to note it down it is lost, until the process ends.
+void Blocks::give_back(Block& block) noexcept {
+  std::scoped_lock lock(mutex_);
+  try {
+    late_.push_back({block.memory_, block.class_, std::move(block.users_)});
+  } catch (const std::bad_alloc&) {
+  }
+}
+
+}  // namespace mooncake_mpi::cuda

@@ -1,0 +1,60 @@
+#include "memory/cuda/gate.h"
+
+#include <new>
+
+namespace mooncake_mpi::cuda {
+namespace {
+
+constexpr std::size_t kGateBytes = 64;  // a line each
+constexpr std::size_t kGates = 256;     // in one piece of pinned memory
+
+}  // namespace
+
+void Gate::open() noexcept {
+  if (word_ == nullptr) return;
+  word_->store(value_, std::memory_order_release);
+  gates_->give_back(*word_);
+  gates_->count_closed(-1);
+  word_ = nullptr;
+}
+
+Result<Gate> Gates::close(int device, cuda_driver::StreamHandle stream) {
+  auto word = take_word(device);
+  if (!word) return word.failure();
+  const std::uint32_t value = word.value()->load(std::memory_order_relaxed) + 1;
+  // Before the stream waits: who copies from now on minds it.
+  count_closed(1);
+  Gate gate;
+  gate.gates_ = this;
+  gate.word_ = word.value();
+  gate.value_ = value;
+  auto waits = driver_.wait_in(device, stream, *word.value(), value);
+  if (!waits) return waits.failure();
+  return gate;
+}
+
+Result<std::atomic<std::uint32_t>*> Gates::take_word(int device) {
+  std::unique_lock lock(mutex_);
+  while (free_.empty()) {
+    // The driver may take its time, and those who open gates hold the engine's lock.
+    lock.unlock();
+    auto memory = driver_.allocate_pinned(device, kGates * kGateBytes);
+    if (!memory) return memory.failure();
+    lock.lock();
+    free_.reserve(words_ + kGates);  // give_back() does not allocate
+    words_ += kGates;
+    for (std::size_t i = 0; i < kGates; ++i) {
+      free_.push_back(new (memory.value() + i * kGateBytes) std::atomic<std::uint32_t>(0));
+    }
+  }
+  std::atomic<std::uint32_t>* word = free_.back();
+  free_.pop_back();
+  return word;
+}
+
+void Gates::give_back(std::atomic<std::uint32_t>& word) noexcept {
+  std::scoped_lock lock(mutex_);
+  free_.push_back(&word);
+}
+
+}  // namespace mooncake_mpi::cuda

@@ -1,0 +1,98 @@
+// One end of a message in the order of a stream of the program's: what the stream was given before
+// is done before the message is sent or received, and what it is given after finish() comes after
+// it, while the host goes on.
+//
+// An array of a GPU is copied by the stream itself, out of pinned memory or into it, and all of
+// that is given to the stream before it waits: once a stream waits nothing that is given to any
+// stream of this process is sure to run. A receive copies the array out first, so that what a
+// shorter message leaves of it is there when all of it is copied in again. Memory of the host is
+// where the message goes to and comes from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "memory/buffer.h"
+#include "memory/cuda/blocks.h"
+#include "memory/cuda/gate.h"
+#include "memory/cuda/moment.h"
+#include "memory/sink.h"
+#include "memory/source.h"
+
+namespace mooncake_mpi::cuda {
+
+class CopyQueue;
+
+// What the two have in common: memory that the host may use from a moment on.
+struct Turn {
+  std::byte* memory = nullptr;
+  std::uint64_t bytes = 0;
+  int device = -1;
+  std::shared_ptr<const Moment> begins;
+  std::shared_ptr<Block> block;  // keeps the memory
+  bool has_come() const noexcept { return begins->reached(); }
+};
+
+class StreamSource final : public Source {
+ public:
+  StreamSource(Turn turn, const CopyQueue& queue) noexcept
+      : turn_(std::move(turn)), queue_(queue) {}
+  std::uint64_t bytes() const noexcept override { return turn_.bytes; }
+  std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept override;
+  bool failed() const noexcept override;
+
+ private:
+  Turn turn_;
+  const CopyQueue& queue_;
+};
+
+class StreamSink final : public Sink {
+ public:
+  StreamSink(Turn turn, const CopyQueue& queue) noexcept : turn_(std::move(turn)), queue_(queue) {}
+  std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept override;
+  void put(std::uint64_t, std::uint64_t) noexcept override {}
+  Landing landed() noexcept override;
+
+ private:
+  bool has_failed() const noexcept;
+  Turn turn_;
+  const CopyQueue& queue_;
+};
+
+class StreamEnd {
+ public:
+  enum class Way : std::uint8_t { kSend, kReceive };
+
+  StreamEnd(cuda_driver::Driver& driver, Gates& gates, Moments& moments) noexcept
+      : driver_(driver), gates_(gates), moments_(moments) {}
+
+  // Gives `stream` what comes before the message; once.
+  Result<bool> begin(Way way, const Buffer& buffer, int device, cuda_driver::StreamHandle stream,
+                     Blocks& blocks);
+  const Turn& turn() const noexcept { return turn_; }
+  cuda_driver::StreamHandle stream() const noexcept { return stream_; }
+  int device() const noexcept { return turn_.device; }
+
+  // Whether a stream that goes on has to wait for the end of the message: of an array that is sent
+  // there is a copy.
+  bool is_awaited() const noexcept { return way_ == Way::kReceive || !on_device_; }
+  // Between the two the caller sees to it that the gate is opened when the message has ended.
+  Result<Gate> wait(int device, cuda_driver::StreamHandle stream);
+  // What was received is copied in.
+  Result<bool> land(int device, cuda_driver::StreamHandle stream);
+  // When that is done, of the latest; nullptr: it is.
+  std::shared_ptr<const Moment> landed() const noexcept { return landed_; }
+
+ private:
+  cuda_driver::Driver& driver_;
+  Gates& gates_;
+  Moments& moments_;
+  Way way_ = Way::kSend;
+  bool on_device_ = false;
+  cuda_driver::DeviceAddress array_ = 0;
+  cuda_driver::StreamHandle stream_ = 0;
+  Turn turn_;
+  std::shared_ptr<const Moment> landed_;
+};
+
+}  // namespace mooncake_mpi::cuda

@@ -1,0 +1,491 @@
+"""Messages in the order of a stream: the host goes on, and the stream waits."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+
+import fake_cuda
+import numpy as np
+import pytest
+from payload import is_pattern, pattern
+from subject import MPI, quiet_barrier, ring_of
+
+pytestmark = [pytest.mark.ours, pytest.mark.fake]
+
+SIZES = [8, 5000, 400_000]
+
+
+@pytest.fixture
+def streams():
+    """Makes streams of the first GPU."""
+    made = []
+
+    def make(count):
+        made.extend(fake_cuda.Stream(0) for _ in range(count))
+        return made[-count:]
+
+    yield make
+    for stream in made:
+        stream.let_go()
+        stream.synchronize()
+        stream.destroy()
+
+
+@pytest.fixture
+def queue(made):
+    """Puts a pattern into an array, in a stream's order."""
+
+    def put(array, seed, stream):
+        source = made(array.nbytes).set(pattern(array.nbytes, seed))
+        fake_cuda.copy_async(array, source, stream)
+
+    return put
+
+
+@pytest.fixture
+def kernel():
+    """Launches a kernel that was not launched before."""
+    return lambda stream: fake_cuda.Kernel(0).launch(stream)
+
+
+def synchronize(stream, seconds=10):
+    """Wait for a stream, which is not to take for ever."""
+    until = time.monotonic() + seconds
+    while not stream.query():
+        assert time.monotonic() < until, "the stream hangs"
+        time.sleep(0.0005)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_stream_sends_what_it_has_written_and_reads_what_it_has_received(
+    comm, made, stream, queue, size
+):
+    right, left = ring_of(comm)
+    out, into, kept = made(size).set(0), made(size).set(255), made(size).set(0)
+    stream.hold()
+    queue(out, comm.rank, stream)
+    sends = comm.Isend_enqueue(out, right, 1, stream=stream.handle)
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    fake_cuda.copy_async(kept, into, stream)
+    queue(into, 77, stream)
+    time.sleep(0.02)
+    assert (into.get() == 255).all()
+    stream.let_go()
+    synchronize(stream)
+    sends.Wait()
+    assert is_pattern(kept.get(), left)
+    assert is_pattern(into.get(), 77)
+    quiet_barrier()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_sent_may_be_written_by_the_same_stream(comm, made, stream, queue, size):
+    right, left = ring_of(comm)
+    out, into = made(size).set(0), made(size).set(255)
+    for turn in range(3):
+        queue(out, comm.rank + turn, stream)
+        comm.Send_enqueue(out, right, 1, stream=stream.handle)
+    quiet_barrier()
+    for turn in range(3):
+        comm.Recv(into, left, 1)
+        assert is_pattern(into.get(), left + turn)
+    synchronize(stream)
+
+
+def test_the_array_s_own_stream_is_meant_where_none_is_named(comm, made, stream, queue):
+    right, left = ring_of(comm)
+    out, into = made(5000, stream=stream).set(0), made(5000, stream=stream).set(255)
+    stream.hold()
+    queue(out, comm.rank, stream)
+    comm.Send_enqueue(out, right, 1)
+    comm.Recv_enqueue(into, left, 1)
+    time.sleep(0.01)
+    assert (into.get() == 255).all()
+    stream.let_go()
+    synchronize(stream)
+    assert is_pattern(into.get(), left)
+
+
+class Torch:
+    def __init__(self, stream):
+        self.cuda_stream = stream.handle
+
+
+class Cupy:
+    def __init__(self, stream):
+        self.ptr = stream.handle
+
+
+class Protocol:
+    def __init__(self, stream):
+        self.handle = stream.handle
+
+    def __cuda_stream__(self):
+        return 0, self.handle
+
+
+@pytest.mark.parametrize("kind", [Torch, Cupy, Protocol, lambda stream: stream.handle])
+def test_streams_of_every_library(comm, made, stream, kind):
+    right, left = ring_of(comm)
+    out, into = made(100).set(pattern(100, comm.rank)), made(100)
+    comm.Send_enqueue(out, right, 1, stream=kind(stream))
+    comm.Recv_enqueue(into, left, 1, stream=kind(stream))
+    synchronize(stream)
+    assert is_pattern(into.get(), left)
+
+
+def test_what_is_no_stream_is_refused(comm, made):
+    with pytest.raises(TypeError, match="expected a stream of a GPU, got str"):
+        comm.Send_enqueue(made(8), comm.rank, stream="legacy")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_memory_of_the_host_in_a_stream_s_order(comm, stream, size):
+    right, left = ring_of(comm)
+    out, into = pattern(size, comm.rank), np.full(size, 255, np.uint8)
+    stream.hold()
+    word = pinned_word()
+    write_word(stream, word, 1)
+    send = comm.Isend_enqueue(out, right, 1, stream=stream.handle)
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    send.Wait_enqueue()
+    time.sleep(0.02)
+    assert (into == 255).all()
+    stream.let_go()
+    synchronize(stream)
+    assert is_pattern(into, left)
+
+
+def test_memory_of_the_host_needs_a_stream_and_lies_in_one_piece(comm, stream):
+    with pytest.raises(MPI.Exception, match="has none of its own") as caught:
+        comm.Send_enqueue(np.zeros(8), comm.rank)
+    assert caught.value.Get_error_class() == MPI.ERR_ARG
+    every_second = MPI.DOUBLE.Create_vector(3, 1, 2).Commit()
+    with pytest.raises(MPI.Exception, match="has to be contiguous"):
+        comm.Recv_enqueue([np.zeros(6), 1, every_second], comm.rank, stream=stream.handle)
+    every_second.Free()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_requests_are_awaited_by_a_stream_or_by_the_host(comm, made, streams, queue, size):
+    right, left = ring_of(comm)
+    stream, other = streams(2)
+    out, into, kept = made(size), made(size).set(255), made(size)
+    for host in (True, False):
+        queue(out, comm.rank, stream)
+        receive = comm.Irecv_enqueue(into, left, 1, stream=stream.handle)
+        send = comm.Isend_enqueue(out, right, 1, stream=stream.handle)
+        if host:
+            status = MPI.Status()
+            receive.Wait(status)
+            send.Wait()
+            assert (status.source, status.Get_count(MPI.BYTE)) == (left, size)
+        else:
+            receive.Wait_enqueue(other.handle)
+            fake_cuda.copy_async(kept, into, other)
+            send.Wait_enqueue()
+            synchronize(other)
+            assert is_pattern(kept.get(), left)
+        assert not receive
+        assert not send
+        assert is_pattern(into.get(), left)
+        into.set(255)
+        synchronize(stream)
+
+
+def test_requests_are_tested_waited_for_together_and_dropped(comm, made, stream):
+    right, left = ring_of(comm)
+    out = made(5000).set(pattern(5000, comm.rank))
+    arrays = [made(5000).set(255) for _ in range(3)]
+    requests = [comm.Irecv_enqueue(array, left, 1, stream=stream.handle) for array in arrays]
+    sends = [comm.Isend_enqueue(out, right, 1, stream=stream.handle) for _ in arrays]
+    del requests[2]
+    while not requests[0].Test():
+        pass
+    MPI.Request.Waitall([requests[1], *sends])
+    until = time.monotonic() + 5
+    while not is_pattern(arrays[2].get(), left) and time.monotonic() < until:
+        comm.Iprobe()
+    for array in arrays:
+        assert is_pattern(array.get(), left)
+    synchronize(stream)
+
+
+def test_a_shorter_message_leaves_the_rest_of_the_array(comm, made, stream, queue):
+    right, left = ring_of(comm)
+    into = made(5000).set(0)
+    queue(into, 9, stream)
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    comm.Send(made(70).set(pattern(70, comm.rank)), right, 1)
+    synchronize(stream)
+    found = into.get()
+    assert is_pattern(found[:70], left)
+    assert (found[70:] == pattern(5000, 9)[70:]).all()
+
+
+def test_proc_null_does_nothing(comm, made, stream):
+    array = made(100).set(7)
+    comm.Send_enqueue(array, MPI.PROC_NULL, stream=stream.handle)
+    comm.Recv_enqueue(array, MPI.PROC_NULL, stream=stream.handle)
+    comm.Irecv_enqueue(array, MPI.PROC_NULL, stream=stream.handle).Wait_enqueue()
+    request = comm.Isend_enqueue(array, MPI.PROC_NULL, stream=stream.handle)
+    status = MPI.Status()
+    request.Wait(status)
+    assert status.source == MPI.PROC_NULL
+    assert stream.pending == 0
+
+
+@pytest.mark.parametrize("size", [8, 100_000])
+def test_a_wildcard_receive(comm, made, stream, size):
+    right, left = ring_of(comm)
+    into = made(size).set(255)
+    comm.Recv_enqueue(into, MPI.ANY_SOURCE, MPI.ANY_TAG, stream=stream.handle)
+    quiet_barrier()
+    comm.Send(made(size).set(pattern(size, comm.rank)), right, 5)
+    synchronize(stream)
+    assert is_pattern(into.get(), left)
+
+
+@pytest.mark.parametrize("size", [8, 100_000])
+def test_many_rounds_of_a_ping_pong_are_enqueued_at_once(comm, made, stream, queue, size):
+    """Both ranks' streams wait from the start, and nobody's host does anything."""
+    peer = 1 - comm.rank
+    if comm.size != 2:
+        return
+    rounds = 20
+    array, seen = made(size).set(0), [made(size) for _ in range(rounds)]
+    start = time.monotonic()
+    for turn in range(rounds):
+        if comm.rank == 0:
+            queue(array, turn, stream)
+            comm.Send_enqueue(array, peer, 1, stream=stream.handle)
+            queue(array, 200, stream)
+            comm.Recv_enqueue(array, peer, 1, stream=stream.handle)
+        else:
+            comm.Recv_enqueue(array, peer, 1, stream=stream.handle)
+            comm.Send_enqueue(array, peer, 1, stream=stream.handle)
+        fake_cuda.copy_async(seen[turn], array, stream)
+    assert time.monotonic() - start < 5
+    synchronize(stream)
+    for turn in range(rounds):
+        assert is_pattern(seen[turn].get(), turn)
+
+
+@pytest.mark.parametrize("size", [8, 100_000])
+def test_waiting_streams_do_not_hold_up_a_message_of_the_host(comm, made, streams, size):
+    """More of them wait than the hardware has channels."""
+    right, left = ring_of(comm)
+    waiting = streams(64)
+    arrays = [made(size).set(255) for _ in waiting]
+    for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
+        comm.Recv_enqueue(array, left, tag, stream=stream.handle)
+    quiet_barrier()
+    out, into = pattern(size, comm.rank), np.zeros(size, np.uint8)
+    comm.Sendrecv(out, right, 100, into, left, 100)
+    assert is_pattern(into, left)
+    sends = [comm.Isend(pattern(size, comm.rank + tag), right, tag) for tag in range(64)]
+    MPI.Request.Waitall(sends)
+    for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
+        synchronize(stream)
+        assert is_pattern(array.get(), left + tag)
+
+
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_kernel_is_launched_for_the_first_time_behind_a_wait(comm, made, stream, kernel, sends):
+    """The thread that launches it holds the driver until the wait ends, at both ranks."""
+    right, left = ring_of(comm)
+    out, into = made(100_000).set(pattern(100_000, comm.rank)), made(100_000).set(255)
+    if sends:
+        send = comm.Isend_enqueue(out, right, 1, stream=stream.handle)
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    launched = threading.Event()
+
+    def launch():
+        kernel(stream)
+        launched.set()
+
+    thread = threading.Thread(target=launch)
+    thread.start()
+    if not sends:
+        time.sleep(0.05)
+        assert not launched.is_set()  # it is stuck
+        quiet_barrier()
+        send = comm.Isend(pattern(100_000, comm.rank), right, 1)
+    thread.join(10)
+    assert launched.is_set()
+    synchronize(stream)
+    send.Wait()
+    assert is_pattern(into.get(), left)
+
+
+def test_a_peer_s_message_that_is_too_long_is_told_of_at_the_next_call(comm, made, stream):
+    right, left = ring_of(comm)
+    into = made(100).set(255)
+    first = comm.Isend(pattern(200, comm.rank), right, 1)
+    quiet_barrier()
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    synchronize(stream)  # it goes on
+    first.Wait()
+    assert (into.get() == pattern(200, left)[:100]).all()
+    time.sleep(0.01)
+    with pytest.raises(MPI.Exception, match="truncated") as caught:
+        comm.Isend(into, right, 2)
+    assert caught.value.Get_error_class() == MPI.ERR_TRUNCATE
+    send = comm.Isend(into, right, 2)
+    comm.Recv(into, left, 2)
+    send.Wait()
+
+
+def test_a_request_tells_its_own_error(comm, made, stream):
+    right, left = ring_of(comm)
+    into = made(100)
+    receive = comm.Irecv_enqueue(into, left, 1, stream=stream.handle)
+    comm.Send(pattern(200, comm.rank), right, 1)
+    with pytest.raises(MPI.Exception, match="truncated"):
+        receive.Wait()
+    comm.Sendrecv(into, right, 2, into, left, 2)
+
+
+def test_a_receive_is_cancelled(comm, made, stream):
+    into = made(100).set(7)
+    receive = comm.Irecv_enqueue(into, comm.rank, 1, stream=stream.handle)
+    receive.Cancel()
+    status = MPI.Status()
+    receive.Wait(status)
+    assert status.Is_cancelled()
+    assert (into.get() == 7).all()
+
+
+@pytest.mark.parametrize("function", ["cuMemcpyAsync", "cuStreamWaitValue32", "cuStreamGetCtx"])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_a_driver_that_refuses(comm, made, stream, function, skip):
+    """The call says so, and the next one succeeds."""
+    into = made(100).set(255)
+    fake_cuda.fail(function, 801, skip=skip)
+    try:
+        comm.Recv_enqueue(into, comm.rank, 1, stream=stream.handle)
+    except MPI.Exception as error:
+        assert "CUDA_ERROR_NOT_SUPPORTED" in str(error)
+    else:
+        comm.Send(pattern(100, 1), comm.rank, 1)
+    fake_cuda.fail(function, 801, times=0)
+    synchronize(stream)
+    comm.Recv_enqueue(into, comm.rank, 2, stream=stream.handle)
+    comm.Send(pattern(100, 3), comm.rank, 2)
+    synchronize(stream)
+    assert is_pattern(into.get(), 3)
+
+
+@pytest.fixture
+def graph(stream):
+    """Captures what the stream is given."""
+    graphs = []
+
+    def capture():
+        graphs.append(fake_cuda.Graph(stream))
+        return graphs[-1]
+
+    yield capture
+    for captured in graphs:
+        captured.destroy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_launch_of_a_graph_is_a_new_message(comm, made, stream, queue, graph, size):
+    right, left = ring_of(comm)
+    out, into = made(size).set(0), made(size).set(255)
+    with graph() as captured:
+        comm.Send_enqueue(out, right, 1, stream=stream.handle)
+        comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    assert (into.get() == 255).all()
+    for turn in range(4):
+        queue(out, comm.rank + turn, stream)
+        captured.launch()
+        synchronize(stream)
+        assert is_pattern(into.get(), left + turn)
+    kept = [made(size) for _ in range(4)]
+    for turn, array in enumerate(kept):  # all launched before the first has run
+        queue(out, comm.rank + 10 + turn, stream)
+        captured.launch()
+        fake_cuda.copy_async(array, into, stream)
+    synchronize(stream)
+    for turn, array in enumerate(kept):
+        assert is_pattern(array.get(), left + 10 + turn)
+
+
+def test_messages_of_a_graph_match_those_of_the_host(comm, made, stream, graph):
+    right, left = ring_of(comm)
+    out, into = made(5000).set(pattern(5000, comm.rank)), made(5000).set(255)
+    with graph() as captured:
+        comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+        comm.Send_enqueue(out, right, 2, stream=stream.handle)
+    host = np.zeros(5000, np.uint8)
+    for _ in range(2):
+        captured.launch()
+        comm.Send(pattern(5000, comm.rank + 3), right, 1)
+        comm.Recv(host, left, 2)
+        synchronize(stream)
+        assert is_pattern(into.get(), left + 3)
+        assert is_pattern(host, left)
+
+
+def test_a_capture_takes_no_wildcards_and_no_requests(comm, made, stream, graph):
+    array = made(100)
+    with graph():
+        for source, tag in ((MPI.ANY_SOURCE, 1), (comm.rank, MPI.ANY_TAG)):
+            with pytest.raises(MPI.Exception, match="cannot be captured") as caught:
+                comm.Recv_enqueue(array, source, tag, stream=stream.handle)
+            assert caught.value.Get_error_class() == MPI.ERR_ARG
+        with pytest.raises(MPI.Exception, match="a request cannot be captured"):
+            comm.Isend_enqueue(array, comm.rank, 1, stream=stream.handle)
+
+
+def test_an_error_of_a_graph_s_message_is_told_of_at_the_next_call(comm, made, stream, graph):
+    right, left = ring_of(comm)
+    into = made(100).set(7)
+    with graph() as captured:
+        comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    first = comm.Isend(pattern(200, comm.rank), right, 1)
+    quiet_barrier()
+    captured.launch()
+    synchronize(stream)
+    first.Wait()
+    time.sleep(0.01)
+    with pytest.raises(MPI.Exception, match="truncated"):
+        comm.Iprobe(left, 1)
+    captured.launch()
+    comm.Send(pattern(100, comm.rank), right, 1)
+    synchronize(stream)
+    assert is_pattern(into.get(), left)
+
+
+def test_messages_of_the_host_go_on_while_another_thread_captures(comm, made, stream, graph):
+    right, left = ring_of(comm)
+    out, into = made(400_000).set(pattern(400_000, comm.rank)), made(400_000).set(255)
+    with graph():
+        thread = threading.Thread(target=comm.Sendrecv, args=(out, right, 1, into, left, 1))
+        thread.start()
+        thread.join()
+    assert is_pattern(into.get(), left)
+
+
+def test_the_array_lives_as_long_as_its_message(comm, stream):
+    right, left = ring_of(comm)
+    into = np.zeros(5000, np.uint8)
+    comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+    del into
+    comm.Send(pattern(5000, comm.rank), right, 1)
+    synchronize(stream)
+
+
+def pinned_word():
+    address = ctypes.c_void_p()
+    with fake_cuda.current(0):
+        fake_cuda.call("cuMemHostAlloc", ctypes.byref(address), 64, 1)
+    return address.value
+
+
+def write_word(stream, address, value):
+    fake_cuda.call("cuStreamWriteValue32", stream.handle, address, value, 0)
