@@ -48,9 +48,9 @@ class Communicator:
     def entry(self) -> bytes:
         """This process's address, as long as its head says."""
 
-    def activate(self, entries: Sequence[bytes], label: str = "") -> None:
+    def activate(self, entries: bytearray, entry_bytes: int, label: str = "") -> None:
         """
-        Take the addresses of all ranks, in rank order, zeros behind them; `label` is for people.
+        Take the addresses of all ranks, in rank order, each with zeros behind it up to so many bytes; `label` is for people.
         """
 
     def inherit(self, parent: Communicator, ranks: Sequence[int], label: str = "") -> None:
@@ -435,6 +435,16 @@ def cross_memory_with(communicator: Communicator, rank: int) -> bool:
 def transfers(communicator: Communicator | None) -> list[dict[str, Any]]:
     """
     Messages and bytes to each rank and from it, by path; without a communicator, of each process that this one knows.
+    """
+
+def simulated_entries(own: bytes, members: int, per_host: int) -> tuple[bytearray, int]:
+    """
+    Addresses of a job that is not there, all of other hosts but the first, and the bytes of each.
+    """
+
+def allocated_bytes() -> int:
+    """
+    What is allocated and not freed in this process, of the C library's memory.
     """
 
 class SharedBuffer:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Compare mooncake_mpi with the MPI library that started the job, in turn in one run, under mpirun.
+Alone, without mpirun: "bench startup --simulate 10000", what a job of many ranks costs to start.
 """
 
 #: Command -> what it measures.

@@ -68,8 +68,13 @@ def publish(command: str, options: BenchOptions, result: Table, ranks: str) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one line on rank 0's standard error for impossible options."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "startup":  # alone in its process, with options of its own
+        from mooncake_mpi.bench import startup
+
+        return startup.main(arguments[1:])
     try:
-        command, options = parse_options(sys.argv[1:] if arguments is None else arguments)
+        command, options = parse_options(arguments)
         from mpi4py import MPI
 
         run_command(MPI.COMM_WORLD, command, options)

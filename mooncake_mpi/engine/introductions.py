@@ -24,7 +24,7 @@ class RefusedError(RuntimeError):
 def introduce(
     exchange: Exchange,
     make: Callable[[], _native.Communicator],
-    activate: Callable[[_native.Communicator, list[bytes]], object],
+    activate: Callable[[_native.Communicator, bytearray, int], object],
     undo: Callable[[_native.Communicator], object],
 ) -> _native.Communicator:
     """A communicator of processes that may know nothing of each other yet.
@@ -32,7 +32,8 @@ def introduce(
     Args:
         exchange: over its members.
         make: gives this process's part.
-        activate: gives that the addresses of all ranks.
+        activate: gives that the addresses of all ranks, one behind the other with zeros behind each,
+            and the bytes of each.
         undo: closes it, where another process cannot take part.
 
     Raises:
@@ -53,10 +54,9 @@ def introduce(
         refused = refusals.told(exchange, failure)
     if communicator is not None and not refused:
         longest = heads.longest_address
-        entries = bytes(exchange(entry.ljust(longest, b"\0")))
+        entries = exchange(entry.ljust(longest, b"\0"))
         try:
-            places = range(0, len(entries), longest)
-            activate(communicator, [entries[at : at + longest] for at in places])
+            activate(communicator, entries, longest)
         except Exception as error:  # noqa: BLE001 - as above
             failure = error
         refused = refusals.told(exchange, failure)

@@ -30,12 +30,12 @@ class Heads:
 
     def __init__(self, raw: bytearray) -> None:
         self.raw = raw
-        self._words: list[int] = memoryview(raw).cast("I").tolist()
+        self._words = memoryview(raw).cast("I")
 
     @property
     def numbers(self) -> list[int]:
         """Of their contexts."""
-        return self._words[2::8]
+        return self._words[2::8].tolist()
 
     @property
     def longest_address(self) -> int:

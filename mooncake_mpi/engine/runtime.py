@@ -60,7 +60,7 @@ def communicator_of(comm: MPI.Intracomm) -> _native.Communicator:
         return introductions.introduce(
             over(comm),
             lambda: new_communicator(comm)[0],
-            lambda communicator, entries: activate(comm, communicator, entries),
+            lambda communicator, entries, each: activate(comm, communicator, entries, each),
             undo,
         )
     except introductions.RefusedError as refused:
@@ -87,15 +87,21 @@ def new_communicator(comm: MPI.Intracomm) -> tuple[_native.Communicator, bytes]:
 
 
 def activate(
-    comm: MPI.Intracomm, communicator: _native.Communicator, entries: list[bytes]
+    comm: MPI.Intracomm, communicator: _native.Communicator, entries: bytearray, entry_bytes: int
 ) -> _native.Communicator:
     """Give ``communicator`` the addresses of all ranks and tie it to ``comm``.
+
+    Args:
+        comm: what it stands for.
+        communicator: the engine's side.
+        entries: one behind the other, in rank order, zeros behind each.
+        entry_bytes: of each of them.
 
     Raises:
         Error: an address is not one, or a process runs another version.
     """
     try:
-        communicator.activate(entries, comm.Get_name())
+        communicator.activate(entries, entry_bytes, comm.Get_name())
     except ValueError as error:
         raise errors.make_error("ERR_OTHER", str(error)) from None
     tie(comm, communicator)

@@ -119,6 +119,8 @@ class Making(Run):
             return
         self._new.reshape(members.index(mine), len(members))
         entries = [brought[rank][0] for rank in members]
-        self.comm._communicator = runtime.activate(self.comm, self._new, entries)
+        longest = max(map(len, entries))
+        joined = bytearray().join(entry.ljust(longest, b"\0") for entry in entries)
+        self.comm._communicator = runtime.activate(self.comm, self._new, joined, longest)
         self.comm._group = self._parent_group.Incl(members)
         self._parent_group.Free()

@@ -45,8 +45,10 @@ class StoreSpaces:
             leaving.deliver_at_the_end_of_a_child()
             return _native.Communicator(options.group_rank, options.group_size, _LARGEST_TAG)
 
-        def activate(communicator: _native.Communicator, entries: list[bytes]) -> None:
-            communicator.activate(entries, label)
+        def activate(
+            communicator: _native.Communicator, entries: bytearray, entry_bytes: int
+        ) -> None:
+            communicator.activate(entries, entry_bytes, label)
 
         try:
             self.messages = introductions.introduce(

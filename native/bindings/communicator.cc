@@ -68,17 +68,9 @@ std::vector<std::byte> Communicator::entry() const {
   return wire::encode(runtime().engine->address(*context_));
 }
 
-void Communicator::activate(const std::vector<Bytes>& entries, std::string label) {
-  std::vector<wire::Address> members;
-  for (const Bytes bytes : entries) {
-    wire::DecodedAddress entry = wire::decode_address(bytes);
-    if (!entry.address) {
-      throw std::invalid_argument("address of rank " + std::to_string(members.size()) + ": " +
-                                  entry.reason);
-    }
-    members.push_back(*entry.address);
-  }
-  Result<bool> activated = runtime().engine->activate(*context_, members, std::move(label));
+void Communicator::activate(Bytes entries, std::size_t entry_bytes, std::string label) {
+  Result<bool> activated =
+      runtime().engine->activate(*context_, entries, entry_bytes, std::move(label));
   answer_hang_signal();
   if (!activated) throw std::invalid_argument(activated.failure().message);
   active_ = true;
@@ -95,7 +87,7 @@ void Communicator::inherit(const Communicator& parent, const std::vector<int>& r
   }
   inherited_.resize(size);
   for (std::size_t i = 0; i < size; ++i)
-    inherited_[i].peer = known.at(ranks.empty() ? i : static_cast<std::size_t>(ranks[i])).peer;
+    inherited_[i] = known.at(ranks.empty() ? i : static_cast<std::size_t>(ranks[i]));
   inherited_label_ = std::move(label);
 }
 

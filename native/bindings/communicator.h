@@ -25,8 +25,8 @@ class Communicator {
 
   wire::Head head() const;
   std::vector<std::byte> entry() const;
-  // The entries of all members, in rank order.
-  void activate(const std::vector<Bytes>& entries, std::string label = {});
+  // The entries of all members, in rank order, each of so many bytes.
+  void activate(Bytes entries, std::size_t entry_bytes, std::string label = {});
   // For members of `parent`, which know each other: `ranks` are theirs there, in order (empty: all
   // of them), and number() goes to every member. join() takes all members' numbers and cannot fail.
   void inherit(const Communicator& parent, const std::vector<int>& ranks, std::string label);

@@ -51,15 +51,14 @@ void define_communicator(nb::module_& m) {
           "This process's address, as long as its head says.")
       .def(
           "activate",
-          [](Communicator& self, std::vector<nb::bytes> entries, std::string label) {
-            std::vector<Bytes> views;
-            for (const nb::bytes& entry : entries)
-              views.emplace_back(reinterpret_cast<const std::byte*>(entry.c_str()), entry.size());
-            self.activate(views, std::move(label));
+          [](Communicator& self, const nb::bytearray& entries, std::size_t entry_bytes,
+             std::string label) {
+            const auto* first = reinterpret_cast<const std::byte*>(entries.c_str());
+            self.activate({first, entries.size()}, entry_bytes, std::move(label));
           },
-          "entries"_a, "label"_a = "",
-          "Take the addresses of all ranks, in rank order, zeros behind them; `label` is for "
-          "people.")
+          "entries"_a, "entry_bytes"_a, "label"_a = "",
+          "Take the addresses of all ranks, in rank order, each with zeros behind it up to so many "
+          "bytes; `label` is for people.")
       .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
       .def_prop_ro("number", &Communicator::number,

@@ -56,6 +56,7 @@ NB_MODULE(_native, m) {
   define_inspection(m);
   define_lane_inspection(m);
   define_transfers(m);
+  define_simulation(m);
   define_shared_memory(m);
   define_stream_order(m);
   define_numpy_handler(m);

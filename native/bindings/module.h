@@ -28,6 +28,8 @@ void define_pickle_buffers(nanobind::module_& m);
 void define_inspection(nanobind::module_& m);
 void define_lane_inspection(nanobind::module_& m);
 void define_transfers(nanobind::module_& m);
+// Jobs that are not there, for measuring.
+void define_simulation(nanobind::module_& m);
 // Memory made for messages, as Python sees it, and the same behind NumPy's arrays (NEP 49).
 void define_shared_memory(nanobind::module_& m);
 void define_stream_order(nanobind::module_& m);

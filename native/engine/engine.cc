@@ -30,6 +30,7 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
           [this] { report(); }) {
   protocol_.set_sink(this);
   protocol_.set_parking(config.progress_thread);
+  protocol_.set_on_meeting([this](std::uint32_t known) -> Peer& { return peers_.meet(known); });
   protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
 }
 
@@ -150,33 +151,56 @@ wire::Address Engine::address(const Context& context) const {
 
 Result<bool> Engine::activate(Context& context, const std::vector<wire::Address>& members,
                               std::string label) {
+  return activate(context, members.size(), std::move(label),
+                  [&](std::size_t rank) { return wire::DecodedAddress{members[rank], nullptr}; });
+}
+
+Result<bool> Engine::activate(Context& context, Bytes entries, std::size_t entry_bytes,
+                              std::string label) {
+  if (entry_bytes == 0 || entries.size() % entry_bytes != 0) {
+    return Failure{Error::kCommunicator, "process address: wrong size"};
+  }
+  return activate(context, entries.size() / entry_bytes, std::move(label), [&](std::size_t rank) {
+    return wire::decode_address(entries.subspan(rank * entry_bytes, entry_bytes));
+  });
+}
+
+// One address after the other, as they take many times what is kept of them.
+template <class AddressOf>
+Result<bool> Engine::activate(Context& context, std::size_t members, std::string label,
+                              AddressOf&& address_of) {
   std::lock_guard lock(mutex_);
-  for (const wire::Address& member : members) {
-    if (member.host == own_address_.host && member.uid != process_ && !watch_thread_.start()) {
+  if (members != static_cast<std::size_t>(context.size)) {
+    return Failure{Error::kCommunicator, "expected " + std::to_string(context.size) +
+                                             " addresses, got " + std::to_string(members)};
+  }
+  std::vector<Context::Member> table;
+  table.reserve(members);
+  for (std::size_t rank = 0; rank < members; ++rank) {
+    const wire::DecodedAddress decoded = address_of(rank);
+    if (!decoded.address) {
+      return Failure{Error::kCommunicator,
+                     "address of rank " + std::to_string(rank) + ": " + decoded.reason};
+    }
+    const wire::Address& address = *decoded.address;
+    const bool near = address.host == own_address_.host;
+    if (near && address.uid != process_ && !watch_thread_.start()) {
       return Failure{Error::kNoMemory, "no thread can be started that watches the other processes"};
     }
+    bool added = false;
+    const std::uint32_t known = peers_.know(address, added);
+    if (added) peers_.expect(address);
+    Peer* peer = peers_.met(known);
+    if (peer == nullptr && near) {
+      peer = &peers_.meet(known);
+      watch(*peer);
+    }
+    table.push_back({peer != nullptr ? peer : &peers_.stranger(), address.context, known});
   }
   context.label = std::move(label);
   if (waits_.board().rank < 0 && context.size > 1) waits_.board().rank = context.rank;
-  if (members.size() != static_cast<std::size_t>(context.size)) {
-    return Failure{Error::kCommunicator, "expected " + std::to_string(context.size) +
-                                             " addresses, got " + std::to_string(members.size())};
-  }
-  std::vector<Context::Member> table;
-  table.reserve(members.size());
-  std::vector<Peer*> strangers;
-  for (const wire::Address& member : members) {
-    bool added = false;
-    Peer& peer = peers_.know(member, added);
-    if (added) strangers.push_back(&peer);
-    table.push_back({&peer, member.context});
-  }
   context.members = std::move(table);
   protocol_.adopt_failures(context);
-  for (Peer* peer : strangers) {
-    peers_.expect(*peer);
-    watch(*peer);
-  }
   choose_policy();
   return true;
 }
@@ -185,6 +209,10 @@ void Engine::activate_known(Context& context, std::vector<Context::Member> membe
                             std::string label) {
   std::lock_guard lock(mutex_);
   context.label = std::move(label);
+  for (Context::Member& member : members) {
+    if (!member.peer->is_stranger) continue;
+    if (Peer* peer = peers_.met(member.known)) member.peer = peer;
+  }
   context.members = std::move(members);
   protocol_.adopt_failures(context);
 }
@@ -318,9 +346,9 @@ bool Engine::flush(std::uint64_t timeout_ns) {
   return true;
 }
 
-std::string Engine::lane_of(const Context& context, std::int32_t rank) {
+std::string Engine::lane_of(Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
-  Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  Peer& peer = protocol_.peer_of(context, rank);
   if (peer.channel == nullptr) {
     Result<bool> connected = connect(peer);
     if (!connected) return connected.failure().message;

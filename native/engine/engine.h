@@ -42,6 +42,10 @@ class Engine final : private PacketSink, private Waker {
   wire::Address address(const Context& context) const;
   Result<bool> activate(Context& context, const std::vector<wire::Address>& members,
                         std::string label = {});
+  // The same of addresses as they travel, one behind the other, each with zeros behind it up to so
+  // many bytes.
+  Result<bool> activate(Context& context, Bytes entries, std::size_t entry_bytes,
+                        std::string label);
   // Instead of addresses, for members of an active communicator: `members` has them in rank order,
   // with the numbers that they gave. Makes nothing but what is in its arguments.
   void activate_known(Context& context, std::vector<Context::Member> members, std::string label);
@@ -234,7 +238,7 @@ class Engine final : private PacketSink, private Waker {
     std::lock_guard lock(mutex_);
     visit(protocol_);
   }
-  std::string lane_of(const Context& context, std::int32_t rank);
+  std::string lane_of(Context& context, std::int32_t rank);
   // What is wrong with parts of the way to that process, which goes on over others.
   std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
@@ -247,7 +251,7 @@ class Engine final : private PacketSink, private Waker {
     Transfers transfers;
     std::vector<std::string> troubles;  // parts of the way that are not used, and detours
   };
-  // Of the ranks of `context`, in order, or of every process that this one knows.
+  // Of the ranks of `context`, in order, or of every process that this one has talked to.
   std::vector<PeerTransfers> transfers(const Context* context);
   // Told once for each peer, in words, when a message of a MiB or more between devices of this node
   // takes a longer way than it could. Called with the engine's lock held.
@@ -328,7 +332,10 @@ class Engine final : private PacketSink, private Waker {
   void prepare(Posting& posting);
   void prepare(std::span<Posting> postings);
   void fail(Peer& peer, Error error);
-  void spread_revocation(const Context& context);
+  void spread_revocation(Context& context);
+  template <class AddressOf>
+  Result<bool> activate(Context& context, std::size_t members, std::string label,
+                        AddressOf&& address_of);
   void report();
   unsigned poll();
   static bool is_large(const Operation& operation) noexcept {

@@ -117,9 +117,10 @@ bool Engine::revoked(Context& context) {
 
 // To every member, by every member that hears of it for the first time: so all living ones hear of
 // it if one does, even when the first to tell dies in the middle.
-void Engine::spread_revocation(const Context& context) {
-  for (const Context::Member& member : context.members) {
-    Peer& peer = *member.peer;
+void Engine::spread_revocation(Context& context) {
+  for (std::int32_t rank = 0; rank < context.size; ++rank) {
+    const Context::Member& member = context.members[static_cast<std::size_t>(rank)];
+    Peer& peer = protocol_.peer_of(context, rank);
     if (peer.address.uid == process_ || peer.failure != Error::kNone) continue;
     if (peer.channel == nullptr && !connect(peer).ok()) continue;
     protocol_.send_notice(context, member, MatchChannel::kAgreements, kRevocationTag);

@@ -2,7 +2,6 @@
 // held for every call.
 #include "engine/peers.h"
 
-#include <cstring>
 #include <string>
 
 #include "base/clock.h"
@@ -11,41 +10,27 @@
 #include "transport/gone_channel.h"
 
 namespace mooncake_mpi {
-namespace {
 
-std::uint64_t key_of(const ProcessId& process) {
-  std::uint64_t key;
-  std::memcpy(&key, process.data(), sizeof key);
-  return key;
+Peer* Peers::met(std::uint32_t known) const {
+  const std::uint32_t place = book_.note(known);
+  return place != 0 ? peers_[place - 1].get() : nullptr;
 }
 
-}  // namespace
-
-Peer* Peers::find(const ProcessId& process) const {
-  const auto bucket = peers_.find(key_of(process));
-  if (bucket == peers_.end()) return nullptr;
-  for (const auto& peer : bucket->second) {
-    if (peer->address.uid == process) return peer.get();
-  }
-  return nullptr;
-}
-
-Peer& Peers::know(const wire::Address& address, bool& added) {
-  Peer* peer = find(address.uid);
-  added = peer == nullptr;
-  if (added) {
-    peer = peers_[key_of(address.uid)].emplace_back(std::make_unique<Peer>(address)).get();
-    peer->is_self = address.uid == self_.uid;
-  }
-  return *peer;
+Peer& Peers::meet(std::uint32_t known) {
+  if (Peer* peer = met(known)) return *peer;
+  Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(book_.address(known)));
+  peer.known = known;
+  peer.is_self = peer.address.uid == self_.uid;
+  book_.note(known) = static_cast<std::uint32_t>(peers_.size());
+  return peer;
 }
 
 // The first lane that reaches it will do, unless it fails at that between two hosts.
-void Peers::expect(const Peer& peer) {
+void Peers::expect(const wire::Address& address) {
   for (const auto& lane : lanes_) {
-    if (lane->only_moves() || !lane->unreachable_reason(peer.address).empty()) continue;
-    lane->expect(peer.address);
-    if (is_near(peer)) return;
+    if (lane->only_moves() || !lane->unreachable_reason(address).empty()) continue;
+    lane->expect(address);
+    if (address.host == self_.host) return;
   }
 }
 
@@ -54,8 +39,10 @@ void Peers::expect(const Peer& peer) {
 Peer* Peers::answer(const ProcessId& process) {
   constexpr std::uint64_t kAgainNs = 10'000'000;
   constexpr std::uint64_t kPatienceNs = 2'000'000'000;
-  Peer* peer = find(process);
-  if (peer == nullptr || peer->channel != nullptr) return peer;
+  const std::uint32_t known = book_.find(process);
+  if (known == AddressBook::kNone) return nullptr;
+  Peer* peer = &meet(known);
+  if (peer->channel != nullptr) return peer;
   const std::uint64_t now = now_ns();
   if (now < peer->call_again_ns) return nullptr;
   Result<bool> connected = connect(*peer);
@@ -71,12 +58,13 @@ Peer* Peers::answer(const ProcessId& process) {
 }
 
 std::optional<wire::Secret> Peers::secret_of(const ProcessId& process) const {
-  const Peer* peer = find(process);
-  return peer != nullptr ? std::optional(peer->address.job_secret) : std::nullopt;
+  const std::uint32_t known = book_.find(process);
+  return known != AddressBook::kNone ? std::optional(book_.secret(known)) : std::nullopt;
 }
 
 bool Peers::refuses(const ProcessId& process) const {
-  const Peer* peer = find(process);
+  const std::uint32_t known = book_.find(process);
+  const Peer* peer = known != AddressBook::kNone ? met(known) : nullptr;
   return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();
 }
 

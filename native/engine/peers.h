@@ -3,31 +3,41 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "engine/address_book.h"
 #include "engine/lanes.h"
 #include "protocol/peer.h"
 
 namespace mooncake_mpi {
 
-// The processes that this one knows, and how they are reached: by their first message, either way,
-// over the first lane that can. Engine lock held for every call.
+// The processes that this one knows, and how those are reached that it talks to: by their first
+// message, either way, over the first lane that can. Engine lock held for every call.
 class Peers {
  public:
   using Lanes = std::vector<std::unique_ptr<Transport>>;
 
   // All of these outlive it.
   Peers(const wire::Address& self, const Lanes& lanes, const std::vector<MissingLane>& missing)
-      : self_(self), lanes_(lanes), missing_(missing) {}
+      : self_(self), lanes_(lanes), missing_(missing) {
+    stranger_.is_stranger = true;
+  }
   Peers(const Peers&) = delete;
   Peers& operator=(const Peers&) = delete;
 
-  // The process of that address; `added` is set where it was not known.
-  Peer& know(const wire::Address& address, bool& added);
+  // The process of that address is known from now on: its number; `added` is set where it was not.
+  std::uint32_t know(const wire::Address& address, bool& added) {
+    return book_.add(address, added);
+  }
   // Tells the lanes that may come to carry its messages.
-  void expect(const Peer& peer);
+  void expect(const wire::Address& address);
+  // The peer that a process is which was talked to, or nullptr; and which it is from now on.
+  Peer* met(std::uint32_t known) const;
+  Peer& meet(std::uint32_t known);
+  // What stands for every process that was never talked to: no channel, no failure.
+  Peer& stranger() noexcept { return stranger_; }
+  const AddressBook& book() const noexcept { return book_; }
   // Gives it a channel, or says why no lane can. One that has ended gets a channel to nowhere.
   Result<bool> connect(Peer& peer);
   // A process that has connected to this one, connected in turn; nullptr: not known, or not yet.
@@ -42,21 +52,20 @@ class Peers {
 
   template <class Visit>
   void for_each(Visit&& visit) const {
-    for (const auto& [key, bucket] : peers_) {
-      for (const auto& peer : bucket)
-        visit(*peer);
-    }
+    for (const auto& peer : peers_)
+      visit(*peer);
   }
   bool is_near(const Peer& peer) const noexcept { return peer.address.host == self_.host; }
 
  private:
-  Peer* find(const ProcessId& process) const;
   Result<bool> connect_over_lanes(Peer& peer);
 
   const wire::Address& self_;
   const Lanes& lanes_;
   const std::vector<MissingLane>& missing_;
-  std::unordered_map<std::uint64_t, std::vector<std::unique_ptr<Peer>>> peers_;
+  AddressBook book_;  // with each process that was talked to its place in peers_, from 1
+  std::vector<std::unique_ptr<Peer>> peers_;
+  Peer stranger_{wire::Address{}};
   std::vector<Peer*> unanswerable_;
 };
 

@@ -168,11 +168,10 @@ void Engine::mark(Operation& operation) {
 Result<Operation*> Engine::start_send(Context& context, MatchChannel channel, std::int32_t dest,
                                       std::int32_t tag, const Buffer& buffer, SendMode mode,
                                       std::unique_ptr<Source> source) {
-  const Context::Member& member = context.members[static_cast<std::size_t>(dest)];
-  Peer& peer = *member.peer;
   if (context.revoked && channel != MatchChannel::kAgreements) [[unlikely]] {
     return Failure{Error::kRevoked, "the communicator was revoked"};
   }
+  Peer& peer = protocol_.peer_of(context, dest);
   if (peer.channel == nullptr) {
     Result<bool> connected = connect(peer);
     if (peer.lane == kGoneLane) fail(peer, Error::kProcessFailed);

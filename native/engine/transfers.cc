@@ -26,8 +26,11 @@ std::vector<Engine::PeerTransfers> Engine::transfers(const Context* context) {
     peers_.for_each([&](const Peer& peer) { add(peer, -1); });
     std::ranges::sort(all, {}, &PeerTransfers::pid);
   } else {
-    for (std::size_t rank = 0; rank < context->members.size(); ++rank)
-      add(*context->members[rank].peer, static_cast<std::int32_t>(rank));
+    for (std::size_t rank = 0; rank < context->members.size(); ++rank) {
+      const Context::Member& member = context->members[rank];
+      add(*member.peer, static_cast<std::int32_t>(rank));
+      if (member.peer->is_stranger) all.back().pid = peers_.book().pid(member.known);
+    }
   }
   return all;
 }
@@ -57,7 +60,8 @@ std::string Engine::name_of(const Peer& peer) {
   protocol_.contexts().for_each([&](const Context& context) {
     if (first != nullptr && first->number < context.number) return;
     const auto& members = context.members;
-    const auto found = std::ranges::find(members, &peer, &Context::Member::peer);
+    const auto found =
+        std::ranges::find_if(members, [&](const auto& member) { return member.is(peer); });
     if (found == members.end()) return;
     first = &context;
     rank = static_cast<std::size_t>(found - members.begin());

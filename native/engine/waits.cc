@@ -110,6 +110,7 @@ WaitEntry Waits::describe(const WaitRecord& record, const Operation* operation) 
     tag = operation->tag;
   } else if (context != nullptr && source != kAnySource) {
     peer = context->members[static_cast<std::size_t>(source)].peer;
+    if (peer->is_stranger) peer = nullptr;
   }
   const LibraryMessage& other = record.library;
   if ((source == kAnySource || source == other.source) && (tag == kAnyTag || tag == other.tag) &&

@@ -1,6 +1,12 @@
 #include "protocol/context.h"
 
+#include "protocol/peer.h"
+
 namespace mooncake_mpi {
+
+bool Context::Member::is(const Peer& other) const noexcept {
+  return peer == &other || (known == other.known && known != UINT32_MAX);
+}
 
 Context* ContextTable::create() {
   if (free_.empty()) {

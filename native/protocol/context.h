@@ -30,8 +30,11 @@ inline constexpr std::size_t kMatchChannels = 4;
 // valid from before the first peer can know it until the communicator is freed.
 struct Context {
   struct Member {
-    Peer* peer = nullptr;
-    std::uint32_t number = 0;  // of this communicator's context in that process
+    Peer* peer = nullptr;              // a stranger (Peer::is_stranger) until this one is talked to
+    std::uint32_t number = 0;          // of this communicator's context in that process
+    std::uint32_t known = UINT32_MAX;  // Peer::known, of a stranger too
+
+    bool is(const Peer& other) const noexcept;
   };
 
   std::uint32_t number = 0;

@@ -91,7 +91,8 @@ void Protocol::fail_peer(Peer& peer, Error error) {
   std::erase_if(moved_, [&](const Moved& moved) { return moved.peer == &peer; });
   contexts_.for_each([&](Context& context) {
     for (std::size_t rank = 0; rank < context.members.size(); ++rank) {
-      if (context.members[rank].peer != &peer) continue;
+      if (!context.members[rank].is(peer)) continue;
+      context.members[rank].peer = &peer;
       context.failed.push_back(static_cast<std::int32_t>(rank));
       context.troubled = true;
     }

@@ -68,7 +68,7 @@ void Protocol::give_back(Context& context, std::int32_t source, std::int32_t tag
   kept.context = &context;
   kept.context_number = context.number;
   kept.channel = MatchChannel::kMessages;
-  kept.peer = context.members[static_cast<std::size_t>(source)].peer;
+  kept.peer = &peer_of(context, source);
   kept.header =
       wire::message_header(wire::Kind::kRts, context.number, source, tag, 0, bytes.size());
   kept.owned_buffer = std::move(memory);

@@ -14,7 +14,8 @@ namespace mooncake_mpi {
 
 struct OutboxTag {};
 
-// One peer process. Made when a communicator names it; connected at the first message.
+// One peer process. Made when it is first talked to, of this node when a communicator names it;
+// connected at the first message.
 struct Peer : ListLink<OutboxTag> {
   explicit Peer(const wire::Address& where) : address(where) {}
 
@@ -24,11 +25,13 @@ struct Peer : ListLink<OutboxTag> {
   std::string lane;
   std::string unreachable;  // why no lane could connect; not tried again
   Outbox outbox;
-  std::uint64_t credit_used = 0;    // eager bytes sent so far, each message with its overhead
-  bool is_self = false;             // this process
-  std::uint64_t called_ns = 0;      // it connected first, when there was nothing to answer it with
-  std::uint64_t call_again_ns = 0;  // not before
-  Error failure = Error::kNone;     // set once the peer is known to be gone
+  std::uint64_t credit_used = 0;     // eager bytes sent so far, each message with its overhead
+  bool is_self = false;              // this process
+  bool is_stranger = false;          // stands for whatever process was never talked to
+  std::uint32_t known = UINT32_MAX;  // its number among the processes that this one knows
+  std::uint64_t called_ns = 0;       // it connected first, when there was nothing to answer it with
+  std::uint64_t call_again_ns = 0;   // not before
+  Error failure = Error::kNone;      // set once the peer is known to be gone
   Transfers transfers;
   std::vector<std::string> detours;  // why messages take a longer way than they could
   bool detour_told = false;          // the program was warned

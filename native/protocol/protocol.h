@@ -135,6 +135,18 @@ class Protocol {
   std::size_t acknowledge(Context& context, std::size_t count);
   // Operations that wait for a match fail with kRevoked; matched ones end as they would.
   void revoke(Context& context);
+  // What makes a peer of a process that was never talked to, by its number among those that are
+  // known.
+  void set_on_meeting(std::function<Peer&(std::uint32_t)> callback) {
+    on_meeting_ = std::move(callback);
+  }
+  // The peer that a member is from now on.
+  Peer& peer_of(Context& context, std::int32_t rank) {
+    Context::Member& member = context.members[static_cast<std::size_t>(rank)];
+    if (member.peer->is_stranger) [[unlikely]]
+      member.peer = &on_meeting_(member.known);
+    return *member.peer;
+  }
   // What tells the other members of a revocation that arrived; it must not poll.
   void set_on_revocation(std::function<void(Context&)> callback) {
     on_revocation_ = std::move(callback);
@@ -200,6 +212,7 @@ class Protocol {
   void start_receive(Operation& receive, MatchChannel channel);
   void start_matched_receive(Operation& receive, UnexpectedMessage& message);
   void on_message(Peer& from, const wire::Header& header, Bytes payload);
+  [[gnu::cold]] static bool recognize(Context& context, std::int32_t rank, Peer& from) noexcept;
   Unexpected* post(Operation& receive, MatchChannel channel);
   void accept_message(Operation& receive, UnexpectedMessage& message);
   void accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
@@ -267,6 +280,7 @@ class Protocol {
   ProtocolCounters counters_;
   Doorbell* doorbell_ = nullptr;
   std::function<void(Context&)> on_revocation_;
+  std::function<Peer&(std::uint32_t)> on_meeting_;
   PacketSink* sink_ = nullptr;
   OperationPool operations_;
   ContextTable contexts_;

@@ -64,7 +64,8 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   const bool known = context != nullptr && ContextTable::channel_of(header.context, channel) &&
                      header.source < context->size &&
                      (context->members.empty() ||
-                      context->members[static_cast<std::size_t>(header.source)].peer == &from);
+                      context->members[static_cast<std::size_t>(header.source)].peer == &from ||
+                      recognize(*context, header.source, from));
   if (!known) [[unlikely]] {
     reject_message(from, send_id, header);
     return;
@@ -102,6 +103,14 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   ++counters_.unexpected_received;
 }
 
+// Whether that rank, which was never talked to in this communicator, is this peer.
+bool Protocol::recognize(Context& context, std::int32_t rank, Peer& from) noexcept {
+  Context::Member& member = context.members[static_cast<std::size_t>(rank)];
+  if (!member.is(from)) return false;
+  member.peer = &from;
+  return true;
+}
+
 // The communicator was freed, or never existed: the sender must not wait for ever.
 void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header) {
   ++counters_.packets_rejected;
@@ -116,6 +125,7 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
 Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_t source,
                              std::int32_t tag, const Buffer* buffer, UnexpectedMessage* message,
                              std::unique_ptr<Sink> sink) {
+  Peer* peer = source != kAnySource && message == nullptr ? &peer_of(context, source) : nullptr;
   Operation& operation = operations_.acquire(Operation::Kind::kReceive);
   operation.context = &context;
   operation.context_number = context.number;
@@ -131,7 +141,7 @@ Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_
     start_matched_receive(operation, *message);
     return &operation;
   }
-  if (source != kAnySource) operation.peer = context.members[static_cast<std::size_t>(source)].peer;
+  operation.peer = peer;
   start_receive(operation, channel);
   return &operation;
 }

@@ -12,12 +12,18 @@ namespace mooncake_mpi::testing {
 inline thread_local std::uint64_t allocations = 0;
 // There is no memory for this thread.
 inline thread_local bool refuse_allocations = false;
+// Nor is there after so many more.
+inline thread_local std::uint64_t allocations_left = UINT64_MAX;
 
 }  // namespace mooncake_mpi::testing
 
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   ++mooncake_mpi::testing::allocations;
-  return mooncake_mpi::testing::refuse_allocations ? nullptr : std::malloc(bytes);
+  if (mooncake_mpi::testing::refuse_allocations) return nullptr;
+  if (mooncake_mpi::testing::allocations_left == 0) return nullptr;
+  if (mooncake_mpi::testing::allocations_left != UINT64_MAX)
+    --mooncake_mpi::testing::allocations_left;
+  return std::malloc(bytes);
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (void* memory = operator new(bytes, std::nothrow); memory != nullptr) return memory;
