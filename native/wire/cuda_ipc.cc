@@ -38,4 +38,11 @@ std::optional<Pushed> decode_pushed(std::span<const std::byte> note) {
   return pushed && pushed->failed <= 1 ? pushed : std::nullopt;
 }
 
+std::optional<Pull> decode_pull(std::span<const std::byte> note) {
+  const auto pull = read_note<Pull>(note);
+  const bool sane =
+      pull && pull->reserved == 0 && pull->length != 0 && pull->length <= UINT64_MAX - pull->offset;
+  return sane ? pull : std::nullopt;
+}
+
 }  // namespace mooncake_mpi::wire

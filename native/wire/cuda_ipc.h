@@ -49,10 +49,23 @@ struct Pushed {
 };
 static_assert(sizeof(Pushed) == 8);
 
+// To the receiver, instead of a push: its own copy engine is to take the message from there. It
+// answers with Pushed, as if the two had changed places; where it cannot, it is pushed after all.
+struct Pull {
+  static constexpr std::uint32_t kKind = 5;
+  std::uint32_t kind = kKind;
+  std::uint32_t reserved = 0;
+  std::uint64_t allocation = 0;  // of the sender's
+  std::uint64_t offset = 0;      // in it
+  std::uint64_t length = 0;      // bytes, as many as the receive takes
+};
+static_assert(sizeof(Pull) == 32);
+
 // Checked field by field; nothing where `bytes` is no such thing.
 bool is_on_device(std::span<const std::byte> key);
 std::optional<DeviceMemory> decode_device_memory(std::span<const std::byte> note);
 std::optional<Push> decode_push(std::span<const std::byte> note);
 std::optional<Pushed> decode_pushed(std::span<const std::byte> note);
+std::optional<Pull> decode_pull(std::span<const std::byte> note);
 
 }  // namespace mooncake_mpi::wire

@@ -24,8 +24,9 @@ namespace mooncake_mpi::cuda {
 // One copy by a copy engine. Its owner looks at it and may let go of it at any time.
 class Copy {
  public:
-  enum class Kind : std::uint8_t { kDown, kUp, kPush };  // to the host, from it, to another GPU
-  static constexpr std::size_t kKinds = 3;
+  // To the host, from it, to another GPU, from another.
+  enum class Kind : std::uint8_t { kDown, kUp, kPush, kPull };
+  static constexpr std::size_t kKinds = 4;
 
   // Whether it is over; if so it may have failed.
   bool over() const noexcept {

@@ -53,6 +53,7 @@ class GpuMemory final : public MemoryDevice {
   cuda_driver::Driver& driver() noexcept { return driver_; }
   CopyQueue& queue() noexcept { return queue_; }
   Gates& gates() noexcept { return gates_; }
+  const Gates& gates() const noexcept { return gates_; }
   Blocks& blocks() noexcept { return blocks_; }
   std::unique_ptr<StreamEnd> stream_end() {
     return std::make_unique<StreamEnd>(driver_, gates_, moments_);

@@ -120,6 +120,7 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
 }
 
 CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.state == Receive::State::kPulling) return pull(id, receive, sink);
   if (receive.state == Receive::State::kWaiting) {
     if (!receive.end->is_ready()) {
       const int device = receive.end->allocation.device;
@@ -141,12 +142,15 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSin
   return Step::kDone;
 }
 
+void CudaMover::tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sink) {
+  if (exported.told) return;
+  exported.told = true;
+  sink.send_note(peer_, lane(), peer_id, bytes_of(exported.memory));
+}
+
 void CudaMover::ask(std::uint64_t id, Receive& receive, PacketSink& sink) {
   Export& exported = *receive.exported;
-  if (!exported.told) {
-    exported.told = true;
-    sink.send_note(peer_, lane(), receive.peer_id, bytes_of(exported.memory));
-  }
+  tell_of(exported, receive.peer_id, sink);
   wire::Push push;
   push.receive_id = id;
   push.allocation = exported.memory.allocation;
@@ -155,16 +159,62 @@ void CudaMover::ask(std::uint64_t id, Receive& receive, PacketSink& sink) {
   sink.send_note(peer_, lane(), receive.peer_id, bytes_of(push));
 }
 
+// Where this process's engines may be held up, too, the sender's have to do.
+bool CudaMover::begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink) {
+  const auto found = receives_.find(local.id);
+  if (found == receives_.end() || found->second.state != Receive::State::kAsked) return false;
+  Receive& receive = found->second;
+  if (pull.length != receive.bytes ||
+      !peer_memory_.has(pull.allocation, pull.offset, pull.length)) {
+    return false;
+  }
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (memory.gates().some_closed()) {
+    finish(receive.peer_id, true, sink);
+    return true;
+  }
+  make_room(starting_, starting_.size() + 1);
+  receive.mapping =
+      peer_memory_.map(pull.allocation, receive.end->allocation.device, memory, transport_.opener_);
+  receive.offset = pull.offset;
+  receive.state = Receive::State::kPulling;
+  starting_.push_back(local.id);
+  attend();
+  return true;
+}
+
+CudaMover::Step CudaMover::pull(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.mapping->state() == Mapping::State::kOpening) return Step::kNotYet;
+  const bool open = receive.mapping->state() == Mapping::State::kOpen;
+  if (open && receive.copy == nullptr) {
+    receive.copy =
+        cuda::known_gpu_memory()->queue().submit({.kind = cuda::Copy::Kind::kPull,
+                                                  .device = receive.end->allocation.device,
+                                                  .to = receive.end->address,
+                                                  .from = receive.mapping->base() + receive.offset,
+                                                  .bytes = receive.bytes,
+                                                  .after = nullptr});
+  }
+  if (open && !receive.copy->over()) return Step::kNotYet;
+  const bool failed = !open || receive.copy->failed();
+  receive.copy.reset();
+  receive.mapping.reset();
+  finish(receive.peer_id, failed, sink);
+  if (failed) {
+    receive.state = Receive::State::kAsked;  // it is pushed after all
+  } else {
+    over_.push_back({id, false});
+  }
+  return Step::kDone;
+}
+
 // --- the sender ---
 
 bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   if (const auto pushed = wire::decode_pushed(note)) {
-    const auto receive = receives_.find(local.id);
-    if (receive == receives_.end() || receive->second.state != Receive::State::kAsked) return false;
-    receive->second.state = Receive::State::kWaiting;  // no second answer
-    over_.push_back({local.id, pushed->failed != 0});
-    return true;
+    return end_of_copy(local, pushed->failed != 0);
   }
+  if (const auto pull = wire::decode_pull(note)) return begin_pull(local, *pull, sink);
   if (const auto memory = wire::decode_device_memory(note)) {
     peer_memory_.learn(*memory);
     return true;
@@ -198,12 +248,67 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   return true;
 }
 
+// The peer's word of a copy: of one that its engine was to make, or that it gives up.
+bool CudaMover::end_of_copy(const Move& local, bool failed) {
+  if (const auto send = sends_.find(local.id); send != sends_.end()) {
+    if (send->second.pull != Send::Pull::kOffered) return false;
+    if (failed) {
+      send->second.pull = Send::Pull::kRefused;
+    } else {
+      sends_.erase(send);  // until FIN
+    }
+    return true;
+  }
+  const auto receive = receives_.find(local.id);
+  if (receive == receives_.end()) return false;
+  const bool pulled = receive->second.state == Receive::State::kPulling;
+  if (!pulled && receive->second.state != Receive::State::kAsked) return false;
+  if (pulled) {  // the sender takes its memory back
+    if (!failed) return false;
+    if (receive->second.copy != nullptr) {
+      cuda::known_gpu_memory()->queue().drop(*receive->second.copy);
+    }
+    std::erase(starting_, local.id);
+  }
+  receive->second.state = Receive::State::kWaiting;  // no second answer
+  over_.push_back({local.id, failed});
+  return true;
+}
+
+// Whether the receiver has the message, or is to take it: nothing is to be pushed now.
+bool CudaMover::offer_pull(Send& send, PacketSink& sink) {
+  if (send.pull != Send::Pull::kPossible) return send.pull == Send::Pull::kOffered;
+  const cuda::DeviceEnd& end = *send.end;
+  const cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (is_self_ || !end.allocation.exportable || !memory.gates().some_closed()) return false;
+  if (send.exported == nullptr) send.exported = export_of(end.allocation);
+  if (!send.exported->done.load(std::memory_order_acquire)) return true;
+  if (send.exported->refused) {
+    send.pull = Send::Pull::kRefused;
+    return false;
+  }
+  send.pull = Send::Pull::kOffered;
+  tell_of(*send.exported, send.peer_id, sink);
+  wire::Pull pull;
+  pull.allocation = send.exported->memory.allocation;
+  pull.offset = end.address - send.exported->memory.base;
+  pull.length = send.bytes;
+  sink.send_note(peer_, lane(), send.peer_id, bytes_of(pull));
+  return true;
+}
+
 CudaMover::Step CudaMover::advance(Send& send, PacketSink& sink) {
   if (send.copy != nullptr) {
     if (!send.copy->over()) return Step::kNotYet;
     finish(send.peer_id, send.copy->failed(), sink);
     return Step::kDone;
   }
+  // What is given to an engine begins at once, before a stream may come to wait.
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (!send.end->is_ready() && !memory.queue().has_failed(send.end->allocation.device)) {
+    return Step::kNotYet;
+  }
+  if (offer_pull(send, sink)) return Step::kNotYet;
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) {
     return Step::kNotYet;
   }
@@ -279,6 +384,9 @@ void CudaMover::stop(std::uint64_t id) noexcept {
 void CudaMover::abandon() noexcept {
   for (auto& [id, send] : sends_)
     drop(send);
+  for (auto& [id, receive] : receives_) {
+    if (receive.copy != nullptr) cuda::known_gpu_memory()->queue().drop(*receive.copy);
+  }
   sends_.clear();
   sending_.clear();
   stopped_.clear();

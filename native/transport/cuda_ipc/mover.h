@@ -1,7 +1,8 @@
 // Moves a message from one GPU's memory to another's: the receiver tells the sender where its
 // buffer is, once its stream has come to it, and the sender's copy engine pushes, once the sender's
-// stream has; a copy engine that pulls needs twice as long for a small message. Engine lock held
-// for every call; calls of the driver go through the copy queue.
+// stream has; a copy engine that pulls needs twice as long for a small message. While a stream of
+// the sender's process waits for a message, what its engines are given may never run: then the
+// receiver's pulls. Engine lock held for every call; calls of the driver go through the copy queue.
 #pragma once
 
 #include <atomic>
@@ -51,12 +52,16 @@ class CudaMover final : public Mover {
     wire::DeviceMemory memory;
   };
   struct Receive {
-    enum class State : std::uint8_t { kWaiting, kExporting, kAsked };
+    enum class State : std::uint8_t { kWaiting, kExporting, kAsked, kPulling };
     State state = State::kWaiting;  // for the receiver's stream
     std::uint64_t peer_id = 0;
     std::uint64_t bytes = 0;
     const cuda::DeviceEnd* end = nullptr;
     std::shared_ptr<Export> exported;
+    // One that is pulled.
+    std::uint64_t offset = 0;  // in the peer's allocation
+    std::shared_ptr<Mapping> mapping;
+    std::shared_ptr<cuda::Copy> copy;
   };
   struct Send {
     std::uint64_t peer_id = 0;
@@ -66,6 +71,9 @@ class CudaMover final : public Mover {
     std::uint64_t allocation = 0;
     std::shared_ptr<Mapping> mapping;  // nullptr within this process
     std::shared_ptr<cuda::Copy> copy;
+    enum class Pull : std::uint8_t { kPossible, kOffered, kRefused };
+    Pull pull = Pull::kPossible;
+    std::shared_ptr<Export> exported;  // to be pulled
   };
   struct Over {
     std::uint64_t id;
@@ -75,6 +83,11 @@ class CudaMover final : public Mover {
 
   Step advance(std::uint64_t id, Receive& receive, PacketSink& sink);
   Step advance(Send& send, PacketSink& sink);
+  Step pull(std::uint64_t id, Receive& receive, PacketSink& sink);
+  bool offer_pull(Send& send, PacketSink& sink);
+  bool begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink);
+  bool end_of_copy(const Move& local, bool failed);
+  void tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sink);
   void ask(std::uint64_t id, Receive& receive, PacketSink& sink);
   std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
   void submit(Send& send, cuda_driver::DeviceAddress base);
@@ -89,7 +102,7 @@ class CudaMover final : public Mover {
   // By the operation's id; a great many may be under way.
   std::unordered_map<std::uint64_t, Receive> receives_;
   std::unordered_map<std::uint64_t, Send> sends_;
-  std::vector<std::uint64_t> starting_;  // receives that have not asked yet
+  std::vector<std::uint64_t> starting_;  // receives that have not asked yet, or that are pulled
   std::vector<std::uint64_t> sending_;   // in the order in which the receivers asked
   std::vector<Over> over_;               // receives, yet to be told
   std::vector<std::uint64_t> stopped_;   // receives whose senders have taken their memory back

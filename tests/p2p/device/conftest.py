@@ -30,16 +30,34 @@ else:
     new_array = makers.CupyArray
 
 
+def pytest_configure(config):
+    """What a test says of itself."""
+    config.addinivalue_line("markers", "needs_push: of GPUs that reach each other")
+    config.addinivalue_line("markers", "needs_thread: of the progress thread")
+    config.addinivalue_line("markers", "without_thread: where there is none")
+
+
 def pytest_collection_modifyitems(config, items):
-    """On a real GPU, without what only the fake does."""
+    """Without what only the fake does on a real GPU, and what the job's settings leave out."""
     # Jobs that close the way between GPUs are warned of it, between any two instructions.
     ignore = pytest.mark.filterwarnings("ignore::mooncake_mpi.DetourWarning")
     for item in items:
         item.add_marker(ignore)
-    if not IS_FAKE:
-        kept = [item for item in items if not item.get_closest_marker("fake")]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
+    has_thread = os.environ.get("MOONCAKE_MPI_PROGRESS_THREAD") != "0"
+    closed = {"MOONCAKE_MPI_FAKE_CUDA_FAIL", "MOONCAKE_MPI_FAKE_CUDA_NO_PEER", "MOONCAKE_MPI_LANES"}
+    out = {
+        "fake": not IS_FAKE,
+        "needs_thread": not has_thread,
+        "without_thread": has_thread,
+        "needs_push": not closed.isdisjoint(os.environ),
+    }
+    kept = [
+        item
+        for item in items
+        if not any(out[name] and item.get_closest_marker(name) for name in out)
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 @pytest.fixture

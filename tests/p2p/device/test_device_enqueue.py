@@ -12,7 +12,7 @@ import pytest
 from payload import is_pattern, pattern
 from subject import MPI, quiet_barrier, ring_of
 
-pytestmark = [pytest.mark.ours, pytest.mark.fake]
+pytestmark = [pytest.mark.ours, pytest.mark.fake, pytest.mark.needs_thread]
 
 SIZES = [8, 5000, 400_000]
 
@@ -290,6 +290,37 @@ def test_waiting_streams_do_not_hold_up_a_message_of_the_host(comm, made, stream
     for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
         synchronize(stream)
         assert is_pattern(array.get(), left + tag)
+
+
+@pytest.mark.needs_push
+@pytest.mark.parametrize("size", [8, 100_000, 3 << 20])
+@pytest.mark.parametrize("to_waiting", [False, True])
+def test_an_array_goes_by_the_engine_of_the_process_whose_streams_do_not_wait(
+    comm, made, streams, size, to_waiting
+):
+    if comm.size != 2:
+        return
+    waiting = streams(64) if comm.rank == 1 else []
+    arrays = [made(100).set(255) for _ in waiting]
+    out, into = made(size).set(pattern(size, comm.rank)), made(size).set(255)
+    for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
+        comm.Recv_enqueue(array, 0, tag, stream=stream.handle)
+    quiet_barrier()
+    for _ in range(2):
+        into.set(255)
+        quiet_barrier()
+        if to_waiting == (comm.rank == 0):
+            comm.Ssend(out, 1 - comm.rank, 100)
+        else:
+            comm.Recv(into, 1 - comm.rank, 100)
+            assert is_pattern(into.get(), 1 - comm.rank)
+    quiet_barrier()
+    if comm.rank == 0:
+        MPI.Request.Waitall([comm.Isend(pattern(100, tag), 1, tag) for tag in range(64)])
+    for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
+        synchronize(stream)
+        assert is_pattern(array.get(), tag)
+    quiet_barrier()
 
 
 @pytest.mark.parametrize("sends", [True, False])

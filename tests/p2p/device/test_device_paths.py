@@ -96,7 +96,7 @@ def test_memory_of_a_pool_is_told_of_by_its_receiver(comm, made):
 
 
 @pytest.mark.fake
-@pytest.mark.skipif(PUSH_IS_CLOSED, reason="nothing is opened")
+@pytest.mark.needs_push
 def test_memory_at_an_address_that_was_freed_is_opened_when_the_old_one_is_closed(comm):
     right, left = ring_of(comm)
     if comm.size == 1:
@@ -121,7 +121,7 @@ def test_memory_at_an_address_that_was_freed_is_opened_when_the_old_one_is_close
 
 
 @pytest.mark.fake
-@pytest.mark.skipif(PUSH_IS_CLOSED, reason="nothing is pushed")
+@pytest.mark.needs_push
 def test_a_receiver_sleeps_while_a_copy_takes_long(comm, made):
     if comm.size == 1:
         return
