@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kTurnBytes = 1 << 20;  // of one connection, each way
 
-iovec piece(const std::byte* data, std::size_t bytes) noexcept {
+iovec span_of(const std::byte* data, std::size_t bytes) noexcept {
   return {const_cast<std::byte*>(data), bytes};
 }
 
@@ -199,8 +199,8 @@ unsigned TcpMover::send_some(Stream& stream) {
     const auto head = wire::raw_bytes(stream.out).subspan(stream.out_head_sent);
     std::array<iovec, 2> pieces;
     std::size_t filled = 0;
-    if (!head.empty()) pieces[filled++] = piece(head.data(), head.size());
-    if (stream.out_bytes != 0) pieces[filled++] = piece(stream.out_data, stream.out_bytes);
+    if (!head.empty()) pieces[filled++] = span_of(head.data(), head.size());
+    if (stream.out_bytes != 0) pieces[filled++] = span_of(stream.out_data, stream.out_bytes);
     const ssize_t result = stream.socket->send(std::span(pieces).first(filled));
     if (result == 0 || result == -EAGAIN) break;
     if (result < 0) {
@@ -261,11 +261,11 @@ unsigned TcpMover::receive_some(Stream& stream) {
         stream.in_data != nullptr ? stream.in_bytes : std::min(stream.in_bytes, nowhere.size());
     if (data_bytes != 0) {
       pieces[filled++] =
-          piece(stream.in_data != nullptr ? stream.in_data : nowhere.data(), data_bytes);
+          span_of(stream.in_data != nullptr ? stream.in_data : nowhere.data(), data_bytes);
     }
     if (data_bytes == stream.in_bytes) {
       pieces[filled++] =
-          piece(stream.head.data() + stream.head_bytes, stream.head.size() - stream.head_bytes);
+          span_of(stream.head.data() + stream.head_bytes, stream.head.size() - stream.head_bytes);
     }
     const ssize_t result = stream.socket->receive(std::span(pieces).first(filled));
     if (result == -EAGAIN) break;
