@@ -416,6 +416,16 @@ def pending() -> list[dict[str, Any]]:
 def rdma_ports() -> list[dict[str, Any]]:
     """The RDMA ports of this machine, and which of them are used."""
 
+def tcp_addresses() -> list[dict[str, Any]]:
+    """
+    The addresses of this host, the best first, and which of them other hosts are told.
+    """
+
+def route_to(communicator: Communicator, rank: int) -> str:
+    """
+    From where to where messages to that rank go, if its lane has a word for it.
+    """
+
 def missing_lanes() -> dict[str, str]:
     """The lanes that this process does without, and why."""
 

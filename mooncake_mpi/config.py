@@ -24,6 +24,9 @@ _RANGES = {
     "verbs_service_level": (0, 15),
     "verbs_timeout_s": (1, 86_400),
     "verbs_fragment_bytes": (4096, 1 << 30),
+    "tcp_timeout_s": (1, 86_400),
+    "tcp_streams": (0, 4),
+    "tcp_stream_bytes": (16 << 10, 1 << 40),
 }
 #: By unit, what the engine can still count in nanoseconds: some hundred years.
 _MOST = {"ms": 10**13, "us": 10**16}
@@ -74,6 +77,12 @@ class Config:
         verbs_service_level: of InfiniBand packets or the RoCE priority, 0 to 15.
         verbs_timeout_s: seconds without any path to a peer until it is taken to be gone.
         verbs_fragment_bytes: the longest piece of a message that is read at once.
+        tcp_interfaces: comma-separated interfaces (``eth0``) or subnets (``10.1.0.0/16``) that other
+            hosts may call this process on; otherwise all that are up.
+        tcp_ports: the ports it takes one of on each, ``FIRST-LAST``; any otherwise.
+        tcp_timeout_s: seconds without any answer of a peer's host until it is taken to be gone.
+        tcp_streams: connections to each peer for large messages, beside the one for all others.
+        tcp_stream_bytes: the shortest message that goes over those.
         verbs_registered_bytes: memory made for messages that stays registered with each adapter, at
             most; otherwise a quarter of what may be locked, divided by the adapters.
     """
@@ -100,6 +109,11 @@ class Config:
     verbs_timeout_s: int | None = None
     verbs_fragment_bytes: int | None = None
     verbs_registered_bytes: int | None = None
+    tcp_interfaces: str | None = None
+    tcp_ports: str | None = None
+    tcp_timeout_s: int | None = None
+    tcp_streams: int | None = None
+    tcp_stream_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -175,6 +189,18 @@ def parse_seconds(text: str) -> int:
         raise ValueError("expected a number of seconds such as 30 or 0.5") from None
 
 
+def parse_ports(text: str) -> str:
+    """Ports such as ``50000-50100``, or one."""
+    first, dash, last = text.partition("-")
+    try:
+        low, high = int(first), int(last if dash else first)
+    except ValueError:
+        low = high = 0
+    if not 1 <= low <= high <= 65_535:
+        raise ValueError("expected ports such as 50000-50100, between 1 and 65535")
+    return f"{low}-{high}"
+
+
 def parse_integer(text: str) -> int:
     """A decimal integer."""
     try:
@@ -207,4 +233,9 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "verbs_timeout_s": ("MOONCAKE_MPI_VERBS_TIMEOUT_S", parse_integer),
     "verbs_fragment_bytes": ("MOONCAKE_MPI_VERBS_FRAGMENT", parse_size),
     "verbs_registered_bytes": ("MOONCAKE_MPI_VERBS_REGISTERED", parse_size),
+    "tcp_interfaces": ("MOONCAKE_MPI_TCP_INTERFACES", str),
+    "tcp_ports": ("MOONCAKE_MPI_TCP_PORTS", parse_ports),
+    "tcp_timeout_s": ("MOONCAKE_MPI_TCP_TIMEOUT_S", parse_integer),
+    "tcp_streams": ("MOONCAKE_MPI_TCP_STREAMS", parse_integer),
+    "tcp_stream_bytes": ("MOONCAKE_MPI_TCP_STREAM_BYTES", parse_size),
 }

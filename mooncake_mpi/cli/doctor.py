@@ -102,7 +102,7 @@ def _pending() -> Iterator[str]:
 def _hints(world: Intracomm) -> Iterator[str]:
     """What makes messages slower than they could be on this machine."""
     from mooncake_mpi import _native
-    from mooncake_mpi.cli import rdma
+    from mooncake_mpi.cli import rdma, tcp
 
     communicator = world._checked_communicator()
     others = [rank for rank in range(world.Get_size()) if rank != world.Get_rank()]
@@ -118,3 +118,4 @@ def _hints(world: Intracomm) -> Iterator[str]:
         if free < _ENOUGH_BYTES:
             yield f"{_SHARED_MEMORY} has {free >> 20} MiB left: a container needs --shm-size"
     yield from rdma.hints(world)
+    yield from tcp.hints(world)

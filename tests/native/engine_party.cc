@@ -12,6 +12,7 @@
 #include "transport/cuda_ipc/lane.h"
 #include "transport/self/lane.h"
 #include "transport/shm/lane.h"
+#include "transport/tcp/lane.h"
 #include "transport/verbs/lane.h"
 
 namespace mooncake_mpi::testing {
@@ -65,7 +66,21 @@ std::unique_ptr<linux_driver::ProcessMemory> process_memory(const Lane& lane, in
 
 // The lanes of a process: itself, and the one that the test is about.
 std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFabric& fabric,
-                                         int rank) {
+                                         linux_driver::FakeInternet& internet, int rank) {
+  if (lane.kind == Lane::Kind::kTcp || lane.kind == Lane::Kind::kTcpFake) {
+    tcp::Drivers drivers;
+    if (lane.kind == Lane::Kind::kTcpFake) {
+      drivers.network = internet.add_host();
+    } else {
+      drivers.config.interfaces = {"127.0.0.0/8"};
+    }
+    drivers.config.timeout_ns = 3'000'000'000u;
+    drivers.config.refused_ns = 2'000'000'000u;
+    drivers.config.streams = 2;
+    drivers.config.stream_bytes = 50'000;
+    drivers.config.few_peers = lane.few_peers;
+    return {self_lane(), cuda_ipc::lane(), tcp::lane(drivers)};
+  }
   if (lane.kind == Lane::Kind::kVerbs) {
     verbs::Drivers drivers;
     drivers.provider = fabric.make_provider(lane.rails);
@@ -86,8 +101,9 @@ std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFab
 
 class EngineParty final : public Party {
  public:
-  EngineParty(const Lane& lane, verbs_driver::FakeFabric& fabric, const ProtocolLimits& limits,
-              int rank, int size)
+  EngineParty(const Lane& lane, verbs_driver::FakeFabric& fabric,
+              linux_driver::FakeInternet& internet, const ProtocolLimits& limits, int rank,
+              int size)
       : uses_cuda_(lane.cuda) {
     EngineConfig config;
     config.limits = limits;
@@ -95,7 +111,8 @@ class EngineParty final : public Party {
     if (!lane.pushes) config.lanes = {"shm"};
     auto watch = std::make_unique<linux_driver::FakeProcessWatch>();
     watch_ = watch.get();
-    engine_ = take(Engine::create(config, lanes_of(lane, fabric, rank), std::move(watch)));
+    engine_ =
+        take(Engine::create(config, lanes_of(lane, fabric, internet, rank), std::move(watch)));
     if (lane.cuda) engine_->set_device_work(cuda_memory().queue());
     context_ = take(engine_->create_context(rank, size));
   }
@@ -184,10 +201,11 @@ class EngineParty final : public Party {
 }  // namespace
 
 Parties make_engine_parties(const Lane& lane, verbs_driver::FakeFabric& fabric,
-                            const ProtocolLimits& limits, int size) {
+                            linux_driver::FakeInternet& internet, const ProtocolLimits& limits,
+                            int size) {
   Parties parties;
   for (int rank = 0; rank < size; ++rank)
-    parties.push_back(std::make_unique<EngineParty>(lane, fabric, limits, rank, size));
+    parties.push_back(std::make_unique<EngineParty>(lane, fabric, internet, limits, rank, size));
   connect<EngineParty>(parties);
   return parties;
 }

@@ -18,6 +18,8 @@ const Lane kTried[] = {
     {"ShmAllRefused", Lane::Kind::kShmWithoutCma, {}, true, true, false},
     {.name = "Verbs", .kind = Lane::Kind::kVerbs},
     {.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2},
+    {.name = "Tcp", .kind = Lane::Kind::kTcp},
+    {.name = "TcpRough", .kind = Lane::Kind::kTcpFake, .rough = true},
 };
 
 class WithoutMemory : public ::testing::TestWithParam<Lane> {};

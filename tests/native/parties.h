@@ -16,7 +16,8 @@ using Parties = std::vector<std::unique_ptr<Party>>;
 
 // Engines, over a lane of theirs.
 Parties make_engine_parties(const Lane& lane, verbs_driver::FakeFabric& fabric,
-                            const ProtocolLimits& limits, int size);
+                            linux_driver::FakeInternet& internet, const ProtocolLimits& limits,
+                            int size);
 // Protocols over the fake lane.
 Parties make_fake_parties(FakeNetwork& network, const ProtocolLimits& limits, int size);
 

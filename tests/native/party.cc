@@ -15,7 +15,14 @@ void PrintTo(const Lane& lane, std::ostream* out) {
 
 Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
          const std::function<void(verbs_driver::FakeFabric&)>& prepare)
-    : network_(lane.fake), has_threads_(lane.kind == Lane::Kind::kVerbs || lane.cuda) {
+    : network_(lane.fake),
+      has_threads_(lane.kind == Lane::Kind::kVerbs || lane.kind == Lane::Kind::kTcp ||
+                   lane.kind == Lane::Kind::kTcpFake || lane.cuda) {
+  if (lane.rough) {
+    internet_->weather.most_bytes = 1000;
+    internet_->weather.stall_every = 3;
+    internet_->weather.buffer_bytes = 8 * 1024;
+  }
   if (prepare) prepare(fabric_);
   if (lane.cuda) start_cuda(lane.opens);
   const auto place = [&](bool device, bool shared) {
@@ -25,8 +32,9 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
   };
   place_buffers(place(lane.send_device, lane.send_shared),
                 place(lane.receive_device, lane.receive_shared));
-  parties_ = lane.kind == Lane::Kind::kFake ? make_fake_parties(network_, limits, size)
-                                            : make_engine_parties(lane, fabric_, limits, size);
+  parties_ = lane.kind == Lane::Kind::kFake
+                 ? make_fake_parties(network_, limits, size)
+                 : make_engine_parties(lane, fabric_, *internet_, limits, size);
   dead_.resize(parties_.size());
 }
 

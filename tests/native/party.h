@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "drivers/linux/fake_sockets.h"
 #include "drivers/verbs/fake_fabric.h"
 #include "engine/engine.h"
 #include "fake_transport.h"
@@ -80,6 +81,8 @@ struct Lane {
     kShmOneWay,     // rank 0 may read and, now and then, write the others' memory; they may not
     kFake,
     kVerbs,
+    kTcp,      // the system's sockets, over loopback
+    kTcpFake,  // hosts in memory
   };
   const char* name;
   Kind kind = Kind::kShm;
@@ -94,6 +97,8 @@ struct Lane {
   bool cuda = false;            // that memory is a GPU's
   bool opens = true;            // and a peer's can be opened
   bool pushes = true;           // and the lane that copies between GPUs is chosen
+  bool rough = false;           // every call of a socket moves few bytes, and now and then none
+  std::uint32_t few_peers = 2;  // that are asked one by one
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);
@@ -109,6 +114,7 @@ class Job {
 
   int size() const { return static_cast<int>(parties_.size()); }
   verbs_driver::FakeFabric& fabric() { return fabric_; }
+  linux_driver::FakeInternet& internet() { return *internet_; }
   // All processes end.
   void close() { parties_.clear(); }
   Party& operator[](int rank) { return *parties_[static_cast<std::size_t>(rank)]; }
@@ -130,6 +136,8 @@ class Job {
 
   FakeNetwork network_;
   verbs_driver::FakeFabric fabric_;
+  std::shared_ptr<linux_driver::FakeInternet> internet_ =
+      std::make_shared<linux_driver::FakeInternet>();
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
   bool has_threads_;

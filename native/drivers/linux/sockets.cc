@@ -262,6 +262,10 @@ class SystemNetwork final : public Network {
 
 }  // namespace
 
+std::unique_ptr<Socket> adopt_socket(int descriptor) {
+  return std::make_unique<SystemSocket>(descriptor);
+}
+
 std::shared_ptr<Network> system_network() {
   return std::make_shared<SystemNetwork>();
 }

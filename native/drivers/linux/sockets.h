@@ -68,5 +68,7 @@ class Network {
 };
 
 std::shared_ptr<Network> system_network();
+// A stream that the program has as a descriptor already.
+std::unique_ptr<Socket> adopt_socket(int descriptor);
 
 }  // namespace mooncake_mpi::linux_driver

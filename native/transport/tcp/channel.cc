@@ -63,6 +63,11 @@ std::vector<std::string> TcpChannel::troubles() const {
   return transport_.lobby().troubles(address_.uid);
 }
 
+std::string TcpChannel::route() const {
+  if (socket_ == nullptr) return "not connected yet";
+  return to_string(socket_->local()) + " to " + to_string(socket_->remote());
+}
+
 // --- what goes out ---
 
 bool TcpChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {

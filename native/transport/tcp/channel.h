@@ -33,6 +33,7 @@ class TcpChannel final : public Channel {
   std::uint64_t returned_credit() const noexcept override { return peer_credit_; }
   void abandon() noexcept override;
   std::vector<std::string> troubles() const override;
+  std::string route() const override;
   void want_room(bool wanted) noexcept override;
 
   // --- for the transport ---

@@ -7,8 +7,6 @@
 #include <cstring>
 #include <iterator>
 
-#include "base/clock.h"
-
 namespace mooncake_mpi::tcp {
 
 using linux_driver::Network;
@@ -35,6 +33,16 @@ iovec piece(std::byte* data, std::size_t bytes) noexcept {
 ssize_t send_some(Socket& socket, std::span<const std::byte> bytes) noexcept {
   const iovec one = piece(const_cast<std::byte*>(bytes.data()), bytes.size());
   return socket.send(std::span(&one, 1));
+}
+
+// A few bytes on a connection that has room for them, or is none.
+bool send_all(Socket& socket, std::span<const std::byte> bytes) noexcept {
+  while (!bytes.empty()) {
+    const ssize_t sent = send_some(socket, bytes);
+    if (sent <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+  }
+  return true;
 }
 
 std::string words_for(int error) {
@@ -142,7 +150,6 @@ void Lobby::call(const wire::Address& peer, std::uint32_t stream) {
   call.peer = identity_of(peer);
   call.places = places_of(wire::decode_tcp_endpoints(peer.section(kLane)), reports_);
   call.troubles.resize(call.places.size());
-  call.began_ns = call.answered_ns = now_ns();
   next_sweep_ns_ = 0;
 }
 
@@ -282,8 +289,7 @@ void Lobby::open_doors() noexcept {
 }
 
 void Lobby::wait_for_events(Visit& visit) {
-  const bool sends = visit.stage == Visit::Stage::kConnecting ||
-                     !visit.handshake.to_send().empty() || visit.out_sent < visit.out_bytes;
+  const bool sends = visit.stage == Visit::Stage::kConnecting || !visit.handshake.to_send().empty();
   const std::uint32_t events = sends ? EPOLLIN | EPOLLOUT : EPOLLIN;
   if (events == visit.events) return;
   if (visit.events == 0) {
@@ -340,8 +346,9 @@ Lobby::Step Lobby::answer_claim(Visit& visit) {
   const Key key{visit.handshake.peer(), claim->stream};
   wire::TcpVerdict verdict;
   verdict.granted = grants(key.first, key.second) ? 1 : 0;
-  const ssize_t sent = send_some(*visit.socket, wire::raw_bytes(verdict));
-  if (sent != sizeof verdict || verdict.granted == 0) return Step::kOver;
+  if (!send_all(*visit.socket, wire::raw_bytes(verdict)) || verdict.granted == 0) {
+    return Step::kOver;
+  }
   calls_.erase(key);
   arrive(key, false, visit);
   return Step::kOver;
@@ -456,13 +463,10 @@ Lobby::Step Lobby::advance_handshake(Call& call, const Key& key, Visit& visit, s
 Lobby::Step Lobby::claim(Call& call, const Key& key, Visit& visit) {
   wire::TcpClaim claim;
   claim.stream = key.second;
-  std::memcpy(visit.out.data(), &claim, sizeof claim);
-  visit.out_bytes = sizeof claim;
   if (say(*visit.socket, visit.handshake) != 0 ||
-      send_some(*visit.socket, wire::raw_bytes(claim)) != sizeof claim) {
-    return Step::kOver;  // a few bytes on a new connection: it is none
+      !send_all(*visit.socket, wire::raw_bytes(claim))) {
+    return Step::kOver;
   }
-  visit.out_sent = visit.out_bytes;
   visit.stage = Visit::Stage::kClaiming;
   call.claimed = true;
   std::erase_if(call.visits, [&](const auto& other) { return other.get() != &visit; });
@@ -515,30 +519,35 @@ void Lobby::sweep(std::uint64_t now) {
 }
 
 void Lobby::sweep_call(Call& call, const Key& key, std::uint64_t now) {
+  if (call.began_ns == 0) call.began_ns = call.answered_ns = now;
+  const bool patient = std::ranges::any_of(
+      call.visits, [&](const auto& visit) { return now - visit->since_ns >= kPatientNs; });
+  if (patient) call.answered_ns = now;
+  if (now - call.began_ns >= config_.timeout_ns || now - call.answered_ns >= config_.refused_ns) {
+    give_up(call, key);
+    return;
+  }
   if (!call.claimed) {
-    const bool shy = std::ranges::none_of(
-        call.visits, [&](const auto& visit) { return now - visit->since_ns >= kPatientNs; });
-    if (!shy) call.answered_ns = now;
-    if (now - call.began_ns >= config_.timeout_ns || now - call.answered_ns >= config_.refused_ns) {
-      if (key.second != wire::kTcpPackets) {  // then without it
-        calls_.erase(Key(key));
-        return;
-      }
-      std::string reason = "no connection";
-      for (std::size_t i = 0; i < call.places.size(); ++i) {
-        reason += (i == 0 ? " to " : "; ") + to_string(call.places[i]) + ": " +
-                  (call.troubles[i].empty() ? "no answer" : call.troubles[i]);
-      }
-      losses_.push_back({key.first, std::move(reason)});
-      has_news_.store(true, std::memory_order_release);
-      calls_.erase(Key(key));
-      return;
-    }
     while (now >= call.next_ns && !call.places.empty())
       start_visit(call, key, now);
     next_sweep_ns_ = std::min(next_sweep_ns_, std::max(call.next_ns, now + kMillisecond));
   }
   next_sweep_ns_ = std::min(next_sweep_ns_, now + kLastPauseNs);
+}
+
+// Without a connection for packets the process is lost, without another one for large messages
+// nothing is.
+void Lobby::give_up(const Call& call, const Key& key) {
+  if (key.second == wire::kTcpPackets) {
+    std::string reason = "no connection";
+    for (std::size_t i = 0; i < call.places.size(); ++i) {
+      reason += (i == 0 ? " to " : "; ") + to_string(call.places[i]) + ": " +
+                (call.troubles[i].empty() ? "no answer" : call.troubles[i]);
+    }
+    losses_.push_back({key.first, std::move(reason)});
+    has_news_.store(true, std::memory_order_release);
+  }
+  calls_.erase(Key(key));
 }
 
 // Whose host says nothing any more, though it is asked now and then, is gone.

@@ -100,9 +100,6 @@ class Lobby {
     std::uint32_t events = 0;         // that it waits for
     std::array<std::byte, 256> in{};  // arrived, and not used
     std::size_t in_bytes = 0;
-    std::array<std::byte, 8> out{};  // the claim, or the verdict
-    std::size_t out_bytes = 0;
-    std::size_t out_sent = 0;
   };
 
   using Key = std::pair<ProcessId, std::uint32_t>;
@@ -136,6 +133,7 @@ class Lobby {
   void open_doors() noexcept;
   void sweep(std::uint64_t now);
   void sweep_call(Call& call, const Key& key, std::uint64_t now);
+  void give_up(const Call& call, const Key& key);
   void check_silence(std::uint64_t now);
 
   Step advance_guest(Visit& visit);

@@ -15,8 +15,6 @@ namespace {
 
 // Between two looks at connections that had nothing: others may be polled meanwhile.
 constexpr std::uint64_t kLookEveryNs = 300;
-// So few connections are asked one by one.
-constexpr std::size_t kFew = 2;
 constexpr std::uint32_t kIdleLooks = 64;
 constexpr std::uint64_t kCreditNs = 1'000'000;
 constexpr std::uint64_t kMuchCredit = 64 * 1024;
@@ -212,7 +210,7 @@ bool TcpTransport::take(Lobby::Arrival& arrival, PacketSink& sink) {
 
 unsigned TcpTransport::look(PacketSink& sink) {
   unsigned count = 0;
-  if (channels_.size() <= kFew) {
+  if (channels_.size() <= config_.few_peers) {
     const bool all = ++looks_ % kIdleLooks == 0;
     for (std::size_t i = 0; i < by_number_.size(); ++i) {
       TcpChannel* channel = by_number_[i];

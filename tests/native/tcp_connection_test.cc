@@ -1,0 +1,138 @@
+// Whole messages while connections break, and what becomes of the processes at their ends.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "base/clock.h"
+#include "party.h"
+
+namespace mooncake_mpi::testing {
+namespace {
+
+constexpr Lane kHosts{.name = "TcpFake", .kind = Lane::Kind::kTcpFake};
+
+void exchange(Job& job, int from, int to, std::uint32_t seed, std::size_t bytes) {
+  MessageBytes message(seed, bytes);
+  GuardedBuffer target(bytes);
+  Operation& receive = job[to].receive(from, 5, target.buffer());
+  Operation& send = job[from].send(to, 5, message.buffer());
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  EXPECT_EQ(send.completion.error, Error::kNone);
+  EXPECT_EQ(receive.completion.error, Error::kNone);
+  target.expect(seed, bytes);
+  job[from].release(send);
+  job[to].release(receive);
+}
+
+TEST(TcpConnections, ThatBreakInAMessageFailItAndThatPeerAlone) {
+  for (const std::size_t bytes : {std::size_t{100}, std::size_t{30'000}, std::size_t{3'000'000}}) {
+    for (int steps = 0; steps < 16; ++steps) {
+      SCOPED_TRACE(::testing::Message() << bytes << " bytes, after " << steps << " steps");
+      Job job(kHosts, 2);
+      job.internet().weather.buffer_bytes = 16 * 1024;
+      exchange(job, 0, 1, 1, 200'000);
+      exchange(job, 1, 0, 2, 200'000);
+      MessageBytes message(3, bytes);
+      GuardedBuffer target(bytes);
+      Operation& receive = job[1].receive(0, 5, target.buffer());
+      Operation& send = job[0].send(1, 5, message.buffer());
+      for (int i = 0; i < steps; ++i)
+        job.step();
+      ++job.internet().weather.resets;
+      ASSERT_TRUE(job.finish({&send, &receive})) << "hangs";
+      if (receive.completion.error == Error::kNone) {
+        target.expect(3, bytes);
+      } else {
+        EXPECT_EQ(receive.completion.error, Error::kPathLost);
+      }
+      job[0].release(send);
+      job[1].release(receive);
+      // Whoever calls the other from now on hears of it at once.
+      ASSERT_TRUE(job.run_until([&] {
+        Operation& late = job[1].receive(0, 6, target.buffer());
+        const bool failed = late.done && late.completion.error == Error::kPathLost;
+        if (!failed) job[1].cancel(late);
+        job[1].release(late);
+        return failed;
+      }));
+    }
+  }
+}
+
+TEST(TcpConnections, OfAHostThatAnswersNothingFailItsMessages) {
+  Job job(kHosts, 3);
+  exchange(job, 0, 1, 1, 100);
+  exchange(job, 0, 2, 2, 100);
+  GuardedBuffer target(10);
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  job.internet().weather.silence_ns = 4'000'000'000u;
+  ASSERT_TRUE(job.finish({&receive}));
+  EXPECT_EQ(receive.completion.error, Error::kPathLost);
+  job[1].release(receive);
+}
+
+TEST(TcpConnections, ToAProcessThatListensNowhereFailInTheEnd) {
+  Job job(kHosts, 2);
+  job.internet().weather.refusals = 1 << 30;
+  MessageBytes message(3, 100);
+  Operation& send = job[0].send(1, 5, message.buffer());
+  job.settle();
+  const auto troubles = job[0].path_troubles(1);
+  ASSERT_EQ(troubles.size(), 1u);
+  EXPECT_NE(troubles[0].find("refused"), std::string::npos) << troubles[0];
+  ASSERT_TRUE(job.finish({&send}));
+  EXPECT_EQ(send.completion.error, Error::kPathLost);
+  job[0].release(send);
+}
+
+TEST(TcpConnections, ALargeMessageDoesNotHoldUpSmallOnes) {
+  Job job(kHosts, 2);
+  job.internet().weather.buffer_bytes = 16 * 1024;
+  exchange(job, 0, 1, 1, 200'000);
+  exchange(job, 0, 1, 2, 200'000);
+  MessageBytes large(3, 20'000'000);
+  MessageBytes small(4, 100);
+  GuardedBuffer large_target(large.bytes().size());
+  GuardedBuffer small_target(100);
+  Operation& large_receive = job[1].receive(0, 5, large_target.buffer());
+  Operation& small_receive = job[1].receive(0, 6, small_target.buffer());
+  Operation& large_send = job[0].send(1, 5, large.buffer());
+  for (int i = 0; i < 40; ++i)
+    job.step();
+  Operation& small_send = job[0].send(1, 6, small.buffer());
+  ASSERT_TRUE(job.finish({&small_receive}));
+  EXPECT_FALSE(large_receive.done);
+  ASSERT_TRUE(job.finish({&large_send, &large_receive, &small_send}));
+  large_target.expect(3, large.bytes().size());
+  for (Operation* operation : {&large_send, &small_send})
+    job[0].release(*operation);
+  for (Operation* operation : {&large_receive, &small_receive})
+    job[1].release(*operation);
+}
+
+TEST(TcpConnections, AProcessThatSleepsIsWokenByWhatArrives) {
+  Job job(kHosts, 2);
+  exchange(job, 0, 1, 1, 100);
+  exchange(job, 1, 0, 2, 100);
+  MessageBytes message(3, 100);
+  GuardedBuffer target(100);
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  Operation& send = job[0].send(1, 5, message.buffer());
+  std::uint64_t done_ns = UINT64_MAX;
+  std::thread watcher([&] {
+    for (int turn = 0; turn < 10'000 && !receive.done; ++turn)
+      usleep(500);
+    done_ns = now_ns();
+  });
+  const std::uint64_t start = now_ns();
+  job[1].wait(2'000'000'000, true);
+  watcher.join();
+  EXPECT_TRUE(receive.done);
+  EXPECT_LT(done_ns - start, 1'900'000'000u) << "when it had waited long enough";
+  job[0].release(send);
+  job[1].release(receive);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing
