@@ -1,4 +1,4 @@
-// run() is the thread's own; start() and stop() are called by one thread at a time.
+// run() is the thread's own; any thread starts and stops it.
 #include "transport/watcher.h"
 
 #include <sys/eventfd.h>
@@ -13,8 +13,9 @@
 namespace mooncake_mpi {
 
 bool Watcher::start(Client& client) {
+  const std::lock_guard lock(mutex_);
   if (running()) return true;
-  if (!epoll_.ok()) return false;
+  if (ended_ || !epoll_.ok()) return false;
   if (nudge_.number() < 0) {
     const int made = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (made < 0) return false;
@@ -22,13 +23,14 @@ bool Watcher::start(Client& client) {
     if (!epoll_.add(nudge_.number(), EPOLLIN, kNudge)) return false;
   }
   client_ = &client;
-  stopping_.store(false);
   running_.store(true, std::memory_order_release);
   if (!start_thread(thread_, [this] { run(); })) running_.store(false);
   return running();
 }
 
 void Watcher::stop() {
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
   if (!thread_.joinable()) return;
   stopping_.store(true);
   nudge();

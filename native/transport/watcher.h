@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <thread>
 
@@ -30,8 +31,10 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  // False where the system has no thread or descriptor to give. Its first turn is at once.
+  // False where the system has no thread or descriptor to give, and after its end. The first turn
+  // is at once; again does nothing.
   bool start(Client& client);
+  // For good.
   void stop();
   bool running() const noexcept { return running_.load(std::memory_order_acquire); }
   // Another turn, soon; any thread.
@@ -52,7 +55,9 @@ class Watcher {
   Client* client_ = nullptr;
   linux_driver::Epoll epoll_;
   linux_driver::FileDescriptor nudge_;  // an eventfd
+  std::mutex mutex_;                    // guards thread_ and ended_
   std::thread thread_;
+  bool ended_ = false;
   std::atomic<bool> running_{false};
   std::atomic<bool> stopping_{false};
 };

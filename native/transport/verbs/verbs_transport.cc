@@ -225,7 +225,7 @@ void VerbsTransport::on_datagram(Bytes datagram, PacketSink& sink) {
 }
 
 void VerbsTransport::take_port_events() {
-  for (const Watcher::Event& event : watcher_.take_events()) {
+  for (const EventWatcher::Event& event : watcher_.take_events()) {
     const bool active = event.event.event == DeviceEvent::kPortActive;
     const bool down = event.event.event == DeviceEvent::kPortDown ||
                       event.event.event == DeviceEvent::kDeviceFatal;

@@ -87,7 +87,7 @@ class VerbsTransport final : public Transport {
   std::vector<VerbsChannel*> attending_;  // now
   std::uint32_t polls_ = 0;
   std::uint64_t next_heartbeat_ns_ = 0;
-  Watcher watcher_;
+  EventWatcher watcher_;
 };
 
 }  // namespace mooncake_mpi::verbs

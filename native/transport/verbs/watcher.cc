@@ -1,59 +1,42 @@
-// The thread that sleeps on the adapters' events: run() and take() are its own. Without the
-// engine's lock; one of its own guards the events until a poll takes them.
+// What the thread does that sleeps on the adapters' events: on_turn() and take() are its own.
+// Without the engine's lock; one of its own guards the events until a poll takes them.
 #include "transport/verbs/watcher.h"
-
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <utility>
 
 #include "base/clock.h"
-#include "base/start_thread.h"
-#include "transport/transport.h"
+#include "transport/packet_sink.h"
 
 namespace mooncake_mpi::verbs {
 
-void Watcher::start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rails) {
-  if (thread_.joinable()) return;
-  wake_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (wake_ < 0) return;  // waiting threads still poll, now and then
+// Where no thread can be started waiting threads still poll, now and then.
+void EventWatcher::start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rails) {
+  if (watcher_.running()) return;
   waker_ = &waker;
   rails_.clear();
-  for (const auto& rail : rails)
+  for (const auto& rail : rails) {
+    const std::uint64_t tag = rails_.size();
+    watcher_.add(rail->device().completion_descriptor(), EPOLLIN, tag);
+    watcher_.add(rail->device().event_descriptor(), EPOLLIN, tag);
     rails_.push_back(rail.get());
-  stopping_.store(false);
-  if (!start_thread(thread_, [this] { run(); })) {  // as above
-    close(wake_);
-    wake_ = -1;
+  }
+  watcher_.start(*this);
+}
+
+void EventWatcher::set_interval(std::uint64_t interval_ns) {
+  if (interval_ns_.exchange(interval_ns, std::memory_order_relaxed) != interval_ns) {
+    watcher_.nudge();
   }
 }
 
-void Watcher::stop() {
-  if (!thread_.joinable()) return;
-  stopping_.store(true);
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(wake_, &one, sizeof one);
-  thread_.join();
-  close(wake_);
-  wake_ = -1;
-}
-
-void Watcher::set_interval(std::uint64_t interval_ns) {
-  if (interval_ns_.exchange(interval_ns, std::memory_order_relaxed) == interval_ns) return;
-  const std::uint64_t one = 1;
-  if (wake_ >= 0) [[maybe_unused]]
-    const ssize_t written = write(wake_, &one, sizeof one);
-}
-
-std::vector<Watcher::Event> Watcher::take_events() {
+std::vector<EventWatcher::Event> EventWatcher::take_events() {
   const std::lock_guard lock(mutex_);
   has_events_.store(false, std::memory_order_relaxed);
   return std::exchange(events_, {});
 }
 
 // What has happened on a rail; true if a port changed.
-bool Watcher::take(Rail& rail, bool& datagrams, bool& packets) {
+bool EventWatcher::take(Rail& rail, bool& datagrams, bool& packets) {
   while (verbs_driver::CompletionQueue* queue = rail.device().take_completion_event()) {
     if (queue == &rail.datagram_completions()) {
       queue->arm();  // before it is polled, so that nothing is missed
@@ -74,46 +57,30 @@ bool Watcher::take(Rail& rail, bool& datagrams, bool& packets) {
   return changed;
 }
 
-void Watcher::run() {
-  for (Rail* rail : rails_)
-    rail->datagram_completions().arm();
-  datagrams_.store(true, std::memory_order_release);
-  waker_->poll_now();  // what came before the queues were armed
-  std::vector<pollfd> descriptors;
-  descriptors.push_back({.fd = wake_, .events = POLLIN, .revents = 0});
+std::uint64_t EventWatcher::on_turn(std::span<const epoll_event>) {
+  const std::uint64_t now = now_ns();
+  bool poll_now = false;
+  if (!std::exchange(armed_, true)) {
+    for (Rail* rail : rails_)
+      rail->datagram_completions().arm();
+    datagrams_.store(true, std::memory_order_release);
+    poll_now = true;  // what came before the queues were armed
+    last_tick_ = now;
+  }
+  const std::uint64_t interval_ns = interval_ns_.load(std::memory_order_relaxed);
+  if (interval_ns != 0 && now - last_tick_ >= interval_ns) {
+    last_tick_ = now;
+    due_.store(true, std::memory_order_release);
+    poll_now = true;
+  }
+  bool packets = false;
   for (Rail* rail : rails_) {
-    descriptors.push_back(
-        {.fd = rail->device().completion_descriptor(), .events = POLLIN, .revents = 0});
-    descriptors.push_back(
-        {.fd = rail->device().event_descriptor(), .events = POLLIN, .revents = 0});
+    if (take(*rail, poll_now, packets)) poll_now = true;
   }
-  std::uint64_t last_tick = now_ns();
-  while (!stopping_.load(std::memory_order_relaxed)) {
-    const std::uint64_t interval_ns = interval_ns_.load(std::memory_order_relaxed);
-    int timeout_ms = -1;
-    if (interval_ns != 0) {
-      const std::uint64_t passed = now_ns() - last_tick;
-      timeout_ms =
-          passed >= interval_ns ? 0 : static_cast<int>((interval_ns - passed) / 1'000'000 + 1);
-    }
-    ::poll(descriptors.data(), descriptors.size(), timeout_ms);
-    if (stopping_.load(std::memory_order_relaxed)) break;
-    bool poll_now = false;
-    if (interval_ns != 0 && now_ns() - last_tick >= interval_ns) {
-      last_tick = now_ns();
-      due_.store(true, std::memory_order_release);
-      poll_now = true;
-    }
-    std::uint64_t count;
-    while (read(wake_, &count, sizeof count) > 0) {
-    }
-    bool packets = false;
-    for (Rail* rail : rails_) {
-      if (take(*rail, poll_now, packets)) poll_now = true;
-    }
-    if (poll_now) waker_->poll_now();
-    if (packets || poll_now) waker_->wake();
-  }
+  if (poll_now) waker_->poll_now();
+  if (packets || poll_now) waker_->wake();
+  const std::uint64_t next_ns = interval_ns_.load(std::memory_order_relaxed);
+  return next_ns == 0 ? Watcher::kNever : last_tick_ + next_ns;
 }
 
 }  // namespace mooncake_mpi::verbs

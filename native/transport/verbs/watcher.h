@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "transport/verbs/rail.h"
+#include "transport/watcher.h"
 
 namespace mooncake_mpi {
 class Waker;
@@ -15,17 +15,18 @@ class Waker;
 
 namespace mooncake_mpi::verbs {
 
-// A thread that sleeps on the adapters' event channels. It wakes those that wait in this process,
-// answers peers that wire up while the program computes, and keeps the lane's time.
-class Watcher {
+// What the lane's thread does, which sleeps on the adapters' event channels. It wakes those that
+// wait in this process, answers peers that wire up while the program computes, and keeps the lane's
+// time.
+class EventWatcher final : private Watcher::Client {
  public:
-  Watcher() = default;
-  ~Watcher() { stop(); }
-  Watcher(const Watcher&) = delete;
-  Watcher& operator=(const Watcher&) = delete;
+  EventWatcher() = default;
+  ~EventWatcher() { stop(); }
+  EventWatcher(const EventWatcher&) = delete;
+  EventWatcher& operator=(const EventWatcher&) = delete;
 
   void start(Waker& waker, const std::vector<std::unique_ptr<Rail>>& rails);
-  void stop();
+  void stop() { watcher_.stop(); }
 
   // The lane is to be polled every `interval_ns`, or never: zero. Any thread.
   void set_interval(std::uint64_t interval_ns);
@@ -48,20 +49,20 @@ class Watcher {
   std::vector<Event> take_events();
 
  private:
-  void run();
+  std::uint64_t on_turn(std::span<const epoll_event> events) override;
   bool take(Rail& rail, bool& datagrams, bool& packets);
 
   Waker* waker_ = nullptr;
   std::vector<Rail*> rails_;
-  std::thread thread_;
-  int wake_ = -1;  // eventfd
-  std::atomic<bool> stopping_{false};
+  bool armed_ = false;           // the thread's
+  std::uint64_t last_tick_ = 0;  // likewise
   std::atomic<bool> due_{false};
   std::atomic<bool> datagrams_{false};
   std::atomic<std::uint64_t> interval_ns_{0};
   std::atomic<bool> has_events_{false};
   std::mutex mutex_;  // guards events_
   std::vector<Event> events_;
+  Watcher watcher_;  // last: its thread uses what is above
 };
 
 }  // namespace mooncake_mpi::verbs
