@@ -77,8 +77,8 @@ class Config:
         verbs_service_level: of InfiniBand packets or the RoCE priority, 0 to 15.
         verbs_timeout_s: seconds without any path to a peer until it is taken to be gone.
         verbs_fragment_bytes: the longest piece of a message that is read at once.
-        tcp_interfaces: comma-separated interfaces (``eth0``) or subnets (``10.1.0.0/16``) that other
-            hosts may call this process on; otherwise all that are up.
+        tcp_interfaces: comma-separated interfaces (``eth0``) or subnets (``10.1.0.0/16``) on which
+            other hosts may call this process; otherwise all that are up.
         tcp_ports: the ports it takes one of on each, ``FIRST-LAST``; any otherwise.
         tcp_timeout_s: seconds without any answer of a peer's host until it is taken to be gone.
         tcp_streams: connections to each peer for large messages, beside the one for all others.

@@ -38,7 +38,7 @@ def hints(world: Intracomm) -> Iterator[str]:
 
 
 def name_hints(name: str) -> Iterator[str]:
-    """A host name that resolves to loopback: this package calls addresses, but others call names."""
+    """A host name that resolves to loopback: nothing here looks names up, but others do."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(name, None)}
     except OSError:
@@ -46,7 +46,7 @@ def name_hints(name: str) -> Iterator[str]:
         return
     if found and all(ip_address(str(one).partition("%")[0]).is_loopback for one in found):
         yield (
-            f"the host name {name} resolves to {', '.join(sorted(map(str, found)))}, this host alone: "
-            "messages go by interfaces' addresses and are not affected, but MPI's launchers may be "
-            "(/etc/hosts)"
+            f"the host name {name} resolves to {', '.join(sorted(map(str, found)))}, this host "
+            "alone: messages go by interfaces' addresses and are not affected, but MPI's launchers "
+            "may be (/etc/hosts)"
         )

@@ -61,13 +61,13 @@ TEST(TcpSurvey, InterfacesAndSubnetsAreChosenInTheOrderOfTheSettings) {
 TEST(TcpSurvey, WhatSharesANetworkWithThisHostIsCalledFirst) {
   const auto own = tcp::survey(kHost, {});
   std::vector<wire::TcpEndpoint> peer;
-  for (const char* address : {"198.51.100.1", "10.4.99.1", "fe80::9", "192.0.2.9"}) {
+  for (const char* address : {"198.51.100.1", "172.17.0.1", "10.4.99.1", "fe80::9", "192.0.2.9"}) {
     peer.push_back(tcp::to_wire({*linux_driver::parse_ip_address(address), 99}));
   }
   std::string order;
   for (const auto& place : tcp::places_of(peer, own))
     order += to_string(place) + " ";
-  EXPECT_EQ(order, "10.4.99.1:99 192.0.2.9:99 198.51.100.1:99 [fe80::9]:99 ");
+  EXPECT_EQ(order, "10.4.99.1:99 192.0.2.9:99 198.51.100.1:99 172.17.0.1:99 [fe80::9]:99 ");
   EXPECT_EQ(tcp::places_of(peer, own).back().address.scope, 3u);
 }
 

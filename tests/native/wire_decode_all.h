@@ -18,6 +18,7 @@
 #include "wire/payload.h"
 #include "wire/pickle_stream.h"
 #include "wire/shm_address.h"
+#include "wire/tcp.h"
 #include "wire/verbs.h"
 
 namespace mooncake_mpi::wire {
@@ -36,6 +37,8 @@ inline bool decode_offers(std::span<const std::byte> bytes) {
     if (keys && (keys->rails == 0 || keys->rails >> kMaxRails != 0)) std::abort();
     const auto place = decode_place(offer.key, 1000);
     if (place && place->address > UINT64_MAX - 1000) std::abort();
+    const auto streams = decode_tcp_key(offer.key);
+    if (streams && (streams->streams < 1 || streams->streams > kMaxTcpStreams)) std::abort();
   }
   return true;
 }
@@ -69,6 +72,8 @@ inline bool decode_packet(std::span<const std::byte> packet) {
       const auto share = decode_share(note);
       if (share && share->chunk_bytes == 0) std::abort();
       if (share && decode_chunks_failed(note)) std::abort();
+      const auto fetch = decode_tcp_fetch(note);
+      if (fetch && (fetch->ticket == 0 || fetch->bytes == 0)) std::abort();
       return true;
     }
     case Kind::kCredit:
@@ -90,6 +95,11 @@ inline bool decode_entry(std::span<const std::byte> entry) {
   for (const Address::Section& section : decoded.address->sections) {
     const auto rails = decode_rails(section.bytes);
     if (rails && rails->front().queue_pair == 0) std::abort();
+    const auto endpoints = decode_tcp_endpoints(section.bytes);
+    if (endpoints.size() > kMaxTcpEndpoints) std::abort();
+    for (const TcpEndpoint& endpoint : endpoints) {
+      if (endpoint.port == 0 || (endpoint.family != 4 && endpoint.family != 6)) std::abort();
+    }
     const auto segment = decode_shm_address(section.bytes);
     if (segment && segment->descriptor < 0) std::abort();
   }
@@ -119,6 +129,20 @@ inline bool decode_framed(std::span<const std::byte> packet) {
   const auto inner = packet.subspan(sizeof(Frame));
   if (!decode_packet(inner)) return false;
   return true;
+}
+
+// What comes over a connection of the tcp lane: a claim, a verdict, a packet or a piece.
+inline bool decode_connection(std::span<const std::byte> bytes) {
+  const auto claim = decode_tcp_claim(bytes);
+  if (claim && claim->stream > kMaxTcpStreams) std::abort();
+  const auto verdict = decode_tcp_verdict(bytes);
+  if (verdict && verdict->granted > 1) std::abort();
+  if (claim && verdict) std::abort();
+  const auto piece = decode_tcp_piece(bytes);
+  if (piece && (piece->ticket == 0 || piece->bytes > kMaxTcpPiece)) std::abort();
+  const auto head = decode_tcp_head(bytes);
+  if (head && head->header.payload_bytes > kMaxTcpPayload) std::abort();
+  return claim || verdict || piece || (head && decode_packet(bytes.subspan(sizeof(TcpFrame))));
 }
 
 // An object's message, with and without its buffers.

@@ -1,5 +1,5 @@
 // libFuzzer's entry: the same bytes as a packet, an address, a wire-up datagram, a framed packet
-// and the pickle stream of an object.
+// the pickle stream of an object, and what comes over a connection.
 #include <algorithm>
 #include <cstring>
 
@@ -13,6 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   mooncake_mpi::wire::decode_keys(bytes);
   mooncake_mpi::wire::decode_pickle(bytes);
   mooncake_mpi::wire::decode_datagram(bytes);
+  for (const std::size_t most : {std::size_t{8}, std::size_t{24}, size})
+    mooncake_mpi::wire::decode_connection(bytes.first(std::min(most, size)));
   // Nobody guesses 48 bytes: the fuzzer gets them as a gift.
   using namespace mooncake_mpi::wire;
   Hello hello;

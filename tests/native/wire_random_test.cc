@@ -138,6 +138,31 @@ TEST_F(RandomBytes, FramedPacketsAreAcceptedWholeAndNeverCrash) {
   EXPECT_LT(accepted, kBuffers);
 }
 
+TEST_F(RandomBytes, WhatComesOverAConnectionIsAcceptedWholeAndNeverCrashes) {
+  int accepted = 0;
+  const auto copy = [](const auto& layout) {
+    const auto raw = raw_bytes(layout);
+    return std::vector<std::byte>(raw.begin(), raw.end());
+  };
+  for (int i = 0; i < kBuffers; ++i) {
+    const auto word = static_cast<std::uint32_t>(i);
+    std::vector<std::byte> bytes;
+    if (i % 4 == 0) bytes = copy(TcpClaim{.stream = word % 5});
+    if (i % 4 == 1) bytes = copy(TcpVerdict{.granted = word / 4 % 2});
+    if (i % 4 == 2) bytes = copy(TcpPiece{.ticket = word + 1, .offset = word, .bytes = word});
+    if (i % 4 == 3) {
+      bytes = copy(TcpFrame{.credit = word});
+      const std::vector<std::byte> inner = packet();
+      bytes.insert(bytes.end(), inner.begin(), inner.end());
+    }
+    ASSERT_TRUE(decode_connection(bytes)) << i;
+    mutate(bytes);
+    accepted += decode_connection(std::vector<std::byte>(bytes.begin(), bytes.end()));
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_LT(accepted, kBuffers);
+}
+
 TEST_F(RandomBytes, WireUpDatagramsAreAcceptedWholeAndNeverCrash) {
   int accepted = 0;
   constexpr int kDatagrams = kBuffers / 10;  // each is proved, which takes its time

@@ -104,3 +104,14 @@ def test_a_value_beyond_all_counting_is_an_error_that_names_its_variable(variabl
 def test_the_shortest_timeout_is_not_none():
     assert load({"MOONCAKE_MPI_TIMEOUT_S": "0.0001"}).timeout_ms == 1
     assert load({"MOONCAKE_MPI_TIMEOUT_S": "0"}).timeout_ms == 0
+
+
+def test_ports_are_a_range_or_one():
+    assert load({"MOONCAKE_MPI_TCP_PORTS": "50000-50100"}).tcp_ports == "50000-50100"
+    assert load({"MOONCAKE_MPI_TCP_PORTS": " 4000 "}).tcp_ports == "4000-4000"
+
+
+@pytest.mark.parametrize("text", ["0", "70000", "5-4", "a-b", "1-2-3", "-5", "5-"])
+def test_what_is_no_range_of_ports_is_named(text):
+    with pytest.raises(ConfigError, match="MOONCAKE_MPI_TCP_PORTS"):
+        load({"MOONCAKE_MPI_TCP_PORTS": text})

@@ -140,8 +140,9 @@ std::vector<Endpoint> places_of(const std::vector<wire::TcpEndpoint>& peer,
     }
     const bool shares = std::ranges::any_of(own, [&](const AddressReport& report) {
       const Interface& mine = report.interface;
-      return report.chosen && mine.prefix_bits != 0 &&
-             mine.address.shares_prefix(place.address, mine.prefix_bits);
+      // Every host may have the same bridge, and anybody is link-local.
+      return report.chosen && !mine.bridge && !mine.address.is_link_local() &&
+             mine.prefix_bits != 0 && mine.address.shares_prefix(place.address, mine.prefix_bits);
     });
     (shares ? near : far).push_back(place);
   }
