@@ -67,9 +67,9 @@ def transfers(comm: Comm | None = None) -> list[Transfers]:
 
     A message is counted when it is complete, at both ends; one between a GPU and the host is
     ``"staged"`` at the GPU's end and whatever it was for the host at the other; one whose receive
-    came too late is ``"parked"`` at its sender, and what it was for the receiver there. Small messages
-    between memory of hosts, which travel with their envelope (``MOONCAKE_MPI_EAGER_LIMIT``), are
-    not counted, and neither are messages without bytes.
+    came too late is ``"parked"`` at its sender, and what it was for the receiver there. Small
+    messages between memory of hosts, which travel with their envelope
+    (``MOONCAKE_MPI_EAGER_LIMIT``), are not counted, and neither are messages without bytes.
 
     Args:
         comm: whose ranks to tell of, in order. The counts are of the processes, whatever the

@@ -30,7 +30,7 @@ class EnqueuedMessage:
         self._end = end  # None: nothing to wait for
 
     def _poll(self) -> bool:
-        return self._request._poll() and (self._end is None or self._end.landed())
+        return self._request._poll() and (self._end is None or self._end.landed(self._request))
 
     def _pending(self) -> Sequence[AnyRequest]:
         return (self._request,)

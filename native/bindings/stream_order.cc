@@ -132,9 +132,10 @@ struct Enqueued {
 void check_memory(const BufferView& view) {
   const bool packed = view.resolved() && view.buffer().device == nullptr;
   if (view.finish() == nullptr && !packed) return;
-  raise_error(Error::kBuffer,
-              "memory of the host that is used in a stream's order has to be contiguous, without a "
-              "datatype that is packed");
+  raise_error(
+      Error::kBuffer,
+      "memory that is used in a stream's order has to be contiguous, without a datatype that is "
+      "packed");
   throw nb::python_error();
 }
 
@@ -305,9 +306,14 @@ void finish_enqueued(StreamEndObject& object, nb::object given, nb::object strea
 
 // Of a request that is complete: whether the program finds the message in its array. Begins to
 // bring it there.
-bool landed(StreamEndObject& object) {
+bool landed(StreamEndObject& object, nb::object given) {
   const cuda::Turn& turn = object.end->turn();
   if (object.way == Way::kSend || turn.block == nullptr) return true;
+  const RequestObject* request = plain_owner(given.ptr());
+  if (request == nullptr || request->operation == nullptr) return true;
+  const Completion& completion = request->operation->completion;
+  const bool received = completion.error == Error::kNone || completion.error == Error::kTruncate;
+  if (!received || completion.cancelled) return true;
   if (object.copy == nullptr) {
     object.copy = object.memory.queue().submit(
         {.kind = cuda::Copy::Kind::kUp,
@@ -335,8 +341,8 @@ void define_stream_order(nb::module_& m) {
       .def("finish", &finish_enqueued, "request"_a, "stream"_a.none(),
            "What `stream` (None: that of the call) is given from now on comes after the message of "
            "`request`, which is null then.")
-      .def("landed", &landed,
-           "Once the request is complete: whether the message is in the program's array.");
+      .def("landed", &landed, "request"_a,
+           "Once `request` is complete: whether the message, if any, is in the program's array.");
   m.def("enqueue", &enqueue, "communicator"_a, "send"_a, "buf"_a, "rank"_a, "tag"_a,
         "stream"_a.none(),
         "Send or receive in the order of a stream (None: that of the array), which waits for the "

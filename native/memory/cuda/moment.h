@@ -32,6 +32,9 @@ class Moment {
     return word_ == nullptr ||
            static_cast<std::int32_t>(word_->load(std::memory_order_acquire) - value_) >= 0;
   }
+  // What another stream may wait for; nullptr where there is nothing to wait for.
+  const std::atomic<std::uint32_t>* word() const noexcept { return word_; }
+  std::uint32_t value() const noexcept { return value_; }
 
  private:
   friend class Moments;

@@ -66,6 +66,11 @@ Result<Gate> StreamEnd::wait(int device, cuda_driver::StreamHandle stream) {
 
 Result<bool> StreamEnd::land(int device, cuda_driver::StreamHandle stream) {
   if (turn_.block == nullptr || way_ == Way::kSend) return true;
+  const Moment& begins = *turn_.begins;
+  if (stream != stream_ && !begins.reached()) {
+    auto waits = driver_.wait_in(device, stream, *begins.word(), begins.value());
+    if (!waits) return waits;
+  }
   auto copied = driver_.copy_in(device, stream, array_, address_of(turn_.memory), turn_.bytes);
   if (!copied) return copied.failure();
   auto moment = moments_.take(device, stream, Moments::Heard::kByNobody);

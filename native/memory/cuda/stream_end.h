@@ -78,7 +78,8 @@ class StreamEnd {
   bool is_awaited() const noexcept { return way_ == Way::kReceive || !on_device_; }
   // Between the two the caller sees to it that the gate is opened when the message has ended.
   Result<Gate> wait(int device, cuda_driver::StreamHandle stream);
-  // What was received is copied in.
+  // What was received is copied in; by another stream than that of begin() not before that one has
+  // come to the message, which one that has failed may not have waited for.
   Result<bool> land(int device, cuda_driver::StreamHandle stream);
   // When that is done, of the latest; nullptr: it is.
   std::shared_ptr<const Moment> landed() const noexcept { return landed_; }

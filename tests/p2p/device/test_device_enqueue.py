@@ -389,18 +389,34 @@ def test_a_receive_is_cancelled(comm, made, stream):
     assert (into.get() == 7).all()
 
 
+def test_another_stream_waits_for_one_that_was_cancelled_before_its_turn(comm, made, streams):
+    stream, other = streams(2)
+    into = made(100_000).set(7)
+    stream.hold()
+    receive = comm.Irecv_enqueue(into, comm.rank, 1, stream=stream.handle)
+    receive.Cancel()
+    receive.Wait_enqueue(other.handle)
+    time.sleep(0.01)
+    assert not other.query()
+    stream.let_go()
+    synchronize(other)
+    assert (into.get() == 7).all()
+
+
 @pytest.mark.parametrize("function", ["cuMemcpyAsync", "cuStreamWaitValue32", "cuStreamGetCtx"])
 @pytest.mark.parametrize("skip", [0, 1])
 def test_a_driver_that_refuses(comm, made, stream, function, skip):
     """The call says so, and the next one succeeds."""
     into = made(100).set(255)
     fake_cuda.fail(function, 801, skip=skip)
+    refusal = "CUDA_ERROR_NOT_SUPPORTED"
     try:
         comm.Recv_enqueue(into, comm.rank, 1, stream=stream.handle)
     except MPI.Exception as error:
-        assert "CUDA_ERROR_NOT_SUPPORTED" in str(error)
+        refusal = str(error)
     else:
         comm.Send(pattern(100, 1), comm.rank, 1)
+    assert "CUDA_ERROR_NOT_SUPPORTED" in refusal
     fake_cuda.fail(function, 801, times=0)
     synchronize(stream)
     comm.Recv_enqueue(into, comm.rank, 2, stream=stream.handle)

@@ -132,7 +132,7 @@ def test_a_buffered_send_has_its_copy_when_it_returns(comm, made, attached, stre
     assert is_pattern(into.get(), left)
 
 
-class Interrupted(Exception):
+class HandlerError(Exception):
     """What the handler of a signal raises."""
 
 
@@ -141,7 +141,7 @@ def test_a_buffered_send_that_waits_for_its_stream_is_interrupted(
     comm, made, attached, stream, write, persistent
 ):
     def handle(signum, frame):
-        raise Interrupted
+        raise HandlerError
 
     right, left = ring_of(comm)
     out, into = made(5000, stream=stream).set(0), made(5000).set(255)
@@ -151,7 +151,7 @@ def test_a_buffered_send_that_waits_for_its_stream_is_interrupted(
     old = signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
-        with pytest.raises(Interrupted):
+        with pytest.raises(HandlerError):
             request.Start() if persistent else comm.Bsend(out, right, 1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
