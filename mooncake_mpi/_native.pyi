@@ -490,9 +490,9 @@ class StreamEnd:
         What `stream` (None: that of the call) is given from now on comes after the message of `request`, which is null then.
         """
 
-    def landed(self) -> bool:
+    def landed(self, request: object) -> bool:
         """
-        Once the request is complete: whether the message is in the program's array.
+        Once `request` is complete: whether the message, if any, is in the program's array.
         """
 
 def enqueue(
@@ -508,6 +508,23 @@ def start_enqueued(
     """
     The same as a request, and the StreamEnd that finishes it; None where there is nothing to finish.
     """
+
+class GpuRows:
+    """Rows of a GPU's array, in one piece of the GPU's memory."""
+
+    def __init__(
+        self, address: int, row_bytes: int, pitch: int, rows: int, stream: int, receives: bool
+    ) -> None:
+        """What is to be sent is gathered when `stream` has come here."""
+
+    @property
+    def address(self) -> int:
+        """Of the piece."""
+
+    def unpack(self, nbytes: int) -> None:
+        """
+        Put what was received, so many bytes, into the rows; of what is sent nothing.
+        """
 
 def make_numpy_handler(array_api: Any, threshold_bytes: int) -> Any:
     """

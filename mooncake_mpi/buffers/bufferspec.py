@@ -23,6 +23,7 @@ from mooncake_mpi.buffers.datatypes import dense_size, from_code, from_format, l
 from mooncake_mpi.buffers.exporters import Memory, called, export, is_array, is_buffer
 from mooncake_mpi.buffers.memory import owner_bounds
 from mooncake_mpi.buffers.packing import PackedBuffer
+from mooncake_mpi.buffers.typemaps import rows_of
 from mooncake_mpi.errors import raise_error
 
 if TYPE_CHECKING:
@@ -141,15 +142,28 @@ def place(elements: Elements, writable: bool) -> Placed:
 
 def _place_on_gpu(elements: Elements, start: int | None, nbytes: int, writable: bool) -> Placed:
     name = called(elements.buffer, writable)
-    if start is None:
+    rows = rows_of(elements.datatype, elements.count) if start is None else None
+    if start is None and rows is None:
         raise BufferError(
-            f"message: {name} is in a GPU's memory, where a datatype with gaps is not packed: pass "
-            f"a contiguous array{' and copy the result' if writable else ''}"
+            f"message: {name} is in a GPU's memory, where no datatype with gaps but a vector is "
+            f"packed: pass a contiguous array{' and copy the result' if writable else ''}"
         )
-    address = elements.address + start
-    objection = _native.gpu_objection(address, nbytes)
+    address = elements.address + (rows.start if rows is not None else start or 0)
+    length = nbytes if rows is None else (rows.rows - 1) * rows.pitch + rows.row_bytes
+    objection = _native.gpu_objection(address, length)
     if objection:
         raise_error("ERR_BUFFER", f"message: {name}: {objection}")
+    if rows is not None:
+        gathered = _native.GpuRows(
+            address,
+            rows.row_bytes,
+            rows.pitch,
+            rows.rows,
+            elements.memory.stream or 0,
+            bool(writable),
+        )
+        keepalive = (gathered, elements.memory.owner)
+        return Placed(gathered.address, nbytes, keepalive, gathered.unpack, elements.memory.stream)
     return Placed(address, nbytes, elements.memory.owner, None, elements.memory.stream)
 
 

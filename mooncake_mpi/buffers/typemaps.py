@@ -51,6 +51,40 @@ def data_start(datatype: MPI.Datatype) -> int | None:
                 child.Free()
 
 
+class Rows(NamedTuple):
+    """Runs of bytes of one length, each as far behind the one before; in bytes."""
+
+    start: int
+    row_bytes: int
+    pitch: int
+    rows: int
+
+
+def rows_of(datatype: MPI.Datatype, count: int) -> Rows | None:
+    """Where the data of ``count`` elements lies, if these are vectors of what has no gaps.
+
+    Returns:
+        ``None`` for any other datatype, and where rows overlap or go backwards.
+    """
+    if datatype.is_predefined:
+        return None
+    base, combiner, params = datatype.decode()
+    try:
+        if combiner not in {"VECTOR", "HVECTOR"}:
+            return None
+        element = _element(base)
+        start = element.run_start(params["blocklength"])
+        pitch = params["stride"] * (element.extent if combiner == "VECTOR" else 1)
+        row_bytes = params["blocklength"] * element.size
+        even = count == 1 or datatype.Get_extent()[1] == params["count"] * pitch
+        if start is None or pitch < row_bytes or row_bytes == 0 or not even:
+            return None
+        return Rows(start, row_bytes, pitch, count * params["count"])
+    finally:
+        if not base.is_predefined:
+            base.Free()
+
+
 def _element(datatype: MPI.Datatype) -> _Element:
     return _Element(datatype.Get_size(), datatype.Get_extent()[1], data_start(datatype))
 

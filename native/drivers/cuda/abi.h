@@ -68,6 +68,27 @@ enum CUmemorytype : unsigned {
   CU_MEMORYTYPE_DEVICE = 2,
 };
 
+// Rows of a plane, from one place to another; pitches are the distances of rows in bytes.
+struct CUDA_MEMCPY2D {
+  std::size_t srcXInBytes;
+  std::size_t srcY;
+  CUmemorytype srcMemoryType;
+  const void* srcHost;
+  CUdeviceptr srcDevice;
+  struct CUarray_st* srcArray;
+  std::size_t srcPitch;
+  std::size_t dstXInBytes;
+  std::size_t dstY;
+  CUmemorytype dstMemoryType;
+  void* dstHost;
+  CUdeviceptr dstDevice;
+  struct CUarray_st* dstArray;
+  std::size_t dstPitch;
+  std::size_t WidthInBytes;
+  std::size_t Height;
+};
+static_assert(sizeof(CUDA_MEMCPY2D) == 128);
+
 enum CUstreamCaptureStatus : int {
   CU_STREAM_CAPTURE_STATUS_NONE = 0,
   CU_STREAM_CAPTURE_STATUS_ACTIVE = 1,
@@ -119,6 +140,7 @@ inline constexpr unsigned CU_STREAM_WRITE_VALUE_DEFAULT = 0;
   F(cuMemFreeHost, void* address)                                                                 \
   F(cuMemHostGetDevicePointer, CUdeviceptr* address, void* host, unsigned flags)                  \
   F(cuMemcpyAsync, CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream)          \
+  F(cuMemcpy2DAsync, const CUDA_MEMCPY2D* copy, CUstream stream)                                  \
   F(cuStreamCreateWithPriority, CUstream* stream, unsigned flags, int priority)                   \
   F(cuStreamDestroy, CUstream stream)                                                             \
   F(cuStreamQuery, CUstream stream)                                                               \

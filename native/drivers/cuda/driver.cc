@@ -159,6 +159,21 @@ Result<bool> Driver::copy_in(int device, StreamHandle stream, DeviceAddress to, 
                    [&] { return cuda_.cuMemcpyAsync(to, from, bytes, handle_of(stream)); });
 }
 
+Result<bool> Driver::copy_rows_in(int device, StreamHandle stream, const Rows& to, const Rows& from,
+                                  std::uint64_t row_bytes, std::uint64_t rows) {
+  CUDA_MEMCPY2D plane{};
+  plane.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+  plane.srcDevice = from.address;
+  plane.srcPitch = from.pitch;
+  plane.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  plane.dstDevice = to.address;
+  plane.dstPitch = to.pitch;
+  plane.WidthInBytes = row_bytes;
+  plane.Height = rows;
+  return in_stream(device, "the rows of a datatype",
+                   [&] { return cuda_.cuMemcpy2DAsync(&plane, handle_of(stream)); });
+}
+
 Result<bool> Driver::wait_in(int device, StreamHandle stream,
                              const std::atomic<std::uint32_t>& word, std::uint32_t value) {
   return in_stream(device, "the wait of a stream (the device has stream memory operations?)", [&] {
@@ -260,6 +275,14 @@ Result<bool> Driver::check(Stream& stream) {
   if (error == CUDA_SUCCESS) error = cuda_.cuStreamQuery(stream.handle);
   if (error == CUDA_SUCCESS || error == CUDA_ERROR_NOT_READY) return true;
   return failure("the copy of a message", error);
+}
+
+Result<std::byte*> Driver::allocate_device(int device, std::size_t bytes) {
+  DeviceAddress address = 0;
+  auto allocated =
+      in_stream(device, "memory of a device", [&] { return cuda_.cuMemAlloc(&address, bytes); });
+  if (!allocated) return allocated.failure();
+  return reinterpret_cast<std::byte*>(address);
 }
 
 Result<std::byte*> Driver::allocate_pinned(int device, std::size_t bytes) {

@@ -31,6 +31,12 @@ struct Allocation {
   bool exportable = false;  // by an IPC handle
 };
 
+// Bytes as rows of one length; `pitch` is the distance of their beginnings.
+struct Rows {
+  DeviceAddress address = 0;
+  std::uint64_t pitch = 0;
+};
+
 enum class Step : std::uint8_t { kNotYet, kReached, kFailed };
 
 // A stream of the engine's own, with a word in pinned memory that follows its work: a host that
@@ -62,6 +68,8 @@ class Driver {
   // Work for a stream of the program's, after what it has been given so far.
   Result<bool> copy_in(int device, StreamHandle stream, DeviceAddress to, DeviceAddress from,
                        std::uint64_t bytes);
+  Result<bool> copy_rows_in(int device, StreamHandle stream, const Rows& to, const Rows& from,
+                            std::uint64_t row_bytes, std::uint64_t rows);
   // It goes on when the host has stored that value in the word, or a later one.
   Result<bool> wait_in(int device, StreamHandle stream, const std::atomic<std::uint32_t>& word,
                        std::uint32_t value);
@@ -80,6 +88,8 @@ class Driver {
   // Whether the stream's work goes on at all; a word says nothing of errors.
   Result<bool> check(Stream& stream);
 
+  // The device's own memory, which other processes may open, for the life of the process.
+  Result<std::byte*> allocate_device(int device, std::size_t bytes);
   // Pinned memory for all devices, for the life of the process; zeros. `device` is one in use.
   Result<std::byte*> allocate_pinned(int device, std::size_t bytes);
 

@@ -22,14 +22,14 @@ Result<std::shared_ptr<Block>> Blocks::take(int device, std::uint64_t bytes) {
   std::byte* memory = find(size_class);
   if (memory == nullptr && size > kPiece) {  // of its own
     lock.unlock();
-    auto piece = driver_.allocate_pinned(device, size);
+    auto piece = allocate(device, size);
     if (!piece) return piece.failure();
     memory = piece.value();
     lock.lock();
   }
   while (memory == nullptr) {
     lock.unlock();
-    auto piece = driver_.allocate_pinned(device, kPiece);
+    auto piece = allocate(device, kPiece);
     if (!piece) return piece.failure();
     lock.lock();
     rest_ = piece.value();
@@ -37,6 +37,11 @@ Result<std::shared_ptr<Block>> Blocks::take(int device, std::uint64_t bytes) {
     memory = find(size_class);
   }
   return std::make_shared<Block>(*this, memory, size_class);
+}
+
+Result<std::byte*> Blocks::allocate(int device, std::size_t bytes) {
+  return owner_ < 0 ? driver_.allocate_pinned(device, bytes)
+                    : driver_.allocate_device(owner_, bytes);
 }
 
 std::byte* Blocks::find(unsigned size_class) {

@@ -1,5 +1,6 @@
-// Pinned memory that stands for an array while a stream and the host take turns at it. For good:
-// giving it back to the driver may wait for streams. Any thread.
+// Memory that stands for an array: pinned memory, at which a stream and the host take turns, or a
+// device's own, for bytes that lie apart in the array. For good: giving it back to the driver may
+// wait for streams. Any thread.
 #pragma once
 
 #include <array>
@@ -38,7 +39,10 @@ class Block {
 
 class Blocks {
  public:
+  // Pinned memory, for all devices.
   explicit Blocks(cuda_driver::Driver& driver) noexcept : driver_(driver) {}
+  // Of one device.
+  Blocks(cuda_driver::Driver& driver, int device) noexcept : driver_(driver), owner_(device) {}
   Blocks(const Blocks&) = delete;
   Blocks& operator=(const Blocks&) = delete;
 
@@ -59,8 +63,10 @@ class Blocks {
   };
   void give_back(Block& block) noexcept;
   std::byte* find(unsigned size_class);
+  Result<std::byte*> allocate(int device, std::size_t bytes);
 
   cuda_driver::Driver& driver_;
+  const int owner_ = -1;  // the device whose memory it is; -1: pinned
   std::mutex mutex_;
   std::array<std::vector<std::byte*>, kClasses> free_;
   std::vector<Late> late_;

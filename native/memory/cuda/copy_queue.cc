@@ -20,6 +20,8 @@ std::shared_ptr<Copy> CopyQueue::submit(const Request& request) {
   copy->from_ = request.from;
   copy->bytes_ = request.bytes;
   copy->after_ = request.after;
+  copy->rows_ = request.rows;
+  copy->to_pitch_ = request.to_pitch;
   std::scoped_lock lock(inbox_mutex_);
   inbox_.push_back(copy);
   active_.fetch_add(1, std::memory_order_relaxed);
@@ -168,7 +170,11 @@ bool CopyQueue::issue(const Copy& copy, Engine& engine) noexcept {
   try {
     auto stream = stream_of(engine, copy.device_);
     if (!stream) return false;
-    auto copied = driver_.copy(*stream.value(), copy.to_, copy.from_, copy.bytes_);
+    const auto handle = reinterpret_cast<cuda_driver::StreamHandle>(stream.value()->handle);
+    auto copied = copy.rows_ == 1
+                      ? driver_.copy(*stream.value(), copy.to_, copy.from_, copy.bytes_)
+                      : driver_.copy_rows_in(copy.device_, handle, {copy.to_, copy.to_pitch_},
+                                             {copy.from_, copy.bytes_}, copy.bytes_, copy.rows_);
     if (!copied) note_trouble(copied.failure().message);
     return copied.ok();
   } catch (const std::bad_alloc&) {  // for a failure's words

@@ -48,6 +48,8 @@ class Copy {
   cuda_driver::DeviceAddress to_ = 0;
   cuda_driver::DeviceAddress from_ = 0;
   std::uint64_t bytes_ = 0;
+  std::uint64_t rows_ = 1;
+  std::uint64_t to_pitch_ = 0;
   std::shared_ptr<const Moment> after_;
   cuda_driver::Stream* stream_ = nullptr;
   std::uint32_t ticket_ = 0;
@@ -68,6 +70,8 @@ class CopyQueue final : public DeviceWork {
     cuda_driver::DeviceAddress from = 0;
     std::uint64_t bytes = 0;
     std::shared_ptr<const Moment> after;  // begins then; nullptr: at once
+    std::uint64_t rows = 1;               // into so many of that size, so far apart
+    std::uint64_t to_pitch = 0;
   };
   // Copies of one kind on one device that need not wait are done in this order.
   std::shared_ptr<Copy> submit(const Request& request);

@@ -66,6 +66,13 @@ Result<std::unique_ptr<Sink>> GpuMemory::sink(const Buffer& buffer) {
       std::make_unique<DeviceSink>(std::move(end).value(), queue_, slots_));
 }
 
+Blocks& GpuMemory::device_blocks(int device) {
+  const std::scoped_lock lock(mutex_);
+  auto& blocks = device_blocks_[device];
+  if (blocks == nullptr) blocks = std::make_unique<Blocks>(driver_, device);
+  return *blocks;
+}
+
 Result<GpuMemory*> gpu_memory(const std::string& library) {
   if (GpuMemory* known = known_gpu_memory()) return known;
   static std::mutex mutex;

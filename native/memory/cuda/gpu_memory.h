@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "drivers/cuda/driver.h"
@@ -55,6 +57,9 @@ class GpuMemory final : public MemoryDevice {
   Gates& gates() noexcept { return gates_; }
   const Gates& gates() const noexcept { return gates_; }
   Blocks& blocks() noexcept { return blocks_; }
+  // A device's own, for bytes that lie apart.
+  Blocks& device_blocks(int device);
+  Moments& moments() noexcept { return moments_; }
   std::unique_ptr<StreamEnd> stream_end() {
     return std::make_unique<StreamEnd>(driver_, gates_, moments_);
   }
@@ -71,6 +76,8 @@ class GpuMemory final : public MemoryDevice {
   CopyQueue queue_;
   Slots slots_;
   Blocks blocks_;
+  std::mutex mutex_;                                      // guards the next
+  std::map<int, std::unique_ptr<Blocks>> device_blocks_;  // by device
   StreamMemory host_in_stream_{true};
   StreamMemory array_in_stream_{false};
 };

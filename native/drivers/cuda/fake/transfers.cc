@@ -84,6 +84,32 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUst
   return call.wait_for_all([&] { return queued->finished && !queued->running; });
 }
 
+CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D* asked, CUstream stream) {
+  Call call(Function::cuMemcpy2DAsync, Needs::kHealthy);
+  if (call.failed()) return call.error();
+  Driver& driver = call.driver();
+  std::shared_ptr<Stream> found;
+  if (const CUresult error = stream_of(call, stream, found); error != CUDA_SUCCESS) return error;
+  const CUDA_MEMCPY2D plane = *asked;
+  const bool on_devices =
+      plane.srcMemoryType == CU_MEMORYTYPE_DEVICE && plane.dstMemoryType == CU_MEMORYTYPE_DEVICE;
+  if (!on_devices || plane.WidthInBytes > plane.srcPitch || plane.WidthInBytes > plane.dstPitch) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  Operation operation;
+  operation.run = [&driver, plane](Lock& lock) {
+    for (std::size_t row = 0; row < plane.Height; ++row) {
+      const End to{plane.dstDevice + (plane.dstY + row) * plane.dstPitch + plane.dstXInBytes};
+      const End from{plane.srcDevice + (plane.srcY + row) * plane.srcPitch + plane.srcXInBytes};
+      const Outcome outcome = copy(driver, lock, to, from, plane.WidthInBytes);
+      if (outcome != Outcome::kDone) return outcome;
+    }
+    return Outcome::kDone;
+  };
+  submit(driver, found, std::move(operation));
+  return CUDA_SUCCESS;
+}
+
 CUresult cuStreamWaitValue32(CUstream stream, CUdeviceptr address, std::uint32_t value,
                              unsigned flags) {
   Call call(Function::cuStreamWaitValue32, Needs::kHealthy);
