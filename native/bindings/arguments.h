@@ -67,8 +67,9 @@ struct Signature {
   return known ? PyNumber_Long(value) : PyNumber_Index(value);
 }
 
-// An int from an argument; `fallback` when it was not given. False with a Python error set.
-inline bool to_int(PyObject* value, int fallback, int& out) {
+// An int from an argument; `fallback` when it was not given. False with a Python error set. A small
+// message has two of them.
+[[gnu::always_inline]] inline bool to_int(PyObject* value, int fallback, int& out) {
   if (value == nullptr) {
     out = fallback;
     return true;

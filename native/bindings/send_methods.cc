@@ -122,16 +122,11 @@ bool buffered_from_device(Communicator& communicator, const Buffer& buffer, int 
   return true;
 }
 
-}  // namespace
-
-bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
-               MatchChannel channel, Operation*& operation) {
+// What cannot be sent at once, apart: a small message does not pay for it.
+[[gnu::noinline]] bool post_operation(Communicator& communicator, const Buffer& buffer, int dest,
+                                      int tag, SendMode mode, MatchChannel channel,
+                                      Operation*& operation) {
   Engine& engine = *runtime().engine;
-  operation = nullptr;
-  if (mode != SendMode::kSynchronous && buffer.device == nullptr &&
-      engine.try_send_now(communicator.context(), channel, dest, tag, buffer)) {
-    return true;
-  }
   if (mode == SendMode::kBuffered && buffer.device != nullptr) [[unlikely]]
     return buffered_from_device(communicator, buffer, dest, tag, channel);
   if (!take_started(
@@ -149,6 +144,18 @@ bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int t
     operation = nullptr;
   }
   return true;
+}
+
+}  // namespace
+
+bool post_send(Communicator& communicator, const Buffer& buffer, int dest, int tag, SendMode mode,
+               MatchChannel channel, Operation*& operation) {
+  operation = nullptr;
+  if (mode != SendMode::kSynchronous && buffer.device == nullptr &&
+      runtime().engine->try_send_now(communicator.context(), channel, dest, tag, buffer)) {
+    return true;
+  }
+  return post_operation(communicator, buffer, dest, tag, mode, channel, operation);
 }
 
 bool post_pieces(Communicator& communicator, std::unique_ptr<Pieces> pieces, int dest, int tag,

@@ -87,7 +87,8 @@ class Engine final : private PacketSink, private Waker {
                                     UnexpectedMessage* message = nullptr);
   // Into what `sink` takes, of a buffer whose device does not make one.
   Operation* receive_into(Context& context, MatchChannel channel, std::int32_t source,
-                          std::int32_t tag, const Buffer& buffer, std::unique_ptr<Sink> sink);
+                          std::int32_t tag, const Buffer& buffer, std::unique_ptr<Sink> sink,
+                          UnexpectedMessage* message = nullptr);
   // Several, in this order, as one: no other thread finds a part of them posted. What could not be
   // started says so in its posting; those behind it are started all the same.
   void post(std::span<Posting> postings);
@@ -124,10 +125,7 @@ class Engine final : private PacketSink, private Waker {
     look_after(large);
   }
   // The same, and it is urgent whatever its size: something that is no thread waits for it.
-  void entrust(Operation& operation) {
-    mark(operation);
-    look_after(true);
-  }
+  void entrust(Operation& operation);
   bool cancel(Operation& operation, MatchChannel channel);
   // A blocking call is left before it is done; see protocol/give_up.cc.
   bool give_up(Operation& receive);
@@ -344,7 +342,7 @@ class Engine final : private PacketSink, private Waker {
     return operation.buffer.bytes >= kBackgroundBytes;
   }
   // The progress thread does, where something is unfinished; at once where it is a large transfer.
-  void look_after(bool large) {
+  [[gnu::always_inline]] void look_after(bool large) {
     if (!protocol_.unfinished() || !config_.progress_thread) return;
     if (large) {
       progress_thread_.hurry();

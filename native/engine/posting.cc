@@ -77,18 +77,15 @@ Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel
                                           const Buffer& buffer, UnexpectedMessage* message) {
   auto sink = buffer.device->sink(buffer);
   if (!sink) return sink.failure();
-  const AttentionToDevice attention(buffer, *doorbell_);
-  std::lock_guard lock(mutex_);
-  return protocol_.receive(context, channel, source, tag, &buffer, message,
-                           std::move(sink).value());
+  return receive_into(context, channel, source, tag, buffer, std::move(sink).value(), message);
 }
 
 Operation* Engine::receive_into(Context& context, MatchChannel channel, std::int32_t source,
-                                std::int32_t tag, const Buffer& buffer,
-                                std::unique_ptr<Sink> sink) {
+                                std::int32_t tag, const Buffer& buffer, std::unique_ptr<Sink> sink,
+                                UnexpectedMessage* message) {
   const AttentionToDevice attention(buffer, *doorbell_);
   std::lock_guard lock(mutex_);
-  return protocol_.receive(context, channel, source, tag, &buffer, nullptr, std::move(sink));
+  return protocol_.receive(context, channel, source, tag, &buffer, message, std::move(sink));
 }
 
 // For callers that have no use for their time meanwhile.
@@ -158,6 +155,11 @@ void Engine::post_and_leave(std::span<Posting> postings) {
   for (const Posting& posting : postings)
     const AttentionToDevice attention(posting.buffer, *doorbell_);
   look_after(large);
+}
+
+void Engine::entrust(Operation& operation) {
+  mark(operation);
+  look_after(true);
 }
 
 void Engine::mark(Operation& operation) {
