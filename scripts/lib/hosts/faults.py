@@ -79,7 +79,9 @@ def _directions(
 
 def lose(folder: Path, host: str, part: float) -> None:
     """Of what arrives at a host, this part (0 to 1) is lost from now on."""
-    rule = f"add rule netdev losses in numgen random mod {PER} < {round(part * PER)} drop\n"
+    # not the questions for Ethernet addresses, which are asked again after a second only
+    chosen = f"meta protocol != arp numgen random mod {PER} < {round(part * PER)}"
+    rule = f"add rule netdev losses in {chosen} counter drop\n"
     _nft(folder, host, LOSSES + (rule if part else ""))
 
 
