@@ -125,6 +125,11 @@ def flood(address, ports, seconds, rate=1000):
     return {"made": made, "told": 0, "rate": made / (time.monotonic() - began)}
 
 
+def elsewhere(address, _ports, seconds):
+    """The same where nobody listens: what the strangers themselves cost."""
+    return flood(address, [4999], seconds)
+
+
 def insist(kind, address, ports, seconds, version):
     """One kind of words, again and again."""
     made, told, deadline = 0, 0, time.monotonic() + seconds
@@ -142,7 +147,7 @@ def main(kind, address, first, last, seconds):
     if kind in KINDS:
         result = insist(kind, address, ports, float(seconds), version)
     else:
-        result = {"replay": replay, "crowd": crowd, "flood": flood}[kind](
+        result = {"replay": replay, "crowd": crowd, "flood": flood, "elsewhere": elsewhere}[kind](
             address, ports, float(seconds)
         )
     print(json.dumps(result))

@@ -20,13 +20,15 @@ TALK = str(Path(__file__).with_name("talk.py"))
 
 
 class Server:
-    """A role of talk.py that runs in a host, ready to be talked to."""
+    """A role of talk.py, or another program, that runs in a host and has said its first line."""
 
-    def __init__(self, hosts, host, *words):
+    def __init__(self, hosts, host, *words, program=TALK):
         reading, writing = os.pipe()
         with open("/dev/null") as nothing:  # noqa: PTH123
             self.process = hosts.start(
-                host, [sys.executable, TALK, *words], (nothing.fileno(), writing, 2)
+                host,
+                [sys.executable, *filter(None, [program]), *words],
+                (nothing.fileno(), writing, 2),
             )
         os.close(writing)
         self.lines = hosts.belongings.enter_context(os.fdopen(reading))
