@@ -279,7 +279,7 @@ stage_hosts() {
   fi
   ensure_needs hosts
   run_hosts openmpi tests/hosts || status=1
-  MOONCAKE_MPI_TEST_HOSTS="--mpi openmpi --per-host 2" "$python" tests/launch.py -n 4 --mpirun tests/hosts/mpirun \
+  MOONCAKE_MPI_TEST_HOSTS_OPTIONS="--mpi openmpi --per-host 2" "$python" tests/launch.py -n 4 --mpirun tests/hosts/mpirun \
     --timeout 400 --stall 120 --report "$results/p2p-hosts-4.json" \
     -- -m pytest --with-mpi -q --tb=short -k "not hundreds_of_times and not 2_gib" \
     "${hosts_tests[@]/#/tests/p2p/test_}" || status=1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(ROOT / "scripts" / "lib" / "hosts")]
 
 from hosted import Hosts  # noqa: E402
+from jobs import is_open_mpi  # noqa: E402
+from programs import PORTS, PRELUDE  # noqa: E402
 
 AGAINST_MPI = os.environ.get("MOONCAKE_MPI_TEST_AGAINST") == "mpi"
 LONG = "MOONCAKE_MPI_TEST_LONG" in os.environ
@@ -57,3 +61,41 @@ def make_hosts():
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Runs a program on ranks of several hosts; gives what each of some ranks told, by rank."""
+
+    def run_program(hosts, ranks, text, tellers, timeout=90, per_host=1, environment=None):
+        path = tmp_path / "program.py"
+        path.write_text(PRELUDE + text)
+        told = tmp_path / "told"
+        told.mkdir()
+        variables = {
+            "TOLD_FOLDER": str(told),
+            "MOONCAKE_MPI_TCP_PORTS": f"{PORTS[0]}-{PORTS[1]}",
+            **(environment or {}),
+        }
+        job, output = hosts.start_job(
+            ranks,
+            path,
+            per_host=per_host,
+            environment=variables,
+            options=["--with-ft", "ulfm"] if is_open_mpi() else ["-disable-auto-cleanup"],
+        )
+        try:
+            status = job.wait(timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        hosts.clear()
+        output.seek(0)
+        shown = output.read()
+        results = {"output": shown, "status": status}
+        for rank in tellers:
+            file = told / f"result-{rank}"
+            assert file.exists(), f"rank {rank} told nothing, status {status}:\n{shown}"
+            results[rank] = json.loads(file.read_text())
+        return results
+
+    return run_program

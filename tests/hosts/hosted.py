@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import faults
 import launchers
 from bed import Bed
 from jobs import REPOSITORY, Outcome, mpirun
+
+TALK = str(Path(__file__).with_name("talk.py"))
 
 
 class Hosts(Bed):
@@ -94,5 +98,27 @@ class Hosts(Bed):
     def lose(self, host, part):
         faults.lose(self.folder, host, part)
 
+    def swallow(self, host, longer_than):
+        faults.swallow(self.folder, host, longer_than)
+
+    def refuse(self, host, how="drop", ports=(20000, 20050)):
+        faults.refuse(self.folder, host, *ports, how)
+
     def reset_connections(self, host, *condition):
         return faults.reset_connections(self.folder, host, *condition)
+
+
+class Server:
+    """A role of talk.py, or another program, that runs in a host and has said its first line."""
+
+    def __init__(self, hosts, host, *words, program=TALK):
+        reading, writing = os.pipe()
+        with open("/dev/null") as nothing:  # noqa: PTH123
+            self.process = hosts.start(
+                host,
+                [sys.executable, *filter(None, [program]), *words],
+                (nothing.fileno(), writing, 2),
+            )
+        os.close(writing)
+        self.lines = hosts.belongings.enter_context(os.fdopen(reading))
+        self.first = self.lines.readline().strip()

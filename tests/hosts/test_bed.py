@@ -13,26 +13,10 @@ import bed
 import pytest
 import remote
 from bed import Bed, BedError, Network
+from hosted import TALK, Server
 from jobs import is_alive
 
 NAMESPACE = "import os; print(os.stat('/proc/self/ns/net').st_ino)"
-TALK = str(Path(__file__).with_name("talk.py"))
-
-
-class Server:
-    """A role of talk.py, or another program, that runs in a host and has said its first line."""
-
-    def __init__(self, hosts, host, *words, program=TALK):
-        reading, writing = os.pipe()
-        with open("/dev/null") as nothing:  # noqa: PTH123
-            self.process = hosts.start(
-                host,
-                [sys.executable, *filter(None, [program]), *words],
-                (nothing.fileno(), writing, 2),
-            )
-        os.close(writing)
-        self.lines = hosts.belongings.enter_context(os.fdopen(reading))
-        self.first = self.lines.readline().strip()
 
 
 def ask(hosts, host, address, timeout=5):

@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
+import time
 
 import pytest
 from bed import Network
-from jobs import is_open_mpi
-from programs import PORTS, PRELUDE
+from jobs import REPOSITORY
 
 LONG = "MOONCAKE_MPI_TEST_LONG" in os.environ  # minutes instead of seconds
 SECONDS = "MOONCAKE_MPI_TCP_TIMEOUT_S"
-
-
-@pytest.fixture
-def play(tmp_path):
-    """Runs a program on ranks of several hosts; gives what each of some ranks told, by rank."""
-
-    def run_program(hosts, ranks, text, tellers, timeout=90, per_host=1, environment=None):
-        path = tmp_path / "program.py"
-        path.write_text(PRELUDE + text)
-        told = tmp_path / "told"
-        told.mkdir()
-        variables = {
-            "TOLD_FOLDER": str(told),
-            "MOONCAKE_MPI_TCP_PORTS": f"{PORTS[0]}-{PORTS[1]}",
-            **(environment or {}),
-        }
-        job, output = hosts.start_job(
-            ranks,
-            path,
-            per_host=per_host,
-            environment=variables,
-            options=["--with-ft", "ulfm"] if is_open_mpi() else ["-disable-auto-cleanup"],
-        )
-        try:
-            status = job.wait(timeout)
-        except subprocess.TimeoutExpired:
-            status = None
-        hosts.clear()
-        output.seek(0)
-        shown = output.read()
-        results = {"output": shown, "status": status}
-        for rank in tellers:
-            file = told / f"result-{rank}"
-            assert file.exists(), f"rank {rank} told nothing, status {status}:\n{shown}"
-            results[rank] = json.loads(file.read_text())
-        return results
-
-    return run_program
 
 
 CUT = """
@@ -272,3 +232,17 @@ end(range(4), turns=turns, near=near_turns)
     )
     for rank in range(4):
         assert results[rank]["near"] == 31
+
+
+def test_random_messages_arrive_over_a_link_that_flaps(hosts):
+    soak = REPOSITORY / "tests" / "soak" / "soak.py"
+    seconds = 600 if LONG else 10
+    job, output = hosts.start_job(3, soak, "--seconds", seconds, per_host=2)
+    deadline = time.monotonic() + seconds + 60
+    while not job.ended(0.7):
+        assert time.monotonic() < deadline, "the job does not end"
+        hosts.cut("host0", "host1")
+        time.sleep(0.2)
+        hosts.heal("host0", "host1")
+    output.seek(0)
+    assert job.returncode == 0, output.read()

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hosted import Server
 from programs import PORTS, PRELUDE
-from test_bed import Server
 
 HERE = Path(__file__).parent
 HANDSHAKE_BYTES = 80 + 40 + 8  # a call, a proof and what the connection is for
@@ -19,12 +19,14 @@ HANDSHAKE_BYTES = 80 + 40 + 8  # a call, a proof and what the connection is for
 JOB = (
     PRELUDE
     + """
-import gc
 exchange(1 - rank, lambda turns=iter(range(100)): next(turns) == 12)
-before = len(os.listdir("/proc/self/fd"))
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+before, memory = len(os.listdir("/proc/self/fd")), resident()
 tell("ready")
 turns, longest = exchange(1 - rank, lambda: (folder / "enough").exists())
-end([0, 1], turns=turns, longest=longest, more=len(os.listdir("/proc/self/fd")) - before)
+end([0, 1], turns=turns, longest=longest, more=len(os.listdir("/proc/self/fd")) - before,
+    grown=resident() - memory)
 """
 )
 
@@ -139,6 +141,7 @@ def test_no_stranger_is_let_in_and_the_job_goes_on(play):
         assert told["turns"] > 20
         assert told["longest"] < 20
         assert told["more"] <= 64  # strangers may still be there, for two seconds
+        assert told["grown"] < 20 << 20
     assert len(job.shown().splitlines()) < 40, "strangers fill the log"
 
 

@@ -85,6 +85,22 @@ def lose(folder: Path, host: str, part: float) -> None:
     _nft(folder, host, LOSSES + (rule if part else ""))
 
 
+def swallow(folder: Path, host: str, longer_than: int) -> None:
+    """Packets of more bytes never arrive, and nobody is told: a black hole of the path's MTU."""
+    rule = f"add rule netdev losses in meta length > {longer_than} drop\n"
+    _nft(folder, host, LOSSES + rule)
+
+
+def refuse(folder: Path, host: str, first_port: int, last_port: int, how: str = "drop") -> None:
+    """Calls of these ports of a host are dropped, or as ``how`` says: ``reject with tcp reset``."""
+    rules = f"""
+add table inet firewall
+add chain inet firewall in {{ type filter hook input priority 0; }}
+add rule inet firewall in tcp dport {first_port}-{last_port} {how}
+"""
+    _nft(folder, host, rules)
+
+
 def unplug(folder: Path, host: str) -> None:
     """Take the link of a host down, which its kernel sees."""
     remote.run(folder, host, ["ip", "link", "set", INTERFACE, "down"])

@@ -1,0 +1,126 @@
+"""Which way messages take between hosts, and what they say who find none."""
+
+from __future__ import annotations
+
+import pytest
+from bed import Network
+
+pytestmark = pytest.mark.ours
+SECONDS = "MOONCAKE_MPI_TCP_TIMEOUT_S"
+
+
+def test_wildcards_take_messages_of_both_lanes(hosts, play):
+    results = play(
+        hosts,
+        4,
+        """
+counts = np.zeros(size, int)
+into = np.zeros(2)
+if rank == 0:
+    status = MPI.Status()
+    for _ in range(3 * 200):
+        comm.Recv(into, MPI.ANY_SOURCE, MPI.ANY_TAG, status)
+        source = status.Get_source()
+        assert into[0] == source and into[1] == counts[source] == status.Get_tag(), (into, counts)
+        counts[source] += 1
+else:
+    for turn in range(200):
+        comm.Send(np.array([rank, turn], float), 0, turn)
+end(range(4), counts=counts.tolist())
+""",
+        [0],
+        per_host=2,
+    )
+    assert results[0]["counts"] == [0, 200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "address"),
+    [("10.77.0.0/24", "10.77.0."), ("fd77::/64", "fd77::"), ("eth0", "")],
+)
+def test_the_chosen_network_is_taken(hosts, play, chosen, address):
+    results = play(
+        hosts,
+        2,
+        """
+exchange(1 - rank, lambda turns=iter(range(100)): next(turns) == 12)
+mine = PORTS_OF_JOB
+shown = remote.run(bed, f"host{rank}", ["ss", "-tnH", "state", "established", *mine]).stdout
+end([0, 1], addresses=[line.split()[-2] for line in shown.splitlines()])
+""",
+        [0, 1],
+        environment={"MOONCAKE_MPI_TCP_INTERFACES": chosen},
+    )
+    for rank in (0, 1):
+        assert results[rank]["addresses"]
+        assert all(address in each for each in results[rank]["addresses"])
+
+
+def test_a_host_name_that_means_loopback_is_in_nobodys_way(make_hosts, play):
+    results = play(
+        make_hosts(2, Network(loopback_names=True)),
+        2,
+        """
+turns, _ = exchange(1 - rank, lambda turns=iter(range(100)): next(turns) == 12)
+end([0, 1], turns=turns)
+""",
+        [0, 1],
+    )
+    assert results[0]["turns"] == results[1]["turns"] == 13
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("drop", "no answer"), ("reject with tcp reset", "refused")]
+)
+def test_a_firewall_on_both_sides_is_one_clear_line(hosts, play, how, said):
+    for name in hosts.names:
+        hosts.refuse(name, how)
+    results = play(
+        hosts,
+        2,
+        """
+end([0, 1], error=caught(comm.Ssend, np.zeros(10), 1 - rank))
+""",
+        [0, 1],
+        environment={SECONDS: "3"},
+    )
+    for rank in (0, 1):
+        name, text, _ = results[rank]["error"]
+        assert name == "PROC_FAILED"
+        assert f"rank {1 - rank}" in text
+        assert said in text
+        assert "\n" not in text
+
+
+def test_a_firewall_on_one_side_is_passed_from_the_other(hosts, play):
+    hosts.refuse("host0")
+    results = play(
+        hosts,
+        2,
+        """
+turns, _ = exchange(1 - rank, lambda turns=iter(range(100)): next(turns) == 12)
+end([0, 1], turns=turns)
+""",
+        [0, 1],
+    )
+    assert results[0]["turns"] == results[1]["turns"] == 13
+
+
+def test_a_black_hole_for_large_packets_is_an_error(hosts, play):
+    results = play(
+        hosts,
+        2,
+        """
+exchange(1 - rank, lambda turns=iter(range(100)): next(turns) == 12)
+if rank == 0:
+    faults.swallow(bed, "host1", 1000)
+    error = caught(comm.Ssend, np.ones(5_000_000, np.uint8), 1)
+else:
+    error = caught(comm.Recv, np.ones(5_000_000, np.uint8), 0)
+end([0, 1], error=error)
+""",
+        [0, 1],
+        environment={SECONDS: "3"},
+    )
+    for rank in (0, 1):
+        assert results[rank]["error"][0] == "PROC_FAILED"
