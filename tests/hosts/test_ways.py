@@ -121,3 +121,29 @@ end([0, 1], error=error)
     )
     for rank in (0, 1):
         assert results[rank]["error"][0] == "PROC_FAILED"
+
+
+def test_torchs_processes_meet_over_hosts_without_mpi(hosts, tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / "program.py"
+    path.write_text("""
+import torch
+import torch.distributed as dist
+import mooncake_mpi.torch
+dist.init_process_group("mooncake_mpi")
+rank, size = dist.get_rank(), dist.get_world_size()
+summed = torch.full((100_000,), float(rank))
+dist.all_reduce(summed)
+assert (summed == size * (size - 1) / 2).all()
+into = torch.empty(1_000_000)
+sending = dist.isend(torch.full((1_000_000,), float(rank)), (rank + 1) % size)
+dist.recv(into, (rank - 1) % size)
+sending.wait()
+assert (into == (rank - 1) % size).all()
+dist.destroy_process_group()
+print(f"<{rank} of {size}>", flush=True)
+""")
+    outcome = hosts.run_job(4, path, per_host=2, mpi=False, timeout=120)
+    assert outcome.returncode == 0, outcome.output
+    for rank in range(4):
+        assert f"<{rank} of 4>" in outcome.output
