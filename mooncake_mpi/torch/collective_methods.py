@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from threading import Event
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.distributed import ReduceOp
 
 from mooncake_mpi.collectives.all_gather import all_gather
@@ -21,146 +20,23 @@ from mooncake_mpi.collectives.gather import gather
 from mooncake_mpi.collectives.reduce import reduce
 from mooncake_mpi.collectives.reduce_scatter import reduce_scatter
 from mooncake_mpi.collectives.scatter import scatter
-from mooncake_mpi.torch import errors, tensors
-from mooncake_mpi.torch.calls import Call
-from mooncake_mpi.torch.port import TensorPort
+from mooncake_mpi.torch import tensors
 from mooncake_mpi.torch.reductions import Reduction, reduction_of
-from mooncake_mpi.torch.words import Words
-from mooncake_mpi.torch.worker import Worker
-from mooncake_mpi.torch.works import CollectiveWork, JoinedWork, milliseconds
+from mooncake_mpi.torch.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
 
-    from mooncake_mpi import _native
+    import torch
 
-Tensors: TypeAlias = "Sequence[torch.Tensor]"
-Schedule: TypeAlias = "Callable[[TensorPort], None]"
-
-# How often words that nobody has waited for are taken out of the queue.
-_HEAR_EVERY = 256
+    from mooncake_mpi.torch.port import TensorPort
+    from mooncake_mpi.torch.running import Tensors
+    from mooncake_mpi.torch.works import CollectiveWork
 
 
-class CollectiveMethods:
-    """Mixed into the group, which has the lists' owner and timeouts."""
-
-    _id: str
-    _timeout_ms: int
-    _sequence: int
-
-    def _start_collectives(self, communicator: _native.Communicator) -> None:
-        self._collectives = communicator
-        self._words = Words(communicator)
-        self._worker = Worker(f"mooncake_mpi {self._id}")
-        self._sequence = 0
-        self._window: list[Any] | None = None
-        self._broken: BaseException | None = None
-
-    def _end_collectives(self) -> None:
-        self._worker.close()
-
-    def _abort_collectives(self) -> None:
-        """Let what is under way fail, here alone."""
-        if self._broken is None:
-            self._broken = RuntimeError("aborted")
-        self._words.aborted.set()
-
-    def _check_open(self, name: str) -> None:
-        raise NotImplementedError
-
-    # --- running a schedule ---
-
-    def _run(
-        self,
-        name: str,
-        opts: Any,
-        schedule: Schedule,
-        inputs: Tensors,
-        outputs: Tensors,
-        alike: Tensors = (),
-        numbers: tuple[int, ...] = (),
-    ) -> CollectiveWork:
-        """Run a schedule in its turn: here if the program waits for it, else in the thread.
-
-        Args:
-            name: of the operation.
-            opts: torch's.
-            schedule: what it does.
-            inputs: tensors that it reads.
-            outputs: tensors that it writes.
-            alike: those whose sizes and types all ranks must have.
-            numbers: what else all ranks must have.
-        """
-        self._check_open(name)
-        for tensor in (*inputs, *outputs):
-            tensors.check(tensor, name)
-        tensors.settle((*inputs, *outputs))
-        timeout_ms = milliseconds(getattr(opts, "timeout", None), self._timeout_ms)
-        sequence = 0
-        work = CollectiveWork(
-            lambda: (name, self._id, f"operation {sequence}"), list(outputs or inputs)
-        )
-
-        def operate() -> None:
-            call = Call(name, sequence, alike, numbers)
-            work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
-
-        def take_turn() -> Callable[[], None]:
-            nonlocal sequence
-            self._sequence += 1
-            sequence = self._sequence
-            return operate
-
-        self._worker.run(take_turn, wait=not getattr(opts, "asyncOp", True))
-        if self._window is not None:
-            self._window.append(work)
-        return work
-
-    def _operate(
-        self, call: Call, schedule: Schedule, timeout_ms: int, used: Tensors
-    ) -> Exception | None:
-        where = f"operation {call.sequence}"
-        if self._broken is not None:
-            reason = str(self._broken) or type(self._broken).__name__
-            return errors.failed(call.name, self._id, where, f"the group failed before: {reason}")
-        if call.sequence % _HEAR_EVERY == 0:
-            self._words.hear()
-        port = TensorPort(self._collectives, call, timeout_ms, self._words)
-        try:
-            with torch.no_grad():
-                schedule(port)
-            tensors.settle(used)
-        except Exception as error:  # noqa: BLE001 - raised by wait()
-            why = self._fail(call, error, port) or error
-            failure = self._broken = errors.failed(call.name, self._id, where, why)
-            failure.__cause__ = error
-            return failure
-        except BaseException as interruption:  # of the program's thread, amid the messages
-            self._broken = interruption
-            self._fail(call, interruption, port)
-            raise
-        return None
-
-    def _fail(self, call: Call, error: BaseException, port: TensorPort) -> str:
-        """End an operation that failed: why, if not here; else that of the other ranks, too."""
-        aborted = self._words.aborted.is_set()
-        reason: str = "aborted" if aborted else self._words.reason(error)
-        if not reason:
-            self._words.tell(f"{call}: {str(error) or type(error).__name__}")
-        port.abandon()
-        if not reason:
-            self._words.fail()
-        return reason
-
-    def _start_coalescing(self, device: torch.device) -> None:  # noqa: ARG002 - one for all
-        self._window = []
-
-    def _end_coalescing(self, device: torch.device) -> JoinedWork:  # noqa: ARG002 - one for all
-        works, self._window = self._window or [], None
-        return JoinedWork(works)
-
-    # --- the operations, by the names that torch calls ---
+class CollectiveMethods(Running):
+    """Mixed into the group; the names are those that torch calls."""
 
     def barrier(self, opts: Any = None) -> CollectiveWork:
         """Wait for all ranks."""
@@ -337,6 +213,27 @@ class CollectiveMethods:
                 tensors.copy_back(output, part)
 
         return self._run("gather", opts, schedule, inputs, outputs, (), (root,))
+
+    def gather_single(self, output: torch.Tensor, given: torch.Tensor, opts: Any) -> CollectiveWork:
+        """Give the root the tensors of all, one behind the other."""
+        root = opts.rootRank
+        is_root = self._collectives.rank == root
+        if is_root:
+            self._check_shares("gather", output, given)
+
+        def schedule(port: TensorPort) -> None:
+            if not is_root:
+                gather(port, (), tensors.source(given), root)
+                return
+            flat = tensors.sink(output)
+            parts = list(flat.split(given.numel())) if given.numel() else [flat] * port.size
+            gather(port, parts, tensors.source(given), root)
+            tensors.copy_back(output, flat)
+
+        outputs = (output,) if is_root else ()
+        return self._run("gather", opts, schedule, (given,), outputs, (given,), (root,))
+
+    gather_into_tensor = gather_single
 
     def scatter(
         self, outputs: Tensors, input_lists: Sequence[Tensors], opts: Any

@@ -24,7 +24,15 @@ _BY_TENSOR = (
     *("allgather", "allgather_coalesced", "all_gather_single", "_allgather_base"),
     *("all_gather_single_coalesced", "allgather_into_tensor_coalesced", "reduce_scatter"),
     *("reduce_scatter_single", "_reduce_scatter_base", "reduce_scatter_single_coalesced"),
-    *("reduce_scatter_tensor_coalesced", "gather", "scatter", "alltoall", "all_to_all_single"),
+    *(
+        "reduce_scatter_tensor_coalesced",
+        "gather",
+        "gather_single",
+        "gather_into_tensor",
+        "scatter",
+        "alltoall",
+        "all_to_all_single",
+    ),
     "alltoall_base",
 )
 

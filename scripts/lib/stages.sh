@@ -185,7 +185,7 @@ stage_torch() {
   # torch's own tests
   "$python" tests/launch.py -n 3 --torchrun --timeout 300 --stall 150 --report "$results/torch-own-3.json" \
     -- -m pytest -q --tb=short tests/torch_suite || status=1
-  timeout --kill-after=10 300 "$python" -m pytest -q --tb=short tests/torch_jobs \
+  timeout --kill-after=10 400 "$python" -m pytest -q --tb=short tests/torch_jobs \
     --junitxml="$results/torch-jobs.xml" || status=1
   return $status
 }

@@ -162,6 +162,21 @@ def test_reduce_scatter(dist, count, op):
     assert all(map(torch.equal, inputs, kept))
 
 
+def test_gather_into_one_tensor(dist):
+    rank, size = dist.get_rank(), dist.get_world_size()
+    options = dist.GatherOptions()  # dist.gather_single is of torch 2.14
+    options.rootRank = size - 1
+    for count in (0, 1, 3000):
+        into = torch.zeros(size, count)
+        group = dist.group.WORLD
+        group.gather_single(into, torch.full((count,), float(rank)), options).wait()
+        expected = torch.arange(float(size))[:, None].expand(size, count)
+        assert torch.equal(into, expected if rank == size - 1 else torch.zeros(size, count))
+    if rank == size - 1:
+        with pytest.raises(ValueError, match="gather: "):
+            group.gather_single(torch.zeros(1), torch.zeros(7), options)
+
+
 def test_all_to_all_even_and_uneven(dist):
     rank, size = dist.get_rank(), dist.get_world_size()
     into = [torch.zeros(other + 1) for other in range(size)]

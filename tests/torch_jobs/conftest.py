@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -40,6 +42,32 @@ assert "mpi4py" not in sys.modules, "mpi4py"
 """
 
 
+#: Imports torch once, and forks the processes.
+START = """
+import os, runpy, sys
+import torch
+import mooncake_mpi.torch
+
+program, size, folder = sys.argv[1:]
+children = []
+for rank in range(int(size)):
+    pid = os.fork()
+    if not pid:
+        output = os.open(f"{folder}/{rank}.output", os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.argv = [program, str(rank), size, folder]
+        runpy.run_path(program, run_name="__main__")
+        break
+    children.append(pid)
+else:
+    for rank, pid in enumerate(children):
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with open(f"{folder}/{rank}.status", "w") as file:
+            file.write(str(status))
+"""
+
+
 @dataclass
 class Ended:
     """How one process ended."""
@@ -53,28 +81,26 @@ def ranks(tmp_path):
     """Runs a program in so many processes that know their rank, their number and a folder."""
 
     def run(size, program, environment=None, timeout=100, prologue=PROLOGUE, epilogue=EPILOGUE):
-        path = tmp_path / "program.py"
+        path, start = tmp_path / "program.py", tmp_path / "start.py"
         path.write_text(prologue + program + epilogue)
-        variables = dict(os.environ, OMP_NUM_THREADS="1", **(environment or {}))
-        processes = [
-            subprocess.Popen(
-                [sys.executable, str(path), str(rank), str(size), str(tmp_path)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=variables,
+        start.write_text(START)
+        process = subprocess.Popen(
+            [sys.executable, str(start), str(path), str(size), str(tmp_path)],
+            env=dict(os.environ, OMP_NUM_THREADS="1", **(environment or {})),
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return [
+            Ended(
+                int((tmp_path / f"{rank}.status").read_text()),
+                (tmp_path / f"{rank}.output").read_text(errors="replace"),
             )
             for rank in range(size)
-        ]
-        try:
-            outputs = [process.communicate(timeout=timeout)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        return [
-            Ended(process.returncode, output)
-            for process, output in zip(processes, outputs, strict=True)
         ]
 
     return run
