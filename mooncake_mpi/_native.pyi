@@ -504,7 +504,7 @@ def enqueue(
 
 def start_enqueued(
     communicator: Communicator, send: bool, buf: object, rank: int, tag: int, stream: object | None
-) -> tuple:
+) -> tuple[Any, Any]:
     """
     The same as a request, and the StreamEnd that finishes it; None where there is nothing to finish.
     """

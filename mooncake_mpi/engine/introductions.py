@@ -32,8 +32,8 @@ def introduce(
     Args:
         exchange: over its members.
         make: gives this process's part.
-        activate: gives that the addresses of all ranks, one behind the other with zeros behind each,
-            and the bytes of each.
+        activate: gives that the addresses of all ranks, one behind the other with zeros behind
+            each, and the bytes of each.
         undo: closes it, where another process cannot take part.
 
     Raises:

@@ -347,10 +347,13 @@ void define_stream_order(nb::module_& m) {
         "stream"_a.none(),
         "Send or receive in the order of a stream (None: that of the array), which waits for the "
         "end.");
-  m.def("start_enqueued", &start_enqueued, "communicator"_a, "send"_a, "buf"_a, "rank"_a, "tag"_a,
-        "stream"_a.none(),
-        "The same as a request, and the StreamEnd that finishes it; None where there is nothing to "
-        "finish.");
+  m.def(
+      "start_enqueued", &start_enqueued,
+      nb::sig("def start_enqueued(communicator: Communicator, send: bool, buf: object, rank: int, "
+              "tag: int, stream: object | None) -> tuple[Any, Any]"),
+      "communicator"_a, "send"_a, "buf"_a, "rank"_a, "tag"_a, "stream"_a.none(),
+      "The same as a request, and the StreamEnd that finishes it; None where there is nothing to "
+      "finish.");
 }
 
 }  // namespace mooncake_mpi::bindings
