@@ -19,7 +19,7 @@ PATHS = {
     "copy": "the processors of the node copy the bytes from one process's memory into the other's",
     "rdma": "an RDMA adapter reads them",
     "stream": "they travel in packets",
-    "push": "the copy engine of the sender's GPU writes them into the receiver's array",
+    "push": "a copy engine brings them into the receiver's array, mostly that of the sender's GPU",
     "staged": "an array of a GPU, by way of pinned memory of the host",
     "parked": "a small array of a GPU, which its sender kept on the host until the receive came",
 }

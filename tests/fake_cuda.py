@@ -275,8 +275,10 @@ class Graph:
         if kind is None:
             call("cuGraphInstantiate", ctypes.byref(self._exec), self._graph, 0)
 
-    def launch(self, stream: Stream | None = None) -> None:
-        call("cuGraphLaunch", self._exec, (stream or self._stream).handle)
+    def launch(self, stream: object = None) -> None:
+        """In the captured stream, where no other one is given."""
+        assert stream is None or getattr(stream, "ptr", None) == self._stream.handle
+        call("cuGraphLaunch", self._exec, self._stream.handle)
 
     def destroy(self) -> None:
         call("cuGraphExecDestroy", self._exec)

@@ -22,6 +22,9 @@ extern "C" __global__ void spin(unsigned long long nanoseconds) {
 """
 
 
+NOTHING = 'extern "C" __global__ void nothing() {}'
+
+
 class Cupy:
     name = "cupy"
 
@@ -59,6 +62,28 @@ class Cupy:
 
     def using(self, stream):
         return stream
+
+    def is_idle(self, stream):
+        return stream.done
+
+    def captured(self, stream, function):
+        """What launches the graph of what the function puts into the stream, in that stream."""
+        with stream:
+            stream.begin_capture()
+            try:
+                function()
+            finally:
+                graph = stream.end_capture()
+        return lambda: graph.launch(stream)
+
+    def new_kernel(self):
+        """What launches a kernel that was compiled and not launched before."""
+        try:
+            kernel = self.cupy.RawKernel(NOTHING, "nothing")
+            kernel.compile()
+        except Exception as error:
+            raise LeftOut(f"RawKernel: {error!r}") from error
+        return lambda: kernel((1,), (1,), ())
 
     def delay(self, seconds):
         """Put a kernel into the current stream that takes so long."""
@@ -151,6 +176,23 @@ class Torch:
 
     def using(self, stream):
         return self.torch.cuda.stream(stream)
+
+    def is_idle(self, stream):
+        return stream.query()
+
+    def captured(self, stream, function):
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph, stream=stream):
+            function()
+
+        def launch():
+            with self.torch.cuda.stream(stream):
+                graph.replay()
+
+        return launch
+
+    def new_kernel(self):
+        raise LeftOut("of CuPy's arrays")
 
     def delay(self, seconds):
         self.torch.cuda._sleep(int(seconds * 1.9e9))  # cycles
