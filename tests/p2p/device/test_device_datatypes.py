@@ -85,6 +85,7 @@ def test_a_persistent_send_gathers_at_each_start(comm, made, column):
     receive.Free()
 
 
+@pytest.mark.needs_thread
 def test_vectors_in_a_stream_s_order_are_refused(comm, made, stream, column):
     array = made((1000, 8), "f8")
     for call in (comm.Send_enqueue, comm.Recv_enqueue):
