@@ -31,7 +31,7 @@ nb::list transfers(const Communicator* communicator) {
   if (communicator != nullptr) require_usable(*communicator);
   const Context* context = communicator != nullptr ? &communicator->context() : nullptr;
   const auto all = runtime().engine->transfers(context);
-  for (const Engine::PeerTransfers& peer : all) {
+  for (const PeerTransfers& peer : all) {
     nb::dict entry;
     entry["rank"] = peer.rank >= 0 ? nb::cast(peer.rank) : nb::none();
     entry["pid"] = peer.pid;

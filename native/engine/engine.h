@@ -15,6 +15,7 @@
 #include "drivers/linux/process_watch.h"
 #include "engine/config.h"
 #include "engine/lanes.h"
+#include "engine/peer_transfers.h"
 #include "engine/peers.h"
 #include "engine/posting.h"
 #include "engine/progress_thread.h"
@@ -242,15 +243,6 @@ class Engine final : private PacketSink, private Waker {
   // From where to where its messages go, in the words of its lane; empty where there are none.
   std::string route_to(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);
-  // What this process has moved to another and from it, whatever the communicator.
-  struct PeerTransfers {
-    std::int32_t rank = -1;  // in the context; -1: none was asked for
-    std::int32_t pid = 0;
-    bool is_near = false;  // on this node
-    std::string lane;      // empty: nothing has been sent
-    Transfers transfers;
-    std::vector<std::string> troubles;  // parts of the way that are not used, and detours
-  };
   // Of the ranks of `context`, in order, or of every process that this one has talked to.
   std::vector<PeerTransfers> transfers(const Context* context);
   // Told once for each peer, in words, when a message of a MiB or more between devices of this node

@@ -8,7 +8,7 @@
 
 namespace mooncake_mpi {
 
-std::vector<Engine::PeerTransfers> Engine::transfers(const Context* context) {
+std::vector<PeerTransfers> Engine::transfers(const Context* context) {
   std::lock_guard lock(mutex_);
   std::vector<PeerTransfers> all;
   auto add = [&](const Peer& peer, std::int32_t rank) {
