@@ -9,6 +9,8 @@ import argparse
 import os
 import platform
 import sys
+import time
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from mooncake_mpi.traffic import Traffic
 
 _WIDTH = 36
+#: Seconds that a rank has to reach rank 0, before it is said how it is reached.
+_PATIENCE = 2.0
 # What the engine does not carry.
 _ELSEWHERE = (
     "on intercommunicators, until they are merged",
@@ -41,11 +45,37 @@ def main(arguments: Sequence[str]) -> int:
     from mooncake_mpi.communicators.intracomm import Intracomm
 
     world = Intracomm(MPI.COMM_WORLD)
+    _connect(world)
     lines = list(_lines(world)) if world.Get_rank() == 0 else []
     world.Barrier()  # the others stay until rank 0 has looked at them
     for name, value in lines:
         sys.stdout.write(f"{name:<{_WIDTH}}{value}\n")
     return 0
+
+
+def _connect(world: Intracomm) -> None:
+    """Let rank 0 hear from every rank that reaches it soon: ways are made by the first message."""
+    from mpi4py import MPI
+
+    from mooncake_mpi import _native
+    from mooncake_mpi.errors import Error
+
+    with suppress(Error):
+        if world.Get_rank() != 0:
+            world.Isend([b"", MPI.BYTE], 0, 0)
+            return
+        communicator = world._checked_communicator()
+        waiting = {
+            rank
+            for rank in range(1, world.Get_size())
+            if _native.lane_of(communicator, rank) in _native.LANES
+        }
+        deadline = time.monotonic() + _PATIENCE
+        while waiting and time.monotonic() < deadline:
+            for rank in list(waiting):
+                if world.iprobe(rank, 0):
+                    world.Recv([bytearray(), MPI.BYTE], rank, 0)
+                    waiting.discard(rank)
 
 
 def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
