@@ -83,6 +83,8 @@ Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
   }
   for (const auto& lane : lanes_)
     lane->describe(own_address_);
+  polled_.reserve(lanes_.size());
+  choose_polled();
   address_bytes_ = static_cast<std::uint32_t>(wire::encode(own_address_).size());
   return true;
 }
@@ -116,9 +118,19 @@ void Engine::choose_policy() {
   choose_patience();
 }
 
+// None is taken off again, and there is room for all.
+void Engine::choose_polled() noexcept {
+  for (const auto& lane : lanes_) {
+    if (!lane->dormant() && std::ranges::find(polled_, lane.get()) == polled_.end()) {
+      polled_.push_back(lane.get());
+    }
+  }
+}
+
 // Who gives its core away at every turn may wait longer for an answer of another host; not where
 // there are more processes than cores, which would pass the core around among them.
 void Engine::choose_patience() {
+  choose_polled();
   const bool crowded = oversubscribed();
   std::uint64_t patience_ns = crowded ? 500'000 : 200'000;
   for (const auto& lane : lanes_) {
@@ -309,8 +321,9 @@ bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
 unsigned Engine::poll() {
   unsigned count = 0;
   try {
-    for (const auto& lane : lanes_)
-      count += lane->poll(*this);
+    // One that was dormant may be added by what arrives.
+    for (std::size_t i = 0; i < polled_.size(); ++i)
+      count += polled_[i]->poll(*this);
     if (peers_.has_unanswerable()) [[unlikely]] {
       for (Peer* peer : peers_.take_unanswerable())
         fail(*peer, Error::kPathLost);

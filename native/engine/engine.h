@@ -366,6 +366,7 @@ class Engine final : private PacketSink, private Waker {
   std::string name_of(const Peer& peer);
   void choose_policy();
   void choose_patience();
+  void choose_polled() noexcept;
 
   EngineConfig config_;
   ProcessId process_;
@@ -375,6 +376,7 @@ class Engine final : private PacketSink, private Waker {
   linux_driver::GlobalBarrier barrier_;
   Protocol protocol_;
   std::vector<std::unique_ptr<Transport>> lanes_;  // fastest first
+  std::vector<Transport*> polled_;                 // of them: those that are not dormant
   std::vector<MissingLane> missing_lanes_;
   Peers peers_{own_address_, lanes_, missing_lanes_};
   std::vector<Peer*> watched_;  // by token

@@ -39,6 +39,7 @@ void Engine::after_fork_in_child() noexcept {
     static_cast<void>(lane.release());
   }
   lanes_.clear();
+  polled_.clear();
   own_doorbell_.ringers_fence.store(doorbell_->ringers_fence.load());
   doorbell_ = &own_doorbell_;
   waits_.set_board(nullptr);

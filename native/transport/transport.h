@@ -73,6 +73,9 @@ class Transport {
   // A communicator names that process: it may call, or be called.
   virtual void expect(const wire::Address& /*peer*/) {}
   virtual Result<Way> connect(const wire::Address& address, Peer& peer) = 0;
+  // There is nothing to poll for before the next expect() or connect(): a lane that is not needed
+  // costs no message anything.
+  virtual bool dormant() const noexcept { return false; }
   // Delivers what has arrived, and goes on with what movers have begun; returns how much there was
   // to do (0: idle).
   virtual unsigned poll(PacketSink& sink) = 0;

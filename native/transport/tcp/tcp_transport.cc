@@ -149,7 +149,8 @@ void TcpTransport::owes_credit(TcpChannel& channel) noexcept {
 
 // --- polls ---
 
-unsigned TcpTransport::poll_open(PacketSink& sink) {
+unsigned TcpTransport::poll(PacketSink& sink) {
+  if (!open_) return 0;
   unsigned count = 0;
   if (held_.channel != nullptr) [[unlikely]]
     count += held_.channel->deliver(sink);

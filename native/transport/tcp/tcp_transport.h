@@ -33,11 +33,8 @@ class TcpTransport final : public Transport, private Watcher::Client {
   std::string unreachable_reason(const wire::Address& peer) const override;
   void expect(const wire::Address& peer) override;
   Result<Way> connect(const wire::Address& address, Peer& peer) override;
-  unsigned poll(PacketSink& sink) override {
-    if (!open_) [[likely]]
-      return 0;  // everybody is near
-    return poll_open(sink);
-  }
+  bool dormant() const noexcept override { return !open_; }
+  unsigned poll(PacketSink& sink) override;
   void drain(Peer& peer, PacketSink& sink) override;
   void forget(Peer& peer) override;
   void start(Waker& waker) override { waker_ = &waker; }
@@ -64,7 +61,6 @@ class TcpTransport final : public Transport, private Watcher::Client {
   TcpTransport(const wire::Address& self, std::shared_ptr<linux_driver::Network> network,
                const Config& config);
 
-  unsigned poll_open(PacketSink& sink);
   unsigned take_news(PacketSink& sink);
   bool take(Lobby::Arrival& arrival, PacketSink& sink);
   unsigned look(PacketSink& sink);
