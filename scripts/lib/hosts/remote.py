@@ -67,13 +67,17 @@ class Process:
             "cwd": cwd or str(Path.cwd()),
         }
         line = json.dumps(request).encode() + b"\n"
-        # the descriptors travel with the first byte
-        socket.send_fds(self._socket, [line[:1]], list(descriptors))
-        self._socket.sendall(line[1:])
         self.host = host
         self.command = list(command)
         self.returncode: int | None = None
-        self.pid: int = self._answer()["pid"]
+        try:
+            # the descriptors travel with the first byte
+            socket.send_fds(self._socket, [line[:1]], list(descriptors))
+            self._socket.sendall(line[1:])
+            self.pid: int = self._answer()["pid"]
+        except OSError:
+            self.hang_up()
+            raise
 
     def _answer(self) -> dict[str, Any]:
         while b"\n" not in self._text:
