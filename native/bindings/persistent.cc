@@ -71,6 +71,7 @@ bool prepare(RequestObject& request, Posting& posting) {
   posting.buffer = request.view.buffer();
   request.operation = nullptr;
   request.state = RequestObject::State::kActive;
+  Py_CLEAR(request.failure);  // of the time before
   return true;
 }
 

@@ -90,6 +90,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   }
   const Completion completion = operation.completion;
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
+  const auto why = why_lost(operation);
   runtime().engine->release(operation);
   PyObject* result = nullptr;
   if (received == Received::kMemory) {
@@ -114,7 +115,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   }
   if (completion.error == Error::kNone) return result;
   Py_DECREF(result);
-  return raise_completion_error(completion.error, completion);
+  return raise_completion_error(completion.error, completion, why.get());
 }
 
 PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {

@@ -67,7 +67,13 @@ Error finish_request(RequestObject& request, PyObject* status) {
     }
     request.completion = request.operation->completion;
     if (request.any_size) memory = std::move(request.operation->owned_buffer);
+    const auto why = why_lost(*request.operation);
     runtime().engine->release(*std::exchange(request.operation, nullptr));
+    if (why != nullptr && request.failure == nullptr) [[unlikely]] {
+      const std::string text = completion_message(Error::kPathLost, request.completion, why.get());
+      request.failure = PyUnicode_FromString(text.c_str());
+      if (request.failure == nullptr) PyErr_Clear();  // its completion says enough
+    }
   }
   const Completion& completion = request.completion;
   request.state =
@@ -89,7 +95,11 @@ Error finish_request(RequestObject& request, PyObject* status) {
   return completion.error;
 }
 
-std::string completion_message(Error error, const Completion& completion) {
+std::unique_ptr<std::string> say_why_lost(const Operation& operation) {
+  return std::make_unique<std::string>(runtime().engine->why_lost(operation));
+}
+
+std::string completion_message(Error error, const Completion& completion, const std::string* why) {
   char message[192];
   if (error == Error::kProcessFailedPending) {
     return "a process that could send the message has failed; the receive is still posted "
@@ -98,12 +108,14 @@ std::string completion_message(Error error, const Completion& completion) {
   if (error == Error::kRevoked) return "the communicator was revoked";
   const bool send = completion.dest >= 0;
   if (error == Error::kProcessFailed || error == Error::kPathLost) {
-    std::snprintf(message, sizeof message, "rank %d has failed: %s, and %s",
-                  send ? completion.dest : completion.source,
-                  error == Error::kPathLost ? "no path to its process is left, or it has ended"
-                                            : "its process has ended",
-                  send ? "the message to it is lost" : "no message can be received from it");
-  } else if (error == Error::kTruncate) {
+    std::string reason = "its process has ended";
+    if (error == Error::kPathLost) reason = "no path to its process is left, or it has ended";
+    if (why != nullptr && !why->empty()) reason += " (" + *why + ")";
+    return "rank " + std::to_string(send ? completion.dest : completion.source) +
+           " has failed: " + reason + ", and " +
+           (send ? "the message to it is lost" : "no message can be received from it");
+  }
+  if (error == Error::kTruncate) {
     std::snprintf(message, sizeof message,
                   "message truncated: the message from rank %d with tag %d has %llu bytes, the "
                   "buffer %llu",
@@ -124,9 +136,10 @@ std::string failure_message(const RequestObject& request, Error error) {
   return reason != nullptr ? reason : completion_message(error, request.completion);
 }
 
-PyObject* raise_completion_error(Error error, const Completion& completion) {
+PyObject* raise_completion_error(Error error, const Completion& completion,
+                                 const std::string* why) {
   if (PyErr_Occurred()) return nullptr;
-  return raise_error(error, completion_message(error, completion).c_str());
+  return raise_error(error, completion_message(error, completion, why).c_str());
 }
 
 }  // namespace mooncake_mpi::bindings

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "bindings/request.h"
@@ -14,11 +15,20 @@ Completion empty_completion() noexcept;
 // the error of the operation, or kOther with a Python error set if a callable raised. A receive
 // that was interrupted stays active: kProcessFailedPending.
 Error finish_request(RequestObject& request, PyObject* status);
-// What went wrong, naming the peer.
-std::string completion_message(Error error, const Completion& completion);
+// What went wrong, naming the peer; `why` there is no path to it is said where it is known.
+std::string completion_message(Error error, const Completion& completion,
+                               const std::string* why = nullptr);
+// What it is to be told of an operation that is lost; nothing of any other.
+std::unique_ptr<std::string> say_why_lost(const Operation& operation);
+inline std::unique_ptr<std::string> why_lost(const Operation& operation) {
+  if (operation.completion.error != Error::kPathLost) [[likely]]
+    return nullptr;
+  return say_why_lost(operation);
+}
 // The same of a request's operation, in the words of who refused it if there are any.
 std::string failure_message(const RequestObject& request, Error error);
 // Raises the MPI exception for what finish_request() or a wait of another request returned.
-PyObject* raise_completion_error(Error error, const Completion& completion);
+PyObject* raise_completion_error(Error error, const Completion& completion,
+                                 const std::string* why = nullptr);
 
 }  // namespace mooncake_mpi::bindings

@@ -184,9 +184,10 @@ bool wait_send(Operation& operation, BufferView& view) {
     return false;
   }
   const Completion completion = operation.completion;
+  const auto why = why_lost(operation);
   runtime().engine->release(operation);
   if (completion.error != Error::kNone) {
-    raise_completion_error(completion.error, completion);
+    raise_completion_error(completion.error, completion, why.get());
     return false;
   }
   return true;

@@ -310,6 +310,11 @@ void Engine::release(Operation& operation) {
   protocol_.release(operation);
 }
 
+std::string Engine::why_lost(const Operation& operation) {
+  std::lock_guard lock(mutex_);
+  return operation.peer != nullptr ? operation.peer->unreachable : std::string();
+}
+
 bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
   std::lock_guard lock(mutex_);
   if (operation.stage == Operation::Stage::kDone || operation.given_back) return false;

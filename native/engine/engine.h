@@ -135,6 +135,8 @@ class Engine final : private PacketSink, private Waker {
   // others.
   void give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes);
   void release(Operation& operation);
+  // Of one that is done because no path to its peer is left: what the lane said; empty: nothing.
+  std::string why_lost(const Operation& operation);
   // `watch` is told when the operation is done, by the thread that completes it; false: it is done.
   bool watch_completion(Operation& operation, CompletionWatch& watch);
 

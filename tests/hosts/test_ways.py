@@ -69,15 +69,26 @@ end([0, 1], turns=turns)
     assert results[0]["turns"] == results[1]["turns"] == 13
 
 
-@pytest.mark.parametrize("how", ["drop", "reject with tcp reset"])
-def test_a_firewall_on_both_sides_fails_the_peer_in_one_line(hosts, play, how):
+@pytest.mark.parametrize(
+    ("how", "said"), [("drop", "no answer"), ("reject with tcp reset", "refused")]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "comm.Ssend, np.zeros(10), 1 - rank",
+        "comm.Recv, np.zeros(10), 1 - rank",
+        "comm.Issend(np.zeros(10), 1 - rank).Wait",
+    ],
+)
+def test_a_firewall_on_both_sides_is_one_clear_line(hosts, play, how, said, call):
     for name in hosts.names:
         hosts.refuse(name, how)
     results = play(
         hosts,
         2,
-        """
-end([0, 1], error=caught(comm.Ssend, np.zeros(10), 1 - rank))
+        f"""
+comm.Isend(np.zeros(1), 1 - rank, 9)  # who only receives calls nobody
+end([0, 1], error=caught({call}))
 """,
         [0, 1],
         environment={SECONDS: "3"},
@@ -86,6 +97,7 @@ end([0, 1], error=caught(comm.Ssend, np.zeros(10), 1 - rank))
         name, text, _ = results[rank]["error"]
         assert name == "PROC_FAILED"
         assert f"rank {1 - rank}" in text
+        assert said in text
         assert "\n" not in text
 
 
