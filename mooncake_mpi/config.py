@@ -67,6 +67,8 @@ class Config:
         finalize_timeout_ms: how long the end of the program may wait for messages to be received,
             in milliseconds; zero means for as long as the receivers live.
         lanes: comma-separated names of the lanes that may be used; empty means all.
+        tls: whether connections of the tcp lane are encrypted; those to processes that ask for it
+            are in any case.
         cuda_aware: whether the MPI library's collectives take memory of GPUs; otherwise as it says.
         cuda_library: the file of the CUDA driver; ``libcuda.so.1`` otherwise.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
@@ -99,6 +101,7 @@ class Config:
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
     lanes: str = ""
+    tls: bool | None = None
     cuda_aware: bool | None = None
     cuda_library: str | None = None
     verbs_devices: str | None = None
@@ -223,6 +226,7 @@ VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "timeout_ms": ("MOONCAKE_MPI_TIMEOUT_S", parse_seconds),
     "finalize_timeout_ms": ("MOONCAKE_MPI_FINALIZE_TIMEOUT_S", parse_seconds),
     "lanes": ("MOONCAKE_MPI_LANES", str),
+    "tls": ("MOONCAKE_MPI_TLS", parse_switch),
     "cuda_aware": ("MOONCAKE_MPI_CUDA_AWARE", parse_switch),
     "cuda_library": ("MOONCAKE_MPI_CUDA_LIBRARY", str),
     "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),

@@ -109,6 +109,7 @@ std::uint32_t AddressBook::add(const wire::Address& address, bool& added) {
   const std::uint32_t known = find(address.uid);
   added = known == kNone;
   if (!added) return known;
+  const std::lock_guard lock(mutex_);
   by_uid_.reserve_one([&](std::uint32_t at) { return hash_of(records_[at].uid); });
   by_host_.reserve_one([&](std::uint32_t at) { return hash_of(hosts_[at].id); });
   const auto number = static_cast<std::uint32_t>(records_.size());
@@ -129,6 +130,12 @@ std::uint32_t AddressBook::add(const wire::Address& address, bool& added) {
   by_uid_.insert(hash_of(address.uid), number);
   if (new_host) by_host_.insert(hash_of(address.host), host);
   return number;
+}
+
+std::optional<wire::Secret> AddressBook::secret_known_of(const wire::Uid& uid) const {
+  const std::lock_guard lock(mutex_);
+  const std::uint32_t number = find(uid);
+  return number != kNone ? std::optional(records_[number].secret) : std::nullopt;
 }
 
 wire::Address AddressBook::address(std::uint32_t number) const {

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -70,6 +72,9 @@ class AddressBook {
   // kNone where it is not known.
   std::uint32_t find(const wire::Uid& uid) const;
 
+  // Any thread, without the engine's lock.
+  std::optional<wire::Secret> secret_known_of(const wire::Uid& uid) const;
+
   // As it was added, but for the context.
   wire::Address address(std::uint32_t number) const;
   const wire::Secret& secret(std::uint32_t number) const { return records_[number].secret; }
@@ -104,6 +109,8 @@ class AddressBook {
   std::uint32_t keep(std::span<const std::byte> bytes);
   std::uint32_t find_host(const wire::Uid& host) const;
 
+  // Held by who adds, and by whoever looks without the engine's lock.
+  mutable std::mutex mutex_;
   std::deque<Record> records_;  // which never move, and leave no room unused
   std::deque<Host> hosts_;
   NumberTable by_uid_;

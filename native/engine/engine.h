@@ -307,6 +307,9 @@ class Engine final : private PacketSink, private Waker {
   // Waker, for the lanes' threads.
   void wake() override { doorbell_->wake(); }
   void poll_now() override;
+  std::optional<wire::Secret> secret_known_of(const ProcessId& process) const override {
+    return peers_.book().secret_known_of(process);
+  }
   void before_sleep(bool sleeping);
   void do_device_work() {
     DeviceWork* work = device_work_.load(std::memory_order_acquire);

@@ -58,8 +58,7 @@ Peer* Peers::answer(const ProcessId& process) {
 }
 
 std::optional<wire::Secret> Peers::secret_of(const ProcessId& process) const {
-  const std::uint32_t known = book_.find(process);
-  return known != AddressBook::kNone ? std::optional(book_.secret(known)) : std::nullopt;
+  return book_.secret_known_of(process);
 }
 
 bool Peers::refuses(const ProcessId& process) const {

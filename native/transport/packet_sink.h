@@ -52,6 +52,10 @@ class Waker {
   virtual ~Waker() = default;
   virtual void wake() = 0;      // threads that sleep look again
   virtual void poll_now() = 0;  // every lane is polled once
+  // The secret of a process that is known, without the engine's lock.
+  virtual std::optional<wire::Secret> secret_known_of(const ProcessId&) const {
+    return std::nullopt;
+  }
 };
 
 }  // namespace mooncake_mpi

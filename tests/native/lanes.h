@@ -31,6 +31,8 @@ inline const Lane kLanes[] = {
     {.name = "VerbsTwoRails", .kind = Lane::Kind::kVerbs, .rails = 2},
     {.name = "Tcp", .kind = Lane::Kind::kTcp},
     {.name = "TcpFake", .kind = Lane::Kind::kTcpFake, .few_peers = 0},
+    {.name = "TcpTls", .kind = Lane::Kind::kTcpFake, .few_peers = 0, .encrypts = true},
+    {.name = "TcpTlsRough", .kind = Lane::Kind::kTcpFake, .rough = true, .encrypts = true},
     {.name = "TcpRough", .kind = Lane::Kind::kTcpFake, .rough = true},
     {.name = "TcpDevice", .kind = Lane::Kind::kTcp, .send_device = true, .receive_device = true},
     {.name = "TcpToDevice", .kind = Lane::Kind::kTcpFake, .receive_device = true},

@@ -99,6 +99,7 @@ struct Lane {
   bool pushes = true;           // and the lane that copies between GPUs is chosen
   bool rough = false;           // every call of a socket moves few bytes, and now and then none
   std::uint32_t few_peers = 2;  // that are asked one by one
+  bool encrypts = false;        // with TLS
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

@@ -109,6 +109,33 @@ TEST_F(TcpLobby, WhoIsCalledAndWhoCallsGetTheSameConnection) {
   EXPECT_TRUE(one.arrivals[0].called);
 }
 
+TEST_F(TcpLobby, EncryptsWhereEitherSideWantsIt) {
+  for (const int who : {0, 1, 2, 3}) {
+    SCOPED_TRACE(who);
+    tcp::Config configs[2] = {config(), config()};
+    configs[0].encrypts = (who & 1) != 0;
+    configs[1].encrypts = (who & 2) != 0;
+    internet_ = std::make_shared<FakeInternet>();
+    Host one(*internet_, 1, 1, configs[0]);
+    Host two(*internet_, 2, 1, configs[1]);
+    two.lobby.expect(one.address);
+    one.lobby.call(two.address, wire::kTcpPackets);
+    ASSERT_TRUE(run({&one, &two}, [&] { return one.arrivals.size() + two.arrivals.size() == 2; }));
+    Socket& from = *one.arrivals[0].socket;
+    Socket& to = *two.arrivals[0].socket;
+    const bool plain = say(from, "a word that is known") > 0;
+    EXPECT_EQ(plain, who == 0) << "before both ends have keys";
+    if (plain) continue;
+    std::string heard;
+    for (int turn = 0; turn < 10 && heard.empty(); ++turn) {
+      hear(from);
+      heard = hear(to);
+      if (heard.empty()) say(from, "a word that is known");
+    }
+    EXPECT_EQ(heard, "a word that is known");
+  }
+}
+
 TEST_F(TcpLobby, WhoCallBothAtOnceAgreeOnOneConnectionInWhateverOrderThingsHappen) {
   std::mt19937 random(3);
   for (int round = 0; round < 300; ++round) {

@@ -32,6 +32,7 @@ def test_what_is_set_is_passed_on():
             "MOONCAKE_MPI_NUMPY": "1",
             "MOONCAKE_MPI_NUMPY_THRESHOLD": "1M",
             "MOONCAKE_MPI_LANES": "shm, self",
+            "MOONCAKE_MPI_TLS": "1",
         }
     )
     assert config.as_dict() == {
@@ -46,6 +47,7 @@ def test_what_is_set_is_passed_on():
         "numpy": True,
         "numpy_threshold_bytes": 1 << 20,
         "lanes": "shm, self",
+        "tls": True,
     }
     assert config.lane_names() == ("shm", "self")
 
@@ -73,6 +75,7 @@ def test_settings_cannot_be_changed():
         ("MOONCAKE_MPI_NUMPY", "2"),
         ("MOONCAKE_MPI_NUMPY_THRESHOLD", "large"),
         ("MOONCAKE_MPI_LANES", "shm,carrier-pigeon"),
+        ("MOONCAKE_MPI_TLS", "yes please"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable(variable, value):

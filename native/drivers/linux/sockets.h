@@ -33,6 +33,10 @@ class Socket {
   // zero, -EAGAIN: not now.
   virtual ssize_t send(std::span<const iovec> pieces) noexcept = 0;
   virtual ssize_t receive(std::span<const iovec> pieces) noexcept = 0;
+  // Of one that encrypts: bytes that were taken have yet to go, which any send tries; and bytes may
+  // have arrived that no event tells of.
+  virtual bool owes() const noexcept { return false; }
+  virtual bool holds() const noexcept { return false; }
   // Of one that connects: zero once it is connected, EINPROGRESS, or why it is not.
   virtual int connect_status() noexcept = 0;
   // Bytes that the other side's system has not confirmed.

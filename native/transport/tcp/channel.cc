@@ -91,8 +91,11 @@ bool TcpChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payloa
   told_ = credit;
   may_be_unconfirmed_ = true;
   const auto sent = static_cast<std::size_t>(result);
-  if (sent == head_bytes + payload.size()) [[likely]]
+  if (sent == head_bytes + payload.size()) [[likely]] {
+    if (socket_->owes()) [[unlikely]]
+      transport_.attend_later(*this);
     return true;
+  }
   out_begin_ = out_end_ = 0;
   if (sent < head_bytes) {
     std::memcpy(out_.data(), head.data() + sent, head_bytes - sent);
@@ -106,7 +109,7 @@ bool TcpChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payloa
 }
 
 bool TcpChannel::flush() noexcept {
-  while (has_unsent()) {
+  while (out_end_ != out_begin_) {
     const iovec rest = piece(out_.data() + out_begin_, out_end_ - out_begin_);
     const ssize_t sent = socket_->send(std::span(&rest, 1));
     if (sent == 0 || sent == -EAGAIN) return false;
@@ -116,7 +119,11 @@ bool TcpChannel::flush() noexcept {
     }
     out_begin_ += static_cast<std::size_t>(sent);
   }
-  return true;
+  if (!socket_->owes()) [[likely]]
+    return true;
+  const ssize_t pushed = socket_->send({});
+  if (pushed < 0 && pushed != -EAGAIN) lose(std::strerror(static_cast<int>(-pushed)));
+  return !failed_ && !socket_->owes();
 }
 
 void TcpChannel::want_room(bool wanted) noexcept {
@@ -238,6 +245,8 @@ unsigned TcpChannel::receive(PacketSink& sink) {
     count += deliver(sink);
     if (broken_ || static_cast<std::size_t>(received) < transport_.inbox().size() / 2) break;
   }
+  if (socket_ != nullptr && (socket_->owes() || socket_->holds())) [[unlikely]]
+    transport_.attend_later(*this);
   return count;
 }
 

@@ -50,7 +50,10 @@ class TcpChannel final : public Channel {
   unsigned receive(PacketSink& sink);
   // What was begun goes on; true: nothing of it is left.
   bool flush() noexcept;
-  bool has_unsent() const noexcept { return out_end_ != out_begin_; }
+  bool has_unsent() const noexcept {
+    return out_end_ != out_begin_ || (socket_ != nullptr && socket_->owes());
+  }
+  bool holds() const noexcept { return socket_ != nullptr && socket_->holds(); }
   // Eager bytes that the peer does not know yet to be free.
   std::uint64_t owed_credit() const noexcept { return returned_ - told_; }
   void tell_credit() noexcept;

@@ -27,6 +27,9 @@ struct Config {
   // So few peers are asked one by one for what has arrived, and more of them all at once.
   std::uint32_t few_peers = 2;
 
+  // Connections are encrypted; otherwise those are to whom that is set.
+  bool encrypts = false;
+
   friend bool operator==(const Config&, const Config&) = default;
 };
 

@@ -17,6 +17,7 @@ Config read_config(const Settings& settings, Config config) {
     std::from_chars(ports.data(), ports.data() + dash, config.first_port);
     std::from_chars(ports.data() + dash + 1, ports.data() + ports.size(), config.last_port);
   }
+  if (const auto encrypts = settings.number("tls")) config.encrypts = *encrypts != 0;
   settings.read("tcp_streams", config.streams);
   settings.read("tcp_stream_bytes", config.stream_bytes);
   if (const auto seconds = settings.number("tcp_timeout_s")) {

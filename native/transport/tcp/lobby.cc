@@ -7,6 +7,9 @@
 #include <cstring>
 #include <iterator>
 
+#include "base/sha256.h"
+#include "transport/tcp/cipher_socket.h"
+
 namespace mooncake_mpi::tcp {
 
 using linux_driver::Network;
@@ -69,6 +72,16 @@ wire::Identity identity_of(const wire::Address& address) {
   return identity;
 }
 
+// In the number that each side gives a connection, and proves, beside that of the stream: it wants
+// the connection encrypted.
+constexpr std::uint64_t kEncrypts = std::uint64_t{1} << 32;
+
+wire::Identity identity_of(const wire::Address& address, const Config& config) {
+  wire::Identity identity = identity_of(address);
+  if (config.encrypts) identity.number = kEncrypts;
+  return identity;
+}
+
 bool is_shortage(int error) noexcept {
   return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
@@ -76,12 +89,17 @@ bool is_shortage(int error) noexcept {
 }  // namespace
 
 Lobby::Lobby(const wire::Address& self, std::shared_ptr<Network> network, const Config& config)
-    : self_(identity_of(self)), network_(std::move(network)), config_(config) {}
+    : self_(identity_of(self, config)), network_(std::move(network)), config_(config) {}
 
 Lobby::~Lobby() = default;
 
 Result<bool> Lobby::open() {
   if (!doors_.ok()) return Failure{Error::kOther, "no descriptors left (ulimit -n)"};
+  if (config_.encrypts) {  // what was asked for is not left out
+    auto tls = openssl_driver::Tls::load();
+    if (!tls) return Failure{Error::kOther, "MOONCAKE_MPI_TLS=1: " + tls.failure().message};
+    tls_ = std::move(tls).value();
+  }
   reports_ = survey(network_->interfaces(), config_);
   if (reports_.empty() || !reports_.front().chosen) {
     return Failure{Error::kUnreachable, explain_none(reports_, config_)};
@@ -133,14 +151,16 @@ void Lobby::listen() noexcept {
 
 void Lobby::expect(const wire::Address& peer) {
   const std::lock_guard lock(mutex_);
-  expected_[peer.uid] = identity_of(peer).secret;
+  if (knows_ == nullptr) expected_[peer.uid] = identity_of(peer).secret;
+  forgotten_.erase(peer.uid);
   if (!listening_) listen();
 }
 
 void Lobby::call(const wire::Address& peer, std::uint32_t stream) {
   const std::lock_guard lock(mutex_);
   const Key key{peer.uid, stream};
-  expected_[peer.uid] = identity_of(peer).secret;
+  if (knows_ == nullptr) expected_[peer.uid] = identity_of(peer).secret;
+  forgotten_.erase(peer.uid);
   if (!listening_) listen();
   const auto agreed = agreed_.find(peer.uid);
   if (agreed != agreed_.end() && (agreed->second & 1u << stream) != 0) return;
@@ -156,6 +176,7 @@ void Lobby::call(const wire::Address& peer, std::uint32_t stream) {
 void Lobby::forget(const ProcessId& process) {
   const std::lock_guard lock(mutex_);
   expected_.erase(process);
+  forgotten_.insert(process);
   agreed_.erase(process);
   std::erase_if(calls_, [&](const auto& call) { return call.first.first == process; });
   std::erase_if(arrivals_, [&](const Arrival& one) { return one.process == process; });
@@ -261,12 +282,8 @@ void Lobby::accept_some(std::size_t door, std::uint64_t now) {
       continue;  // who called has hung up
     }
     auto guest = std::make_unique<Visit>(
-        std::move(socket), wire::Handshake::accepting(
-                               self_, [this](const wire::Uid& uid) -> std::optional<wire::Secret> {
-                                 const auto found = expected_.find(uid);
-                                 if (found == expected_.end()) return std::nullopt;
-                                 return found->second;
-                               }));
+        std::move(socket),
+        wire::Handshake::accepting(self_, [this](const wire::Uid& uid) { return secret_of(uid); }));
     guest->id = kFirstVisit + next_id_++;
     guest->since_ns = now;
     guests_.push_back(std::move(guest));
@@ -342,10 +359,11 @@ Lobby::Step Lobby::advance_guest(Visit& visit) {
 
 Lobby::Step Lobby::answer_claim(Visit& visit) {
   const auto claim = wire::decode_tcp_claim(std::span(visit.in).first(visit.in_bytes));
-  if (!claim || claim->stream != visit.handshake.peer_number()) return Step::kOver;
+  if (!claim || claim->stream != (visit.handshake.peer_number() & ~kEncrypts)) return Step::kOver;
   const Key key{visit.handshake.peer(), claim->stream};
   wire::TcpVerdict verdict;
-  verdict.granted = grants(key.first, key.second) ? 1 : 0;
+  const bool possible = !encrypts(visit) || can_encrypt();
+  verdict.granted = possible && grants(key.first, key.second) ? 1 : 0;
   if (!send_all(*visit.socket, wire::raw_bytes(verdict)) || verdict.granted == 0) {
     return Step::kOver;
   }
@@ -354,21 +372,56 @@ Lobby::Step Lobby::answer_claim(Visit& visit) {
   return Step::kOver;
 }
 
+std::optional<wire::Secret> Lobby::secret_of(const ProcessId& process) const {
+  if (forgotten_.contains(process)) return std::nullopt;
+  if (knows_ != nullptr) return knows_(process);
+  const auto found = expected_.find(process);
+  return found != expected_.end() ? std::optional(found->second) : std::nullopt;
+}
+
 // Of two connections for the same, that which the process with the smaller id has called for stays,
 // once it has claimed it: who grants one claims none any more.
 bool Lobby::grants(const ProcessId& process, std::uint32_t stream) const {
-  if (!expected_.contains(process)) return false;
+  if (!secret_of(process)) return false;
   const auto agreed = agreed_.find(process);
   if (agreed != agreed_.end() && (agreed->second & 1u << stream) != 0) return false;
   const auto call = calls_.find({process, stream});
   return call == calls_.end() || !call->second.claimed || process < self_.uid;
 }
 
+// Either side may ask for it.
+bool Lobby::encrypts(const Visit& visit) const noexcept {
+  return config_.encrypts || (visit.handshake.peer_number() & kEncrypts) != 0;
+}
+
+bool Lobby::can_encrypt() noexcept {
+  if (tls_ != nullptr || no_tls_) return !no_tls_;
+  try {
+    auto tls = openssl_driver::Tls::load();
+    no_tls_ = !tls.ok();
+    if (tls) tls_ = std::move(tls).value();
+  } catch (const std::bad_alloc&) {  // the next connection asks again
+    return false;
+  }
+  return !no_tls_;
+}
+
+// With a key that only this connection has, though all others of the two come from the same.
+std::shared_ptr<Socket> Lobby::finished(Visit& visit, bool called) {
+  if (!encrypts(visit)) return std::move(visit.socket);
+  wire::Key key = visit.handshake.session_key();
+  auto cipher = called ? tls_->connecting(key) : tls_->accepting(key);
+  wipe(key);
+  if (cipher) return std::make_shared<CipherSocket>(visit.socket, std::move(cipher).value());
+  visit.socket->cut();  // which both sides see
+  return std::move(visit.socket);
+}
+
 void Lobby::arrive(const Key& key, bool called, Visit& visit) {
   if (visit.events != 0) doors_.remove(visit.socket->descriptor());
   agreed_[key.first] |= 1u << key.second;
   visit.socket->keep_alive(config_.timeout_ns);
-  arrivals_.push_back({key.first, key.second, called, std::move(visit.socket)});
+  arrivals_.push_back({key.first, key.second, called, finished(visit, called)});
   has_news_.store(true, std::memory_order_release);
 }
 
@@ -397,7 +450,7 @@ void Lobby::start_visit(Call& call, const Key& key, std::uint64_t now) {
     return;
   }
   wire::Identity self = self_;
-  self.number = key.second;
+  self.number |= key.second;
   auto visit =
       std::make_unique<Visit>(std::move(socket), wire::Handshake::connecting(self, call.peer));
   visit->id = kFirstVisit + next_id_++;
@@ -424,6 +477,9 @@ Lobby::Step Lobby::advance(Call& call, const Key& key, Visit& visit, std::uint64
   const bool claimed = visit.stage == Visit::Stage::kClaiming;
   const Step step =
       claimed ? take_verdict(call, key, visit, now) : advance_handshake(call, key, visit, now);
+  if (step == Step::kOver && no_tls_ && encrypts(visit)) {
+    call.troubles[at] = "who answers there encrypts (MOONCAKE_MPI_TLS=1), and here is no OpenSSL 3";
+  }
   if (step == Step::kOver && call.troubles[at].empty()) {
     call.troubles[at] = visit.handshake.state() == wire::Handshake::State::kRefused
                             ? std::string("who answers there ") + visit.handshake.refusal()
@@ -446,6 +502,9 @@ Lobby::Step Lobby::advance_handshake(Call& call, const Key& key, Visit& visit, s
       return Step::kOver;
     }
     if (state == wire::Handshake::State::kDone) {
+      if (encrypts(visit) && !can_encrypt()) {
+        return Step::kOver;
+      }
       return call.claimed ? Step::kOver : claim(call, key, visit);
     }
     const iovec room = piece(visit.in.data(), visit.in.size());

@@ -11,12 +11,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "drivers/linux/epoll.h"
 #include "drivers/linux/sockets.h"
+#include "drivers/openssl/tls.h"
 #include "transport/packet_sink.h"
 #include "transport/tcp/config.h"
 #include "transport/tcp/survey.h"
@@ -54,6 +57,8 @@ class Lobby {
   const std::vector<AddressReport>& reports() const noexcept { return reports_; }
   std::vector<Endpoint> endpoints() const;
 
+  // Who knows the secrets of all processes, so that nothing is kept of each that is expected.
+  void ask(wire::Handshake::LookUp knows) { knows_ = std::move(knows); }
   // A process that may call, or be called; the first has it listen.
   void expect(const wire::Address& peer);
   // Calls it, unless it is being called for that already.
@@ -143,6 +148,11 @@ class Lobby {
   Step claim(Call& call, const Key& key, Visit& visit);
   Step take_verdict(Call& call, const Key& key, Visit& visit, std::uint64_t now);
   void start_visit(Call& call, const Key& key, std::uint64_t now);
+  // The connection as both sides want it; nullptr where it cannot be had.
+  bool encrypts(const Visit& visit) const noexcept;
+  bool can_encrypt() noexcept;
+  std::shared_ptr<Socket> finished(Visit& visit, bool called);
+  std::optional<wire::Secret> secret_of(const ProcessId& process) const;
   bool grants(const ProcessId& process, std::uint32_t stream) const;
   void arrive(const Key& key, bool called, Visit& visit);
   void wait_for_events(Visit& visit);
@@ -150,6 +160,8 @@ class Lobby {
   const wire::Identity self_;
   const std::shared_ptr<linux_driver::Network> network_;
   const Config config_;
+  std::unique_ptr<openssl_driver::Tls> tls_;  // once it is needed
+  bool no_tls_ = false;
   std::vector<AddressReport> reports_;
   linux_driver::Epoll doors_;
 
@@ -157,7 +169,9 @@ class Lobby {
   std::vector<std::unique_ptr<linux_driver::Listener>> listeners_;
   bool listening_ = false;
   std::uint64_t doors_closed_until_ns_ = 0;  // not zero: nobody is let in before
-  std::map<ProcessId, wire::Secret> expected_;
+  wire::Handshake::LookUp knows_;
+  std::map<ProcessId, wire::Secret> expected_;  // where there is nobody to ask
+  std::set<ProcessId> forgotten_;
   std::map<Key, Call> calls_;
   std::vector<std::unique_ptr<Visit>> guests_;  // the oldest first
   std::map<ProcessId, std::uint32_t> agreed_;   // a bit for each stream

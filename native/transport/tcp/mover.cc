@@ -195,7 +195,7 @@ bool TcpMover::next_piece(Stream& stream) {
 unsigned TcpMover::send_some(Stream& stream) {
   unsigned count = 0;
   for (std::size_t sent_bytes = 0; sent_bytes < kTurnBytes;) {
-    if (!stream.sends() && !next_piece(stream)) break;
+    if (!stream.has_piece() && !next_piece(stream) && !stream.socket->owes()) break;
     const auto head = wire::raw_bytes(stream.out).subspan(stream.out_head_sent);
     std::array<iovec, 2> pieces;
     std::size_t filled = 0;

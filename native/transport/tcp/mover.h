@@ -84,7 +84,8 @@ class TcpMover final : public Mover {
     std::byte* in_data = nullptr;  // nullptr: nobody wants it
     std::size_t in_bytes = 0;
 
-    bool sends() const noexcept { return out_head_sent < sizeof out || out_bytes != 0; }
+    bool has_piece() const noexcept { return out_head_sent < sizeof out || out_bytes != 0; }
+    bool sends() const noexcept { return has_piece() || socket->owes(); }
   };
 
   unsigned send_some(Stream& stream);

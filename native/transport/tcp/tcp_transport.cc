@@ -240,12 +240,14 @@ unsigned TcpTransport::attend(PacketSink& sink) {
   for (std::size_t i = 0; i < attention_.size();) {
     TcpChannel& channel = *attention_[i];
     if (!channel.failed_) {
+      if (channel.holds()) [[unlikely]]
+        count += channel.receive(sink);
       if (channel.has_unsent() && channel.flush()) ++count;
       if (channel.mover_->is_busy()) count += channel.mover_->advance(sink);
       channel.wants_room_ = false;  // who still waits says so before it sleeps
     }
     lost |= channel.failed_ && !channel.reported_;
-    if (channel.failed_ || channel.has_unsent() || channel.mover_->is_busy() ||
+    if (channel.failed_ || channel.holds() || channel.has_unsent() || channel.mover_->is_busy() ||
         channel.is_armed()) {
       ++i;
       continue;

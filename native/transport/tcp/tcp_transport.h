@@ -37,7 +37,10 @@ class TcpTransport final : public Transport, private Watcher::Client {
   unsigned poll(PacketSink& sink) override;
   void drain(Peer& peer, PacketSink& sink) override;
   void forget(Peer& peer) override;
-  void start(Waker& waker) override { waker_ = &waker; }
+  void start(Waker& waker) override {
+    waker_ = &waker;
+    lobby_.ask([&waker](const ProcessId& process) { return waker.secret_known_of(process); });
+  }
   void stop() override { watcher_.stop(); }
   void before_sleep() override;
   bool drained() override;
