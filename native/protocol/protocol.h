@@ -212,6 +212,7 @@ class Protocol {
   void start_receive(Operation& receive, MatchChannel channel);
   void start_matched_receive(Operation& receive, UnexpectedMessage& message);
   void on_message(Peer& from, const wire::Header& header, Bytes payload);
+  [[gnu::cold]] void meet(Operation& receive, Context& context, std::int32_t source);
   [[gnu::cold]] static bool recognize(Context& context, std::int32_t rank, Peer& from) noexcept;
   Unexpected* post(Operation& receive, MatchChannel channel);
   void accept_message(Operation& receive, UnexpectedMessage& message);

@@ -103,6 +103,16 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
   ++counters_.unexpected_received;
 }
 
+// As if it had never been begun, where there is no memory for that.
+void Protocol::meet(Operation& receive, Context& context, std::int32_t source) {
+  try {
+    receive.peer = &peer_of(context, source);
+  } catch (...) {
+    operations_.release(receive);
+    throw;
+  }
+}
+
 // Whether that rank, which was never talked to in this communicator, is this peer.
 bool Protocol::recognize(Context& context, std::int32_t rank, Peer& from) noexcept {
   Context::Member& member = context.members[static_cast<std::size_t>(rank)];
@@ -125,7 +135,6 @@ void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Hea
 Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_t source,
                              std::int32_t tag, const Buffer* buffer, UnexpectedMessage* message,
                              std::unique_ptr<Sink> sink) {
-  Peer* peer = source != kAnySource && message == nullptr ? &peer_of(context, source) : nullptr;
   Operation& operation = operations_.acquire(Operation::Kind::kReceive);
   operation.context = &context;
   operation.context_number = context.number;
@@ -141,7 +150,11 @@ Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_
     start_matched_receive(operation, *message);
     return &operation;
   }
-  operation.peer = peer;
+  if (source != kAnySource) {
+    operation.peer = context.members[static_cast<std::size_t>(source)].peer;
+    if (operation.peer->is_stranger) [[unlikely]]
+      meet(operation, context, source);
+  }
   start_receive(operation, channel);
   return &operation;
 }

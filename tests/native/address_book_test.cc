@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <new>
 #include <random>
 #include <vector>
@@ -33,7 +34,7 @@ class TheAddressBook : public ::testing::Test {
     address.start_time = random_();
     for (const wire::LaneId lane : {wire::LaneId{2}, wire::LaneId{3}, wire::LaneId{5}}) {
       std::vector<std::byte> section(32u * lane, static_cast<std::byte>(lane));
-      section[20] = section[21] = static_cast<std::byte>(host);
+      std::fill_n(section.begin() + 20, 2, static_cast<std::byte>(host));
       for (std::size_t i = 0; i < own_bytes; ++i)
         section[7 * i % section.size()] = static_cast<std::byte>(random_());
       address.add(lane, section);
