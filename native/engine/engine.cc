@@ -59,6 +59,13 @@ Engine::~Engine() {
   stop_threads();
 }
 
+void Engine::stop_threads() {
+  progress_thread_.stop();
+  watch_thread_.stop();
+  for (const auto& lane : lanes_)
+    lane->stop();
+}
+
 Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
   const CopyConfig copy{.limits = config_.limits.copy,
                         .pool = config_.settings.flag("mapping") ? config_.pool : nullptr,

@@ -204,12 +204,7 @@ class Engine final : private PacketSink, private Waker {
   void end();
 
   // Ends the progress thread; it starts again when it is needed. The others end for good.
-  void stop_threads() {
-    progress_thread_.stop();
-    watch_thread_.stop();
-    for (const auto& lane : lanes_)
-      lane->stop();
-  }
+  void stop_threads();
   // Around a fork, in the thread that makes it. The child's engine does nothing and reaches nobody:
   // its operations have failed.
   void before_fork();
@@ -249,10 +244,7 @@ class Engine final : private PacketSink, private Waker {
   std::vector<PeerTransfers> transfers(const Context* context);
   // Told once for each peer, in words, when a message of a MiB or more between devices of this node
   // takes a longer way than it could. Called with the engine's lock held.
-  void set_on_detour(std::function<void(std::string&&)> callback) {
-    std::lock_guard lock(mutex_);
-    tell_of_detour_ = std::move(callback);
-  }
+  void set_on_detour(std::function<void(std::string&&)> callback);
   const EngineConfig& config() const noexcept { return config_; }
   const std::vector<MissingLane>& missing_lanes() const noexcept { return missing_lanes_; }
   // What has arrived waits for memory, for that long.

@@ -8,6 +8,11 @@
 
 namespace mooncake_mpi {
 
+void Engine::set_on_detour(std::function<void(std::string&&)> callback) {
+  std::lock_guard lock(mutex_);
+  tell_of_detour_ = std::move(callback);
+}
+
 std::vector<PeerTransfers> Engine::transfers(const Context* context) {
   std::lock_guard lock(mutex_);
   std::vector<PeerTransfers> all;
