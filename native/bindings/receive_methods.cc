@@ -88,9 +88,10 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     give_up_receive(operation, view, MatchChannel::kMessages);
     return nullptr;
   }
+  if (operation.completion.error == Error::kPathLost) [[unlikely]]
+    return raise_path_lost(operation, status);
   const Completion completion = operation.completion;
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
-  const auto why = why_lost(operation);
   runtime().engine->release(operation);
   PyObject* result = nullptr;
   if (received == Received::kMemory) {
@@ -115,7 +116,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   }
   if (completion.error == Error::kNone) return result;
   Py_DECREF(result);
-  return raise_completion_error(completion.error, completion, why.get());
+  return raise_completion_error(completion.error, completion);
 }
 
 PyObject* comm_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {

@@ -67,13 +67,13 @@ Error finish_request(RequestObject& request, PyObject* status) {
     }
     request.completion = request.operation->completion;
     if (request.any_size) memory = std::move(request.operation->owned_buffer);
-    const auto why = why_lost(*request.operation);
-    runtime().engine->release(*std::exchange(request.operation, nullptr));
-    if (why != nullptr && request.failure == nullptr) [[unlikely]] {
-      const std::string text = completion_message(Error::kPathLost, request.completion, why.get());
+    if (request.completion.error == Error::kPathLost && request.failure == nullptr) [[unlikely]] {
+      const std::string why = runtime().engine->why_lost(*request.operation);
+      const std::string text = completion_message(Error::kPathLost, request.completion, &why);
       request.failure = PyUnicode_FromString(text.c_str());
       if (request.failure == nullptr) PyErr_Clear();  // its completion says enough
     }
+    runtime().engine->release(*std::exchange(request.operation, nullptr));
   }
   const Completion& completion = request.completion;
   request.state =
@@ -95,8 +95,12 @@ Error finish_request(RequestObject& request, PyObject* status) {
   return completion.error;
 }
 
-std::unique_ptr<std::string> say_why_lost(const Operation& operation) {
-  return std::make_unique<std::string>(runtime().engine->why_lost(operation));
+PyObject* raise_path_lost(Operation& operation, PyObject* status) {
+  const Completion completion = operation.completion;
+  const std::string why = runtime().engine->why_lost(operation);
+  runtime().engine->release(operation);
+  if (!fill_status(status, completion)) return nullptr;
+  return raise_completion_error(completion.error, completion, &why);
 }
 
 std::string completion_message(Error error, const Completion& completion, const std::string* why) {

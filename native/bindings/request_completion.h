@@ -18,13 +18,8 @@ Error finish_request(RequestObject& request, PyObject* status);
 // What went wrong, naming the peer; `why` there is no path to it is said where it is known.
 std::string completion_message(Error error, const Completion& completion,
                                const std::string* why = nullptr);
-// What it is to be told of an operation that is lost; nothing of any other.
-std::unique_ptr<std::string> say_why_lost(const Operation& operation);
-inline std::unique_ptr<std::string> why_lost(const Operation& operation) {
-  if (operation.completion.error != Error::kPathLost) [[likely]]
-    return nullptr;
-  return say_why_lost(operation);
-}
+// Ends an operation that failed since there is no path to its peer, and says why.
+[[gnu::cold]] PyObject* raise_path_lost(Operation& operation, PyObject* status);
 // The same of a request's operation, in the words of who refused it if there are any.
 std::string failure_message(const RequestObject& request, Error error);
 // Raises the MPI exception for what finish_request() or a wait of another request returned.

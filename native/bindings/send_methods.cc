@@ -183,11 +183,14 @@ bool wait_send(Operation& operation, BufferView& view) {
     give_up_send(operation, view);
     return false;
   }
+  if (operation.completion.error == Error::kPathLost) [[unlikely]] {
+    raise_path_lost(operation, nullptr);
+    return false;
+  }
   const Completion completion = operation.completion;
-  const auto why = why_lost(operation);
   runtime().engine->release(operation);
   if (completion.error != Error::kNone) {
-    raise_completion_error(completion.error, completion, why.get());
+    raise_completion_error(completion.error, completion);
     return false;
   }
   return true;

@@ -333,9 +333,9 @@ bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {
 unsigned Engine::poll() {
   unsigned count = 0;
   try {
-    // One that was dormant may be added by what arrives.
-    for (std::size_t i = 0; i < polled_.size(); ++i)
-      count += polled_[i]->poll(*this);
+    // One that was dormant may be added by what arrives; there is room for it.
+    for (auto lane = polled_.begin(); lane != polled_.end(); ++lane)
+      count += (*lane)->poll(*this);
     if (peers_.has_unanswerable()) [[unlikely]] {
       for (Peer* peer : peers_.take_unanswerable())
         fail(*peer, Error::kPathLost);
@@ -369,36 +369,6 @@ bool Engine::flush(std::uint64_t timeout_ns) {
     wait(drained, std::min<std::uint64_t>(deadline - now, 50'000'000));
   }
   return true;
-}
-
-std::string Engine::lane_of(Context& context, std::int32_t rank) {
-  std::lock_guard lock(mutex_);
-  Peer& peer = protocol_.peer_of(context, rank);
-  if (peer.channel == nullptr) {
-    Result<bool> connected = connect(peer);
-    if (!connected) return connected.failure().message;
-  }
-  return peer.lane;
-}
-
-std::vector<std::string> Engine::path_troubles(const Context& context, std::int32_t rank) {
-  std::lock_guard lock(mutex_);
-  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
-  if (peer.channel == nullptr) return {};
-  return peer.channel->troubles();
-}
-
-std::string Engine::route_to(const Context& context, std::int32_t rank) {
-  std::lock_guard lock(mutex_);
-  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
-  return peer.channel != nullptr ? peer.channel->route() : std::string();
-}
-
-bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
-  std::lock_guard lock(mutex_);
-  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
-  return std::ranges::any_of(peer.movers,
-                             [](const auto& mover) { return mover->reaches_everything(); });
 }
 
 }  // namespace mooncake_mpi

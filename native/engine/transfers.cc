@@ -1,5 +1,5 @@
-// Which ways a process's messages have taken, and why they took a longer one. Any thread; public
-// calls take the engine's lock, the others are made with it held.
+// Which ways there are to each process, what has taken them, and why some took a longer one. Any
+// thread; public calls take the engine's lock, the others are made with it held.
 #include <algorithm>
 #include <new>
 #include <utility>
@@ -11,6 +11,36 @@ namespace mooncake_mpi {
 void Engine::set_on_detour(std::function<void(std::string&&)> callback) {
   std::lock_guard lock(mutex_);
   tell_of_detour_ = std::move(callback);
+}
+
+std::string Engine::lane_of(Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  Peer& peer = protocol_.peer_of(context, rank);
+  if (peer.channel == nullptr) {
+    Result<bool> connected = connect(peer);
+    if (!connected) return connected.failure().message;
+  }
+  return peer.lane;
+}
+
+std::vector<std::string> Engine::path_troubles(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  if (peer.channel == nullptr) return {};
+  return peer.channel->troubles();
+}
+
+std::string Engine::route_to(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  return peer.channel != nullptr ? peer.channel->route() : std::string();
+}
+
+bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  return std::ranges::any_of(peer.movers,
+                             [](const auto& mover) { return mover->reaches_everything(); });
 }
 
 std::vector<PeerTransfers> Engine::transfers(const Context* context) {
