@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fake_cuda
+from payload import pattern
 
 IS_FAKE = os.environ.get("MOONCAKE_MPI_TEST_ARRAYS", "fake") == "fake"
 if IS_FAKE:
@@ -82,3 +83,30 @@ def stream():
     new.let_go()
     new.synchronize()
     new.destroy()
+
+
+@pytest.fixture
+def streams():
+    """Makes streams of the first GPU."""
+    made = []
+
+    def make(count):
+        made.extend(fake_cuda.Stream(0) for _ in range(count))
+        return made[-count:]
+
+    yield make
+    for stream in made:
+        stream.let_go()
+        stream.synchronize()
+        stream.destroy()
+
+
+@pytest.fixture
+def queue(made):
+    """Puts a pattern into an array, in a stream's order."""
+
+    def put(array, seed, stream):
+        source = made(array.nbytes).set(pattern(array.nbytes, seed))
+        fake_cuda.copy_async(array, source, stream)
+
+    return put
