@@ -128,8 +128,8 @@ TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {
 
 TEST_F(CudaQueue, NoCallEndsACaptureOfAnotherThread) {
   CUgraph graph = nullptr;
-  Stream& captured = *memory_.driver().make_stream(device_).value();
-  ASSERT_EQ(cuStreamBeginCapture(captured.handle, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
+  const std::unique_ptr<Stream> captured(memory_.driver().make_stream(device_).value());
+  ASSERT_EQ(cuStreamBeginCapture(captured->handle, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_SUCCESS);
   std::thread([&] {
     auto idle = source();
     EXPECT_TRUE(comes([&] { return !idle->at(0, kBytes).empty(); }));
@@ -145,7 +145,7 @@ TEST_F(CudaQueue, NoCallEndsACaptureOfAnotherThread) {
     memory_.driver().close_memory(device_, opened.value());
   }).join();
   EXPECT_TRUE(memory_.queue().trouble().empty()) << memory_.queue().trouble();
-  EXPECT_EQ(cuStreamEndCapture(captured.handle, &graph), CUDA_SUCCESS);
+  EXPECT_EQ(cuStreamEndCapture(captured->handle, &graph), CUDA_SUCCESS);
 }
 
 TEST_F(CudaQueue, AGateHoldsItsStreamUntilItIsOpened) {
