@@ -113,7 +113,7 @@ stage_native_tsan() {
   # Some kernels place mappings where older ThreadSanitizers do not expect any.
   if setarch -R true 2>/dev/null; then fixed_addresses=(setarch -R); fi
   # Not what runs in one thread, nor lanes whose threads are those of another that is tested.
-  test_options=(--exclude-regex '/(Fake|Shm[A-Z])|^RandomBytes|^Mixes/RandomMatching|^PageRanges|^SharedPool')
+  test_options=(--exclude-regex '/(Fake|Shm[A-Z]|VerbsCuda|VerbsTo|TcpTo|CudaNot)|^RandomBytes|^Mixes/RandomMatching|^PageRanges|^SharedPool')
   TSAN_OPTIONS=second_deadlock_stack=1 run_native native-tsan "${fixed_addresses[@]}"
 }
 
