@@ -286,7 +286,8 @@ stage_hosts() {
     -- -m pytest --with-mpi -q --tb=short -k "not hundreds_of_times and not 2_gib" \
     "${hosts_tests[@]/#/tests/p2p/test_}" || status=1
   use_wheel mpich
-  run_hosts mpich tests/hosts/test_jobs.py || status=1
+  # MPICH's launcher does not end a job over several hosts when a rank of another one fails
+  run_hosts mpich tests/hosts/test_jobs.py -k "not status_of_a_rank" || status=1
   return $status
 }
 
@@ -294,9 +295,11 @@ stage_hosts() {
 hosts_tests=(buffer_specs.py buffers.py cancel.py communicators.py flow_control.py lifetime.py matching.py objects.py
   patterns.py persistent.py probe.py progress.py requests.py sizes.py threads.py truncation.py waiting.py)
 
-run_hosts() { # run_hosts name tests
+run_hosts() { # run_hosts name tests...
+  local name=$1
+  shift
   MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 600 "$python" -m pytest -q --tb=short \
-    --junitxml="$results/hosts-$1.xml" "$2"
+    --junitxml="$results/hosts-$name.xml" "$@"
 }
 
 # Python is not built with the sanitizer, so it and the C++ library that it watches are loaded first. Ranks
