@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "tests" / "gpu"
-SECONDS = {"quick": 145, "test": 460, "bench": 460}
+SECONDS = {"quick": 190, "test": 460, "bench": 460}
 PR_SET_CHILD_SUBREAPER = 36
 #: What a program gets to show its stacks and leave before it is killed.
 GRACE_SECONDS = 4
@@ -357,6 +357,7 @@ def quick_steps(run: Run) -> list[Step]:
     """What matters most comes first."""
     return [
         checks(run, "essential cupy", 28, "essential.py"),
+        checks(run, "stream order", 40, "stream_order.py"),
         checks(run, "torch types", 22, "torch_types.py"),
         figures(run, "figures-ours", 32, "--seconds", "22"),
         figures(run, "figures-nccl", 34, "--seconds", "22", "--nccl"),
