@@ -163,7 +163,8 @@ bool is_cuda_array_type(PyTypeObject* type) {
   const bool found = with_interpreter(
       [&] { return PyObject_HasAttr(reinterpret_cast<PyObject*>(type), interface_name()) != 0; });
   PyTypeObject*& latest = found ? with : without;
-  Py_XDECREF(std::exchange(latest, reinterpret_cast<PyTypeObject*>(Py_NewRef(type))));
+  Py_INCREF(reinterpret_cast<PyObject*>(type));
+  Py_XDECREF(reinterpret_cast<PyObject*>(std::exchange(latest, type)));
   return found;
 }
 
