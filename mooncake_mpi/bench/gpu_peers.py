@@ -6,7 +6,11 @@ loops measure them, and the host waits in every call until the GPU is done, as i
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ctypes import CDLL, RTLD_GLOBAL
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +31,20 @@ def place_of(array: Any) -> tuple[int, int]:
 def on_device(array: Any) -> Any:
     """A copy in the GPU's memory of a NumPy array; any other is itself."""
     return import_module("cupy").asarray(array) if isinstance(array, np.ndarray) else array
+
+
+def cupy_nccl() -> Any | None:
+    """CuPy's module for NCCL; ``None`` where it finds no library, also not that of NVIDIA's wheel."""
+    with suppress(ImportError):
+        spec = find_spec("nvidia.nccl")
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            with suppress(OSError):
+                CDLL(str(Path(folder) / "lib" / "libnccl.so.2"), mode=RTLD_GLOBAL)
+    try:
+        nccl: Any = import_module("cupy.cuda.nccl")
+    except ImportError:
+        return None
+    return nccl if nccl.available else None
 
 
 class OnStream:
@@ -51,8 +69,8 @@ class CupyNccl(OnStream):
 
     def __init__(self, world: MPI.Intracomm) -> None:
         super().__init__(world)
-        nccl = self._nccl = self._cuda.nccl
-        if not nccl.available:
+        nccl = self._nccl = cupy_nccl()
+        if nccl is None:
             raise OptionError("argument --against: cupy-nccl: CuPy finds no NCCL")
         mark = world.bcast(nccl.get_unique_id() if world.Get_rank() == 0 else None)
         self._comm = nccl.NcclCommunicator(world.Get_size(), mark, world.Get_rank())

@@ -208,9 +208,9 @@ def usable_peers(world: MPI.Intracomm, options: BenchOptions) -> tuple[str, ...]
 def has_nccl(name: str) -> bool:
     """Whether torch, or CuPy, can load NCCL."""
     if name == "cupy-nccl":
-        import cupy
+        from mooncake_mpi.bench import gpu_peers
 
-        return bool(cupy.cuda.nccl.available)
+        return gpu_peers.cupy_nccl() is not None
     import torch
 
     return bool(torch.cuda.is_available() and torch.distributed.is_nccl_available())

@@ -308,6 +308,10 @@ class Engine final : private PacketSink, private Waker {
     if (work != nullptr && work->waits()) [[unlikely]]
       work->run();
   }
+  bool devices_work() const noexcept {
+    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
+    return work != nullptr && work->waits();
+  }
   // How long a thread may sleep that waits for anything.
   std::uint64_t nap_ns() const noexcept {
     const DeviceWork* work = device_work_.load(std::memory_order_acquire);
@@ -320,6 +324,8 @@ class Engine final : private PacketSink, private Waker {
   Result<std::unique_ptr<std::byte[]>> copy_of(const Buffer& buffer);
   void prepare(Posting& posting);
   void prepare(std::span<Posting> postings);
+  void attend_to(std::span<const Posting> postings);
+  void go_on_with_devices();
   void fail(Peer& peer, Error error);
   void spread_revocation(Context& context);
   template <class AddressOf>

@@ -36,7 +36,8 @@ class AttentionToDevice {
 Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int32_t dest,
                                 std::int32_t tag, const Buffer& buffer, SendMode mode,
                                 std::unique_ptr<Source> source) {
-  if (buffer.device != nullptr && source == nullptr) [[unlikely]] {
+  const bool on_device = buffer.device != nullptr && source == nullptr;
+  if (on_device) [[unlikely]] {
     if (mode == SendMode::kBuffered) {
       auto copy = copy_of(buffer);
       if (!copy) return copy.failure();
@@ -49,8 +50,18 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
     source = std::move(made).value();
   }
   const AttentionToDevice attention(buffer, *doorbell_);
-  std::lock_guard lock(mutex_);
-  return start_send(context, channel, dest, tag, buffer, mode, std::move(source));
+  auto started = [&] {
+    std::lock_guard lock(mutex_);
+    return start_send(context, channel, dest, tag, buffer, mode, std::move(source));
+  }();
+  if (on_device) go_on_with_devices();
+  return started;
+}
+
+// Where a program posts many messages of devices the first ones go on meanwhile, and by its own
+// thread: another one would contend for the lock and for the driver's.
+void Engine::go_on_with_devices() {
+  progress();
 }
 
 Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t source,
@@ -77,7 +88,10 @@ Result<Operation*> Engine::receive_device(Context& context, MatchChannel channel
                                           const Buffer& buffer, UnexpectedMessage* message) {
   auto sink = buffer.device->sink(buffer);
   if (!sink) return sink.failure();
-  return receive_into(context, channel, source, tag, buffer, std::move(sink).value(), message);
+  Operation* operation =
+      receive_into(context, channel, source, tag, buffer, std::move(sink).value(), message);
+  go_on_with_devices();
+  return operation;
 }
 
 Operation* Engine::receive_into(Context& context, MatchChannel channel, std::int32_t source,
@@ -136,8 +150,16 @@ void Engine::post(std::span<Posting> postings) {
     for (Posting& posting : postings)
       start(posting);
   }
-  for (const Posting& posting : postings)
+  attend_to(postings);
+}
+
+void Engine::attend_to(std::span<const Posting> postings) {
+  bool some_on_device = false;
+  for (const Posting& posting : postings) {
     const AttentionToDevice attention(posting.buffer, *doorbell_);
+    some_on_device |= posting.buffer.device != nullptr;
+  }
+  if (some_on_device) go_on_with_devices();
 }
 
 void Engine::post_and_leave(std::span<Posting> postings) {
@@ -152,8 +174,7 @@ void Engine::post_and_leave(std::span<Posting> postings) {
       large = true;
     }
   }
-  for (const Posting& posting : postings)
-    const AttentionToDevice attention(posting.buffer, *doorbell_);
+  attend_to(postings);
   look_after(large);
 }
 

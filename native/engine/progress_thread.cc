@@ -115,9 +115,11 @@ void ProgressThread::work(std::uint32_t polls) {
     engine_.do_device_work();
     return count;
   };
+  // What devices do the program's own thread goes on with, as long as it posts more.
   auto needed = [&] {
     return unfinished() && !stopping_.load(std::memory_order_relaxed) &&
-           (nobody_polls(polls) || engine_.protocol_.background_count() != 0);
+           (nobody_polls(polls) ||
+            (engine_.protocol_.background_count() != 0 && !engine_.devices_work()));
   };
   std::uint64_t idle_since = now_ns();
   while (needed()) {

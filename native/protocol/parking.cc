@@ -11,6 +11,8 @@ namespace mooncake_mpi {
 namespace {
 
 constexpr std::uint64_t kPatienceNs = 20'000;
+// While the receiver takes other messages, one of many at once is likely to have its turn.
+constexpr std::uint64_t kLongPatienceNs = 50'000'000;
 constexpr unsigned kAtOnce = 32;
 constexpr std::uint64_t kLargest = 64 * 1024;
 // Of all messages that are parked at once; more wait for their receives.
@@ -42,7 +44,10 @@ unsigned Protocol::advance_parking() {
   unsigned progress = 0;
   const std::uint64_t now = now_ns();
   parkable_.for_each_while([&](Operation& send) {
-    if (now - send.announced_ns < kPatienceNs || ++looked_at > kAtOnce) return false;
+    const std::uint64_t age = now - send.announced_ns;
+    if (age < kPatienceNs || ++looked_at > kAtOnce) return false;
+    const bool taking = now - send.peer->took_ns < kPatienceNs && age < kLongPatienceNs;
+    if (taking && !send.shared) return true;
     outbox_memory_.reserve();
     progress += park(send);
     return true;

@@ -31,6 +31,7 @@ struct Peer : ListLink<OutboxTag> {
   std::uint32_t known = UINT32_MAX;  // its number among the processes that this one knows
   std::uint64_t called_ns = 0;       // it connected first, when there was nothing to answer it with
   std::uint64_t call_again_ns = 0;   // not before
+  std::uint64_t took_ns = 0;         // it last asked for a message of a device
   Error failure = Error::kNone;      // set once the peer is known to be gone
   Transfers transfers;
   std::vector<std::string> detours;  // why messages take a longer way than they could

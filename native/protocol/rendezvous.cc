@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/clock.h"
 #include "memory/memory_device.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
@@ -274,6 +275,7 @@ void Protocol::on_note(Peer& from, const wire::Header& header, Bytes payload) {
     ++counters_.packets_rejected;
   } else if (sends) {
     operation->shared = operation->unusual = true;
+    from.took_ns = now_ns();
   }
 }
 

@@ -88,27 +88,28 @@ def more_streams_wait_than_there_are_channels(comm):
         raise LeftOut("for two ranks")
     streams = [gpu.stream() for _ in range(64)] if RANK == 1 else []
     arrays = [gpu.empty(1000) for _ in streams]
-    # What is made at the first message is made before anybody waits.
-    out, into = filled(1 << 20, RANK), gpu.empty(1 << 20)
-    comm.Sendrecv(out, 1 - RANK, 99, into, 1 - RANK, 99)
+    # What is made at the first message is made before anybody waits; and while they wait the
+    # program itself may not use other streams: they may be held up.
+    out, intos = filled(1 << 20, RANK), [gpu.empty(1 << 20) for _ in range(2)]
+    for into in intos:
+        gpu.put(into, np.zeros(1 << 20, "u1"))
+        comm.Sendrecv(out, 1 - RANK, 99, into, 1 - RANK, 99)
     for tag, (array, stream) in enumerate(zip(arrays, streams, strict=True)):
         with gpu.using(stream):
             comm.Recv_enqueue(array, 0, tag)
     meet()
     for sender in (0, 1):
-        gpu.put(into, np.zeros(1 << 20, "u1"))
-        meet()
         if sender == RANK:
             comm.Ssend(out, 1 - RANK, 100)
         else:
-            comm.Recv(into, 1 - RANK, 100)
-            expect(into, sender)
+            comm.Recv(intos[sender], 1 - RANK, 100)
     meet()
     if RANK == 0:
         MPI.Request.Waitall([comm.Isend(pattern(1000, tag), 1, tag) for tag in range(64)])
     for tag, (array, stream) in enumerate(zip(arrays, streams, strict=True)):
         synchronize(stream)
         expect(array, tag)
+    expect(intos[1 - RANK], 1 - RANK)
 
 
 @check

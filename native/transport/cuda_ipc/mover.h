@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -82,7 +83,9 @@ class CudaMover final : public Mover {
   enum class Step : std::uint8_t { kNotYet, kDone };  // what it waited for has come
 
   Step advance(std::uint64_t id, Receive& receive, PacketSink& sink);
-  Step advance(Send& send, PacketSink& sink);
+  Step advance(std::uint64_t id, Send& send, PacketSink& sink);
+  void advance_receives(PacketSink& sink);
+  void advance_sends(PacketSink& sink);
   Step pull(std::uint64_t id, Receive& receive, PacketSink& sink);
   bool offer_pull(Send& send, PacketSink& sink);
   bool begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink);
@@ -90,7 +93,8 @@ class CudaMover final : public Mover {
   void tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sink);
   void ask(std::uint64_t id, Receive& receive, PacketSink& sink);
   std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
-  void submit(Send& send, cuda_driver::DeviceAddress base);
+  void submit(std::uint64_t id, Send& send, cuda_driver::DeviceAddress base);
+  std::size_t begun() const noexcept;
   void finish(std::uint64_t receive_id, bool failed, PacketSink& sink);
   void drop(Send& send) noexcept;
   void attend();
@@ -104,6 +108,8 @@ class CudaMover final : public Mover {
   std::unordered_map<std::uint64_t, Send> sends_;
   std::vector<std::uint64_t> starting_;  // receives that have not asked yet, or that are pulled
   std::vector<std::uint64_t> sending_;   // in the order in which the receivers asked
+  // Those whose copies were submitted, by device: they end in this order.
+  std::map<int, std::deque<std::uint64_t>> copying_;
   std::vector<Over> over_;               // receives, yet to be told
   std::vector<std::uint64_t> stopped_;   // receives whose senders have taken their memory back
   std::map<std::uint64_t, std::shared_ptr<Export>> exports_;  // by allocation

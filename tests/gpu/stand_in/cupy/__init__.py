@@ -139,6 +139,7 @@ class ndarray:
         self._memory, self.array = memory, array
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
         self.size = int(np.prod(self.shape, dtype=np.int64))
+        self.flags = types.SimpleNamespace(c_contiguous=True)
         self.device = Device(array.device)
         self.data = types.SimpleNamespace(ptr=array.ptr, memset=self._memset)
 
@@ -298,7 +299,6 @@ cuda = types.SimpleNamespace(
     Device=Device,
     MemoryAsyncPool=MemoryAsyncPool,
     runtime=_Runtime(),
-    nccl=types.SimpleNamespace(available=False),
     set_allocator=_set_allocator,
     get_current_stream=_current,
     get_elapsed_time=_get_elapsed_time,

@@ -1,0 +1,144 @@
+// CuPy's arrays by their attributes. With the interpreter's lock (GIL) held.
+#include "bindings/cupy_array.h"
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+namespace mooncake_mpi::bindings {
+namespace {
+
+// A reference that is given back.
+class Owned {
+ public:
+  explicit Owned(PyObject* object) noexcept : object_(object) {}
+  ~Owned() { Py_XDECREF(object_); }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  PyObject* get() const noexcept { return object_; }
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+  Owned attribute(PyObject* name) const {
+    return Owned(object_ == nullptr ? nullptr : PyObject_GetAttr(object_, name));
+  }
+
+ private:
+  PyObject* object_;
+};
+
+// For good.
+struct Names {
+  PyObject* data = PyUnicode_InternFromString("data");
+  PyObject* ptr = PyUnicode_InternFromString("ptr");
+  PyObject* size = PyUnicode_InternFromString("size");
+  PyObject* dtype = PyUnicode_InternFromString("dtype");
+  PyObject* flags = PyUnicode_InternFromString("flags");
+  PyObject* c_contiguous = PyUnicode_InternFromString("c_contiguous");
+  PyObject* str = PyUnicode_InternFromString("str");
+};
+
+const Names& names() noexcept {
+  static const Names instance;
+  return instance;
+}
+
+// CuPy, once an array of it has been met.
+struct Cupy {
+  PyTypeObject* array = nullptr;
+  PyObject* current_stream = nullptr;  // a function
+};
+
+Cupy cupy;
+PyTypeObject* stranger = nullptr;  // the latest type that is not its array; never looked into
+
+bool is_called(PyObject* type, const char* attribute, const char* text) {
+  const Owned name(PyObject_GetAttrString(type, attribute));
+  return name && PyUnicode_Check(name.get()) &&
+         PyUnicode_CompareWithASCIIString(name.get(), text) == 0;
+}
+
+bool learn(PyTypeObject* type) {
+  auto* object = reinterpret_cast<PyObject*>(type);
+  if (!is_called(object, "__module__", "cupy") || !is_called(object, "__name__", "ndarray")) {
+    return false;
+  }
+  const Owned module(PyImport_ImportModule("cupy"));
+  if (!module) return false;
+  const Owned cuda(PyObject_GetAttrString(module.get(), "cuda"));
+  if (!cuda) return false;
+  PyObject* current_stream = PyObject_GetAttrString(cuda.get(), "get_current_stream");
+  if (current_stream == nullptr) return false;
+  Py_INCREF(object);
+  cupy = {type, current_stream};
+  return true;
+}
+
+bool is_cupy_array(PyTypeObject* type) {
+  if (type == cupy.array) return true;
+  if (type == stranger || cupy.array != nullptr) return false;
+  if (learn(type)) return true;
+  if (PyErr_Occurred() == nullptr || PyErr_ExceptionMatches(PyExc_Exception)) {
+    PyErr_Clear();
+    Py_INCREF(reinterpret_cast<PyObject*>(type));
+    Py_XDECREF(reinterpret_cast<PyObject*>(std::exchange(stranger, type)));
+  }
+  return false;
+}
+
+// numpy has one object for each type of numbers.
+Py_ssize_t bytes_of_type(PyObject* dtype) {
+  struct Known {
+    PyObject* dtype;
+    Py_ssize_t bytes;
+  };
+  static std::array<Known, 16> known{};
+  static std::size_t count = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (known[i].dtype == dtype) return known[i].bytes;
+  }
+  const Owned text(PyObject_GetAttr(dtype, names().str));
+  const Py_ssize_t bytes = text ? item_bytes_of(text.get()) : 0;
+  if (bytes != 0 && count < known.size()) known[count++] = {Py_NewRef(dtype), bytes};
+  return bytes;
+}
+
+bool number(const Owned& object, unsigned long long& value) {
+  if (!object) return false;
+  value = PyLong_AsUnsignedLongLong(object.get());
+  return value != static_cast<unsigned long long>(-1) || PyErr_Occurred() == nullptr;
+}
+
+std::optional<DescribedArray> read(PyObject* object) {
+  const Names& name = names();
+  const Owned flags(PyObject_GetAttr(object, name.flags));
+  if (flags.attribute(name.c_contiguous).get() != Py_True) return std::nullopt;
+  const Owned dtype(PyObject_GetAttr(object, name.dtype));
+  const Py_ssize_t item_bytes = dtype ? bytes_of_type(dtype.get()) : 0;
+  if (item_bytes == 0) return std::nullopt;
+  const Owned data(PyObject_GetAttr(object, name.data));
+  unsigned long long address = 0;
+  unsigned long long elements = 0;
+  unsigned long long stream = 0;
+  if (!number(data.attribute(name.ptr), address) ||
+      !number(Owned(PyObject_GetAttr(object, name.size)), elements)) {
+    return std::nullopt;
+  }
+  const Owned current(PyObject_CallNoArgs(cupy.current_stream));
+  if (!number(current.attribute(name.ptr), stream)) return std::nullopt;
+  return DescribedArray{.address = address,
+                        .bytes = elements * static_cast<unsigned long long>(item_bytes),
+                        .stream = static_cast<std::uintptr_t>(stream),
+                        .item_bytes = item_bytes};
+}
+
+}  // namespace
+
+std::optional<DescribedArray> read_cupy_array(PyObject* object) {
+  if (!is_cupy_array(Py_TYPE(object))) return std::nullopt;
+  auto found = read(object);
+  if (!found && PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_Exception)) {
+    PyErr_Clear();
+  }
+  return found;
+}
+
+}  // namespace mooncake_mpi::bindings

@@ -1,0 +1,31 @@
+// What the files of the mover share.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "memory/cuda/gpu_memory.h"
+#include "memory/memory_device.h"
+
+namespace mooncake_mpi::cuda_ipc {
+
+template <class Layout>
+std::span<const std::byte> bytes_of(const Layout& layout) noexcept {
+  return std::as_bytes(std::span(&layout, 1));
+}
+
+inline constexpr std::uint64_t kNobody = UINT64_MAX;
+
+// As push_back() does it: not for one at a time.
+template <class T>
+void make_room(std::vector<T>& vector, std::size_t count) {
+  if (vector.capacity() < count) vector.reserve(2 * count);
+}
+
+inline cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
+  cuda::GpuMemory* memory = cuda::known_gpu_memory();
+  return device != nullptr && device == memory ? memory : nullptr;
+}
+
+}  // namespace mooncake_mpi::cuda_ipc

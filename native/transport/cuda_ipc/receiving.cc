@@ -1,0 +1,136 @@
+// The receiver's part of a message between GPUs: it asks for the push, or pulls. Engine lock held.
+#include "transport/cuda_ipc/mover.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "transport/cuda_ipc/mover_parts.h"
+
+namespace mooncake_mpi::cuda_ipc {
+namespace {
+
+constexpr std::string_view kNotExportable =
+    "the memory that is received into cannot be opened by another process (of cudaMallocAsync, or "
+    "of torch's expandable_segments)";
+
+}  // namespace
+
+bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
+  if (memory_of(into.device) == nullptr || into.sink == nullptr || !wire::is_on_device(key)) {
+    return false;
+  }
+  const cuda::DeviceEnd& end = static_cast<const cuda::DeviceSink*>(into.sink)->end();
+  if (!is_self_ && !end.allocation.exportable) {
+    sink.on_detour(peer_, into.bytes, kNotExportable);
+    return false;
+  }
+  try {
+    Receive receive;
+    receive.peer_id = into.peer_id;
+    receive.bytes = into.bytes;
+    receive.end = &end;
+    make_room(starting_, starting_.size() + 1);
+    make_room(over_, receives_.size() + 1);  // what ends a receive does not allocate
+    receives_.insert_or_assign(into.id, std::move(receive));
+    starting_.push_back(into.id);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  attend();
+  return true;
+}
+
+CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.state == Receive::State::kPulling) return pull(id, receive, sink);
+  if (receive.state == Receive::State::kWaiting) {
+    if (!receive.end->is_ready()) {
+      const int device = receive.end->allocation.device;
+      if (!cuda::known_gpu_memory()->queue().has_failed(device)) return Step::kNotYet;
+      over_.push_back({id, true});
+      return Step::kDone;
+    }
+    receive.exported = export_of(receive.end->allocation);
+    receive.state = Receive::State::kExporting;
+  }
+  if (!receive.exported->done.load(std::memory_order_acquire)) return Step::kNotYet;
+  if (receive.exported->refused) {
+    sink.on_detour(peer_, receive.bytes, receive.exported->refusal);
+    over_.push_back({id, true});
+  } else {
+    ask(id, receive, sink);
+    receive.state = Receive::State::kAsked;
+  }
+  return Step::kDone;
+}
+
+void CudaMover::ask(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  Export& exported = *receive.exported;
+  tell_of(exported, receive.peer_id, sink);
+  wire::Push push;
+  push.receive_id = id;
+  push.allocation = exported.memory.allocation;
+  push.offset = receive.end->address - exported.memory.base;
+  push.length = receive.bytes;
+  sink.send_note(peer_, lane(), receive.peer_id, bytes_of(push));
+}
+
+// Where this process's engines may be held up, too, the sender's have to do.
+bool CudaMover::begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink) {
+  const auto found = receives_.find(local.id);
+  if (found == receives_.end() || found->second.state != Receive::State::kAsked) return false;
+  Receive& receive = found->second;
+  if (pull.length != receive.bytes ||
+      !peer_memory_.has(pull.allocation, pull.offset, pull.length)) {
+    return false;
+  }
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (memory.gates().some_closed()) {
+    finish(receive.peer_id, true, sink);
+    return true;
+  }
+  make_room(starting_, starting_.size() + 1);
+  receive.mapping =
+      peer_memory_.map(pull.allocation, receive.end->allocation.device, memory, transport_.opener_);
+  receive.offset = pull.offset;
+  receive.state = Receive::State::kPulling;
+  starting_.push_back(local.id);
+  attend();
+  return true;
+}
+
+CudaMover::Step CudaMover::pull(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.mapping->state() == Mapping::State::kOpening) return Step::kNotYet;
+  const bool open = receive.mapping->state() == Mapping::State::kOpen;
+  if (open && receive.copy == nullptr) {
+    receive.copy =
+        cuda::known_gpu_memory()->queue().submit({.kind = cuda::Copy::Kind::kPull,
+                                                  .device = receive.end->allocation.device,
+                                                  .to = receive.end->address,
+                                                  .from = receive.mapping->base() + receive.offset,
+                                                  .bytes = receive.bytes,
+                                                  .after = nullptr});
+  }
+  if (open && !receive.copy->over()) return Step::kNotYet;
+  const bool failed = !open || receive.copy->failed();
+  receive.copy.reset();
+  receive.mapping.reset();
+  finish(receive.peer_id, failed, sink);
+  if (failed) {
+    receive.state = Receive::State::kAsked;  // it is pushed after all
+  } else {
+    over_.push_back({id, false});
+  }
+  return Step::kDone;
+}
+
+void CudaMover::advance_receives(PacketSink& sink) {
+  for (std::uint64_t& id : starting_) {
+    const auto receive = receives_.find(id);
+    if (receive != receives_.end() && advance(id, receive->second, sink) == Step::kNotYet) continue;
+    id = kNobody;
+  }
+  std::erase(starting_, kNobody);
+}
+
+}  // namespace mooncake_mpi::cuda_ipc

@@ -1,0 +1,160 @@
+// The sender's part of a message between GPUs: its copy engine pushes, or it offers to be pulled
+// from. Engine lock held.
+#include "transport/cuda_ipc/mover.h"
+
+#include <utility>
+
+#include "transport/cuda_ipc/mover_parts.h"
+
+namespace mooncake_mpi::cuda_ipc {
+
+bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
+  if (const auto pushed = wire::decode_pushed(note)) {
+    return end_of_copy(local, pushed->failed != 0);
+  }
+  if (const auto pull = wire::decode_pull(note)) return begin_pull(local, *pull, sink);
+  if (const auto memory = wire::decode_device_memory(note)) {
+    peer_memory_.learn(*memory);
+    return true;
+  }
+  const auto push = wire::decode_push(note);
+  if (!push) return false;
+  if (memory_of(local.device) == nullptr || local.source == nullptr) {
+    // The sender has left its call, and the bytes are elsewhere: the receiver is to ask again.
+    finish(push->receive_id, true, sink);
+    return true;
+  }
+  if (push->length > local.bytes ||
+      !peer_memory_.has(push->allocation, push->offset, push->length) ||
+      sends_.contains(local.id)) {
+    return false;
+  }
+  Send send;
+  send.peer_id = push->receive_id;
+  send.bytes = push->length;
+  send.end = &static_cast<const cuda::DeviceSource*>(local.source)->end();
+  send.offset = push->offset;
+  send.allocation = push->allocation;
+  if (!is_self_) {
+    send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
+                                    *cuda::known_gpu_memory(), transport_.opener_);
+  }
+  make_room(stopped_, stopped_.size() + sends_.size() + 1);  // stop() does not allocate
+  sending_.push_back(local.id);
+  sends_.insert_or_assign(local.id, std::move(send));
+  attend();
+  return true;
+}
+
+// The peer's word of a copy: of one that its engine was to make, or that it gives up.
+bool CudaMover::end_of_copy(const Move& local, bool failed) {
+  if (const auto send = sends_.find(local.id); send != sends_.end()) {
+    if (send->second.pull != Send::Pull::kOffered) return false;
+    if (failed) {
+      send->second.pull = Send::Pull::kRefused;
+    } else {
+      sends_.erase(send);  // until FIN
+    }
+    return true;
+  }
+  const auto receive = receives_.find(local.id);
+  if (receive == receives_.end()) return false;
+  const bool pulled = receive->second.state == Receive::State::kPulling;
+  if (!pulled && receive->second.state != Receive::State::kAsked) return false;
+  if (pulled) {  // the sender takes its memory back
+    if (!failed) return false;
+    if (receive->second.copy != nullptr) {
+      cuda::known_gpu_memory()->queue().drop(*receive->second.copy);
+    }
+    std::erase(starting_, local.id);
+  }
+  receive->second.state = Receive::State::kWaiting;  // no second answer
+  over_.push_back({local.id, failed});
+  return true;
+}
+
+// Whether the receiver has the message, or is to take it: nothing is to be pushed now.
+bool CudaMover::offer_pull(Send& send, PacketSink& sink) {
+  if (send.pull != Send::Pull::kPossible) return send.pull == Send::Pull::kOffered;
+  const cuda::DeviceEnd& end = *send.end;
+  const cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (is_self_ || !end.allocation.exportable || !memory.gates().some_closed()) return false;
+  if (send.exported == nullptr) send.exported = export_of(end.allocation);
+  if (!send.exported->done.load(std::memory_order_acquire)) return true;
+  if (send.exported->refused) {
+    send.pull = Send::Pull::kRefused;
+    return false;
+  }
+  send.pull = Send::Pull::kOffered;
+  tell_of(*send.exported, send.peer_id, sink);
+  wire::Pull pull;
+  pull.allocation = send.exported->memory.allocation;
+  pull.offset = end.address - send.exported->memory.base;
+  pull.length = send.bytes;
+  sink.send_note(peer_, lane(), send.peer_id, bytes_of(pull));
+  return true;
+}
+
+// Done with when its copy was submitted, too: then copying_ has it.
+CudaMover::Step CudaMover::advance(std::uint64_t id, Send& send, PacketSink& sink) {
+  // What is given to an engine begins at once, before a stream may come to wait.
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (!send.end->is_ready() && !memory.queue().has_failed(send.end->allocation.device)) {
+    return Step::kNotYet;
+  }
+  if (offer_pull(send, sink)) return Step::kNotYet;
+  if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) {
+    return Step::kNotYet;
+  }
+  if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kRefused) {
+    sink.on_detour(peer_, send.bytes, send.mapping->refusal());
+    finish(send.peer_id, true, sink);
+    sends_.erase(id);
+    return Step::kDone;
+  }
+  submit(id, send, is_self_ ? peer_memory_.base_of(send.allocation) : send.mapping->base());
+  return Step::kDone;
+}
+
+void CudaMover::submit(std::uint64_t id, Send& send, cuda_driver::DeviceAddress base) {
+  // First, for there may be no memory for that; what has no copy is passed over.
+  copying_[send.end->allocation.device].push_back(id);
+  send.copy = cuda::known_gpu_memory()->queue().submit({.kind = cuda::Copy::Kind::kPush,
+                                                        .device = send.end->allocation.device,
+                                                        .to = base + send.offset,
+                                                        .from = send.end->address,
+                                                        .bytes = send.bytes,
+                                                        .after = send.end->ready});
+}
+
+void CudaMover::advance_sends(PacketSink& sink) {
+  for (std::uint64_t& id : sending_) {
+    const auto send = sends_.find(id);
+    if (send != sends_.end() && advance(id, send->second, sink) == Step::kNotYet) continue;
+    id = kNobody;
+  }
+  std::erase(sending_, kNobody);
+  for (auto& [device, copying] : copying_) {
+    for (; !copying.empty(); copying.pop_front()) {
+      const auto send = sends_.find(copying.front());
+      if (send == sends_.end() || send->second.copy == nullptr) continue;
+      if (!send->second.copy->over()) break;
+      finish(send->second.peer_id, send->second.copy->failed(), sink);
+      sends_.erase(send);
+    }
+  }
+}
+
+void CudaMover::drop(Send& send) noexcept {
+  if (send.copy != nullptr) cuda::known_gpu_memory()->queue().drop(*send.copy);
+}
+
+void CudaMover::stop(std::uint64_t id) noexcept {
+  const auto send = sends_.find(id);
+  if (send == sends_.end()) return;
+  drop(send->second);
+  stopped_.push_back(send->second.peer_id);
+  sends_.erase(send);
+}
+
+}  // namespace mooncake_mpi::cuda_ipc
