@@ -109,8 +109,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             self._check_message(name, tensor, peer, tag)
             is_send = name == "send"
             flat = tensors.packed(tensor) if is_send else tensors.room(tensor)
-            tensors.settle((flat,))
-            posts.append((is_send, tensors.as_bytes(flat), tensors.place(peer), tag))
+            posts.append((is_send, tensors.bare(flat), tensors.place(peer), tag))
             flats.append(None if is_send else flat)
         try:
             requests = _native.post_batch(self._messages, posts)

@@ -79,8 +79,7 @@ def post_send(
     """Start sending memory without gaps."""
     if flat.is_cpu:
         return _native.post_send(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
-    settle((flat,))
-    return _native.post_batch(communicator, ((True, as_bytes(flat), peer, tag),))[0]
+    return _native.post_batch(communicator, ((True, bare(flat), peer, tag),))[0]
 
 
 def post_recv(
@@ -90,13 +89,12 @@ def post_recv(
     peer = place(peer)
     if flat.is_cpu:
         return _native.post_recv(communicator, flat.data_ptr(), flat.nbytes, flat, peer, tag)
-    settle((flat,))
-    return _native.post_batch(communicator, ((False, as_bytes(flat), peer, tag),))[0]
+    return _native.post_batch(communicator, ((False, bare(flat), peer, tag),))[0]
 
 
-def as_bytes(flat: torch.Tensor) -> torch.Tensor:
-    """The same memory as a flat tensor of a type that every exporter knows."""
-    return flat.detach().view(-1).view(torch.uint8)
+def bare(flat: torch.Tensor) -> torch.Tensor:
+    """The same memory as a tensor that needs no gradient."""
+    return flat.detach() if flat.requires_grad else flat
 
 
 def place(peer: int) -> int:

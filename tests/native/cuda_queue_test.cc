@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -112,6 +113,86 @@ TEST_F(CudaQueue, ACopyWhoseEndCannotBeSeenHasFailed) {
   auto second = source();
   EXPECT_TRUE(comes([&] { return !second->at(0, kBytes).empty() || second->failed(); }));
   EXPECT_TRUE(second->failed());
+}
+
+// Copies of one byte each, of one array into another.
+class CudaBatches : public CudaQueue {
+ protected:
+  static constexpr std::size_t kCopies = 10;
+
+  CudaBatches() : target_(allocate_cuda(kCopies)) {
+    auto* bytes = static_cast<char*>(fake_cuda_bytes(number(address_)));
+    for (std::size_t i = 0; i < kCopies; ++i)
+      bytes[i] = static_cast<char>('a' + i);
+  }
+  ~CudaBatches() override { free_cuda(target_); }
+
+  static DeviceAddress number(const std::byte* address) {
+    return reinterpret_cast<DeviceAddress>(address);
+  }
+  void submit(std::size_t count) {
+    for (; count-- > 0; ++submitted_) {
+      copies_.push_back(memory_.queue().submit({.kind = cuda::Copy::Kind::kPush,
+                                                .device = device_,
+                                                .to = number(target_) + submitted_,
+                                                .from = number(address_) + submitted_,
+                                                .bytes = 1,
+                                                .after = nullptr}));
+    }
+    memory_.queue().run();
+  }
+  void expect_all() {
+    ASSERT_EQ(submitted_, kCopies);
+    for (const auto& copy : copies_) {
+      ASSERT_TRUE(comes([&] { return copy->over(); }));
+      EXPECT_FALSE(copy->failed());
+    }
+    EXPECT_EQ(std::string(static_cast<char*>(fake_cuda_bytes(number(target_))), kCopies),
+              "abcdefghij");
+    EXPECT_TRUE(memory_.queue().trouble().empty()) << memory_.queue().trouble();
+    EXPECT_TRUE(comes([&] { return !memory_.queue().waits(); }));
+  }
+
+  std::byte* target_;
+  std::size_t submitted_ = 0;
+  std::vector<std::shared_ptr<cuda::Copy>> copies_;
+};
+
+TEST_F(CudaBatches, WhatComesWhileAnEngineIsBusyIsGivenToItAtOnce) {
+  fake_cuda_operation_time(20'000);
+  submit(1);
+  submit(1);
+  submit(kCopies - 2);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), 2);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 0);
+  expect_all();
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), 2);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 1);
+}
+
+TEST_F(CudaBatches, WhatTheDriverRefusesAtOnceIsCopiedOneByOne) {
+  fake_cuda_fail("cuMemcpyBatchAsync", CUDA_ERROR_NOT_SUPPORTED, 0, -1);
+  submit(kCopies);
+  expect_all();
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 1);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), static_cast<long>(kCopies));
+}
+
+TEST_F(CudaBatches, ACopyThatWaitsForItsTurnCanBeDropped) {
+  fake_cuda_operation_time(20'000);
+  submit(1);
+  submit(1);
+  auto late = memory_.queue().submit({.kind = cuda::Copy::Kind::kPush,
+                                      .device = device_,
+                                      .to = number(target_),
+                                      .from = number(address_) + 5,
+                                      .bytes = 1,
+                                      .after = nullptr});
+  memory_.queue().run();
+  EXPECT_FALSE(late->over());
+  memory_.queue().drop(*late);
+  submit(kCopies - 2);
+  expect_all();
 }
 
 TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {

@@ -102,6 +102,22 @@ enum CUstreamCaptureMode : int {
   CU_STREAM_CAPTURE_MODE_RELAXED = 2,
 };
 
+struct CUmemLocation {
+  int type;  // 1: a device; counts for managed memory alone
+  int id;
+};
+
+// How the copies of a batch reach their ends.
+struct CUmemcpyAttributes {
+  int srcAccessOrder;
+  CUmemLocation srcLocHint;
+  CUmemLocation dstLocHint;
+  unsigned flags;
+};
+static_assert(sizeof(CUmemcpyAttributes) == 24);
+inline constexpr int CU_MEM_LOCATION_TYPE_DEVICE = 1;
+inline constexpr int CU_MEMCPY_SRC_ACCESS_ORDER_STREAM = 1;
+
 inline const CUstream kLegacyStream = reinterpret_cast<CUstream>(std::uintptr_t{1});
 inline const CUstream kPerThreadStream = reinterpret_cast<CUstream>(std::uintptr_t{2});
 
@@ -166,5 +182,11 @@ inline constexpr unsigned CU_STREAM_WRITE_VALUE_DEFAULT = 0;
   F(cuLaunchKernel, CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,       \
     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, \
     void** parameters, void** extra)
+
+// Those that a driver may be without, which is of CUDA 12, in the form that CUDA 13.0 has.
+#define MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(F)                                                     \
+  F(cuMemcpyBatchAsync, CUdeviceptr* to, CUdeviceptr* from, std::size_t* bytes,                  \
+    std::size_t count, CUmemcpyAttributes* attributes, std::size_t* begins,                      \
+    std::size_t attribute_count, CUstream stream)
 
 }  // namespace mooncake_mpi::cuda_driver

@@ -253,6 +253,18 @@ Result<bool> Driver::copy(Stream& stream, DeviceAddress to, DeviceAddress from,
   return true;
 }
 
+Result<bool> Driver::copy_batch(Stream& stream, CopyParts& parts) {
+  CUmemcpyAttributes how{};
+  how.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM;
+  how.srcLocHint = how.dstLocHint = {CU_MEM_LOCATION_TYPE_DEVICE, stream.device};
+  std::size_t begin = 0;
+  const auto handle = reinterpret_cast<StreamHandle>(stream.handle);
+  return in_stream(stream.device, "the copies of messages", [&] {
+    return cuda_.cuMemcpyBatchAsync(parts.to.data(), parts.from.data(), parts.bytes.data(),
+                                    parts.to.size(), &how, &begin, 1, handle_of(handle));
+  });
+}
+
 Result<bool> Driver::close_batch(Stream& stream) {
   auto current = context(stream.device);
   if (!current) return current.failure();

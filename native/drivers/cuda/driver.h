@@ -37,6 +37,13 @@ struct Rows {
   std::uint64_t pitch = 0;
 };
 
+// Several copies at once.
+struct CopyParts {
+  std::vector<DeviceAddress> to;
+  std::vector<DeviceAddress> from;
+  std::vector<std::size_t> bytes;
+};
+
 enum class Step : std::uint8_t { kNotYet, kReached, kFailed };
 
 // A stream of the engine's own, with a word in pinned memory that follows its work: a host that
@@ -83,6 +90,9 @@ class Driver {
 
   Result<Stream*> make_stream(int device);
   Result<bool> copy(Stream& stream, DeviceAddress to, DeviceAddress from, std::uint64_t bytes);
+  // All of them, in no order of their own: less than half of the work of one call for each.
+  bool copies_batches() const noexcept { return cuda_.cuMemcpyBatchAsync != nullptr; }
+  Result<bool> copy_batch(Stream& stream, CopyParts& parts);
   // From now on the word will show that what was submitted before is done.
   Result<bool> close_batch(Stream& stream);
   // Whether the stream's work goes on at all; a word says nothing of errors.

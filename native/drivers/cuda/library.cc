@@ -12,6 +12,7 @@ namespace {
 // older than that have no IPC between containers' processes worth having, and no
 // cuGetProcAddress_v2.
 constexpr int kVersion = 12000;
+constexpr int kLaterVersion = 13000;
 
 using GetProcAddress = CUresult (*)(const char*, void**, int, std::uint64_t, int*);
 
@@ -41,6 +42,15 @@ Result<Library> open(const std::string& file) {
   };
 #define MOONCAKE_MPI_CUDA_TAKE(name, ...) take(#name, library.name);
   MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_CUDA_TAKE)
+#undef MOONCAKE_MPI_CUDA_TAKE
+  const auto take_later = [&](const char* name, auto& function) {
+    void* found = nullptr;
+    int status = 0;
+    if (find(name, &found, kLaterVersion, 0, &status) != CUDA_SUCCESS) found = nullptr;
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(found);
+  };
+#define MOONCAKE_MPI_CUDA_TAKE(name, ...) take_later(#name, library.name);
+  MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_CUDA_TAKE)
 #undef MOONCAKE_MPI_CUDA_TAKE
   if (!missing.empty()) {
     dlclose(handle);

@@ -11,6 +11,7 @@ namespace mooncake_mpi::cuda_driver {
 struct Library {
 #define MOONCAKE_MPI_CUDA_ENTRY(name, ...) CUresult (*name)(__VA_ARGS__) = nullptr;
   MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_CUDA_ENTRY)
+  MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_CUDA_ENTRY)  // or nullptr
 #undef MOONCAKE_MPI_CUDA_ENTRY
 
   // Initialised, with at least one device. Loaded once for the life of the process; `file` is what

@@ -104,6 +104,7 @@ void CopyQueue::run_here() noexcept {
     });
   } catch (const std::bad_alloc&) {  // nothing is lost
   }
+  issue_all();
   close_batches();
   retire();
   const std::uint64_t now = now_ns();
@@ -138,14 +139,25 @@ void CopyQueue::make_room() {
   if (engines_.empty()) engines_.resize(static_cast<std::size_t>(driver_.devices()));
   for (const auto& copy : waiting_) {
     Engine& engine = engine_of(copy->device_, copy->kind_);
+    engine.next.reserve(std::bit_ceil(waiting_.size()));
     engine.batch.reserve(std::bit_ceil(waiting_.size()));
     engine.issued.reserve(std::bit_ceil(engine.issued.size() + waiting_.size()));
   }
 }
 
 bool CopyQueue::may_begin(const Copy& copy) const noexcept {
-  return copy.after_ == nullptr || copy.after_->reached() || has_failed(copy.device_) ||
-         copy.state_.load(std::memory_order_relaxed) == Copy::State::kDropped;
+  if (copy.state_.load(std::memory_order_relaxed) == Copy::State::kDropped) return true;
+  if (has_failed(copy.device_)) return true;
+  return has_room(engines_[static_cast<std::size_t>(copy.device_)]
+                          [static_cast<std::size_t>(copy.kind_)]) &&
+         (copy.after_ == nullptr || copy.after_->reached());
+}
+
+// Each batch costs the engine the time of a small copy, and several copies at once overlap.
+bool CopyQueue::has_room(const Engine& engine) const noexcept {
+  if (engine.stream == nullptr || !driver_.copies_batches()) return true;
+  const std::uint32_t done = engine.stream->word->load(std::memory_order_acquire);
+  return engine.stream->submitted - done < kBatchesUnderWay;
 }
 
 void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {
@@ -155,13 +167,50 @@ void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {
     return;
   }
   copy->after_.reset();
-  Engine& engine = engine_of(copy->device_, copy->kind_);
-  if (issue(*copy, engine)) {
-    copy->stream_ = engine.stream;
-    engine.batch.push_back(copy);
-  } else {
-    copy->state_.store(Copy::State::kFailed, std::memory_order_release);
-    active_.fetch_sub(1, std::memory_order_relaxed);
+  engine_of(copy->device_, copy->kind_).next.push_back(copy);
+}
+
+void CopyQueue::issue_all() noexcept {
+  for (auto& kinds : engines_) {
+    for (Engine& engine : kinds) {
+      if (engine.next.empty()) continue;
+      const bool together = issue_together(engine);
+      for (auto& copy : engine.next) {
+        if (together || issue(*copy, engine)) {
+          copy->stream_ = engine.stream;
+          engine.batch.push_back(std::move(copy));
+        } else {
+          copy->state_.store(Copy::State::kFailed, std::memory_order_release);
+          active_.fetch_sub(1, std::memory_order_relaxed);
+        }
+      }
+      engine.next.clear();
+    }
+  }
+}
+
+// False where one by one it has to be: also to know which of them is wrong.
+bool CopyQueue::issue_together(Engine& engine) noexcept {
+  const int device = engine.next.front()->device_;
+  const bool plain = std::ranges::all_of(
+      engine.next, [](const auto& copy) { return copy->rows_ == 1 && copy->bytes_ != 0; });
+  if (engine.next.size() < 2 || !plain || !driver_.copies_batches() || has_failed(device)) {
+    return false;
+  }
+  try {
+    auto stream = stream_of(engine, device);
+    if (!stream) return false;
+    parts_.to.clear();
+    parts_.from.clear();
+    parts_.bytes.clear();
+    for (const auto& copy : engine.next) {
+      parts_.to.push_back(copy->to_);
+      parts_.from.push_back(copy->from_);
+      parts_.bytes.push_back(copy->bytes_);
+    }
+    return driver_.copy_batch(*stream.value(), parts_).ok();
+  } catch (const std::bad_alloc&) {
+    return false;
   }
 }
 

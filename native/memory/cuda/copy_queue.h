@@ -73,7 +73,7 @@ class CopyQueue final : public DeviceWork {
     std::uint64_t rows = 1;               // into so many of that size, so far apart
     std::uint64_t to_pitch = 0;
   };
-  // Copies of one kind on one device that need not wait are done in this order.
+  // Copies of one kind on one device that need not wait are known to be over in this order.
   std::shared_ptr<Copy> submit(const Request& request);
   // When this returns the copy touches nothing any more: it had not begun, or is over.
   void drop(Copy& copy) noexcept;
@@ -100,9 +100,12 @@ class CopyQueue final : public DeviceWork {
  private:
   static constexpr int kMaxDevices = 64;
   static constexpr std::uint64_t kCheckNs = 5'000'000;
+  // That many go on with the work of an engine; what comes meanwhile is given to it at once then.
+  static constexpr std::uint32_t kBatchesUnderWay = 2;
 
   struct Engine {
     cuda_driver::Stream* stream = nullptr;
+    std::vector<std::shared_ptr<Copy>> next;    // to be issued now
     std::vector<std::shared_ptr<Copy>> batch;   // issued since the stream's word was last ordered
     std::vector<std::shared_ptr<Copy>> issued;  // before that; they end in this order
   };
@@ -114,8 +117,11 @@ class CopyQueue final : public DeviceWork {
   void make_calls();
   void make_room();
   bool may_begin(const Copy& copy) const noexcept;
+  bool has_room(const Engine& engine) const noexcept;
   bool issue(const Copy& copy, Engine& engine) noexcept;
+  bool issue_together(Engine& engine) noexcept;
   void begin(const std::shared_ptr<Copy>& copy) noexcept;
+  void issue_all() noexcept;
   void close_batches() noexcept;
   bool close(cuda_driver::Stream& stream) noexcept;
   void retire() noexcept;
@@ -141,6 +147,7 @@ class CopyQueue final : public DeviceWork {
   std::vector<std::array<Engine, Copy::kKinds>> engines_;  // by device
   std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
   std::vector<std::function<void()>> calls_;
+  cuda_driver::CopyParts parts_;
   std::uint64_t checked_ns_ = 0;
 
   std::mutex thread_mutex_;  // guards its start

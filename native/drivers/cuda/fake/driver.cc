@@ -54,6 +54,7 @@ void after_fork_in_child() {
 const std::array<const char*, kFunctions> kFunctionNames = {
 #define MOONCAKE_MPI_FAKE_CUDA_NAME(name, ...) #name,
     MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NAME)
+        MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NAME)
         MOONCAKE_MPI_FAKE_CUDA_MORE(MOONCAKE_MPI_FAKE_CUDA_NAME)
 #undef MOONCAKE_MPI_FAKE_CUDA_NAME
 };
@@ -61,6 +62,7 @@ const std::array<const char*, kFunctions> kFunctionNames = {
 const std::array<void*, kFunctions> kFunctionAddresses = {
 #define MOONCAKE_MPI_FAKE_CUDA_ADDRESS(name, ...) reinterpret_cast<void*>(&name),
     MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_ADDRESS)
+        MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_ADDRESS)
         MOONCAKE_MPI_FAKE_CUDA_MORE(MOONCAKE_MPI_FAKE_CUDA_ADDRESS)
 #undef MOONCAKE_MPI_FAKE_CUDA_ADDRESS
 };

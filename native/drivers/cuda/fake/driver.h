@@ -27,6 +27,7 @@ namespace mooncake_mpi::cuda_driver::fake {
 
 #define MOONCAKE_MPI_FAKE_CUDA_DECLARE(name, ...) FAKE_CUDA_EXPORT CUresult name(__VA_ARGS__);
 MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_DECLARE)
+MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_DECLARE)
 #undef MOONCAKE_MPI_FAKE_CUDA_DECLARE
 
 // What programs call and the library does not; the Python tests play such a program.
@@ -57,6 +58,7 @@ FAKE_CUDA_EXPORT CUresult cuGraphDestroy(CUgraph graph);
 enum class Function : unsigned {
 #define MOONCAKE_MPI_FAKE_CUDA_NUMBER(name, ...) name,
   MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
+      MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
       MOONCAKE_MPI_FAKE_CUDA_MORE(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
 #undef MOONCAKE_MPI_FAKE_CUDA_NUMBER
           kCount

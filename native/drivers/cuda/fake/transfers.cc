@@ -84,6 +84,43 @@ CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUst
   return call.wait_for_all([&] { return queued->finished && !queued->running; });
 }
 
+// In the other order than they were given: none is promised.
+CUresult cuMemcpyBatchAsync(CUdeviceptr* to, CUdeviceptr* from, std::size_t* bytes,
+                            std::size_t count, CUmemcpyAttributes* attributes, std::size_t* begins,
+                            std::size_t attribute_count, CUstream stream) {
+  Call call(Function::cuMemcpyBatchAsync, Needs::kHealthy);
+  if (call.failed()) return call.error();
+  Driver& driver = call.driver();
+  std::shared_ptr<Stream> found;
+  if (const CUresult error = stream_of(call, stream, found); error != CUDA_SUCCESS) return error;
+  const bool in_order = attribute_count == 1 && begins[0] == 0 &&
+                        attributes->srcAccessOrder == CU_MEMCPY_SRC_ACCESS_ORDER_STREAM;
+  if (count == 0 || !in_order || stream == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  struct Copy {
+    CUdeviceptr to;
+    CUdeviceptr from;
+    std::size_t bytes;
+  };
+  std::vector<Copy> copies;
+  for (std::size_t i = count; i-- > 0;) {
+    if (place_of(driver, to[i], bytes[i]).kind != Place::Kind::kKnown ||
+        place_of(driver, from[i], bytes[i]).kind != Place::Kind::kKnown || bytes[i] == 0) {
+      return CUDA_ERROR_INVALID_VALUE;
+    }
+    copies.push_back({to[i], from[i], bytes[i]});
+  }
+  Operation operation;
+  operation.run = [&driver, copies = std::move(copies)](Lock& lock) {
+    for (const Copy& one : copies) {
+      const Outcome outcome = copy(driver, lock, End{one.to}, End{one.from}, one.bytes);
+      if (outcome != Outcome::kDone) return outcome;
+    }
+    return Outcome::kDone;
+  };
+  submit(driver, found, std::move(operation));
+  return CUDA_SUCCESS;
+}
+
 CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D* asked, CUstream stream) {
   Call call(Function::cuMemcpy2DAsync, Needs::kHealthy);
   if (call.failed()) return call.error();
