@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace mooncake_mpi::bindings {
@@ -27,6 +28,7 @@ class Owned {
 
 // For good.
 struct Names {
+  PyObject* c_order = PyUnicode_InternFromString("_c_contiguous");
   PyObject* data = PyUnicode_InternFromString("data");
   PyObject* ptr = PyUnicode_InternFromString("ptr");
   PyObject* size = PyUnicode_InternFromString("size");
@@ -44,7 +46,8 @@ const Names& names() noexcept {
 // CuPy, once an array of it has been met.
 struct Cupy {
   PyTypeObject* array = nullptr;
-  PyObject* current_stream = nullptr;  // a function
+  PyObject* current_stream = nullptr;           // a function
+  std::intptr_t (*stream_handle)() = nullptr;  // what CuPy's own modules ask, where it is found
 };
 
 Cupy cupy;
@@ -54,6 +57,21 @@ bool is_called(PyObject* type, const char* attribute, const char* text) {
   const Owned name(PyObject_GetAttrString(type, attribute));
   return name && PyUnicode_Check(name.get()) &&
          PyUnicode_CompareWithASCIIString(name.get(), text) == 0;
+}
+
+// Cython's table of a module's C functions, each with its signature.
+void find_stream_handle() {
+  const Owned module(PyImport_ImportModule("cupy_backends.cuda.stream"));
+  const Owned table(module ? PyObject_GetAttrString(module.get(), "__pyx_capi__") : nullptr);
+  const Owned entry(table ? PyMapping_GetItemString(table.get(), "get_current_stream_ptr")
+                          : nullptr);
+  constexpr const char* kSignature = "intptr_t (void)";
+  if (entry && PyCapsule_IsValid(entry.get(), kSignature) != 0) {
+    cupy.stream_handle = reinterpret_cast<std::intptr_t (*)()>(
+        PyCapsule_GetPointer(entry.get(), kSignature));
+  } else if (PyErr_ExceptionMatches(PyExc_Exception)) {
+    PyErr_Clear();
+  }
 }
 
 bool learn(PyTypeObject* type) {
@@ -69,6 +87,7 @@ bool learn(PyTypeObject* type) {
   if (current_stream == nullptr) return false;
   Py_INCREF(object);
   cupy = {type, current_stream};
+  find_stream_handle();
   return true;
 }
 
@@ -107,10 +126,33 @@ bool number(const Owned& object, unsigned long long& value) {
   return value != static_cast<unsigned long long>(-1) || PyErr_Occurred() == nullptr;
 }
 
+// The attribute that its flags are made of, where it has it.
+bool is_in_c_order(PyObject* object) {
+  const Names& name = names();
+  static bool known = true;
+  if (known) {
+    const Owned c_order(PyObject_GetAttr(object, name.c_order));
+    if (c_order) return c_order.get() == Py_True;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return false;
+    PyErr_Clear();
+    known = false;
+  }
+  const Owned flags(PyObject_GetAttr(object, name.flags));
+  return flags.attribute(name.c_contiguous).get() == Py_True;
+}
+
+bool current_stream(unsigned long long& handle) {
+  if (cupy.stream_handle != nullptr) {
+    handle = static_cast<unsigned long long>(cupy.stream_handle());
+    return PyErr_Occurred() == nullptr;
+  }
+  const Owned stream(PyObject_CallNoArgs(cupy.current_stream));
+  return number(stream.attribute(names().ptr), handle);
+}
+
 std::optional<DescribedArray> read(PyObject* object) {
   const Names& name = names();
-  const Owned flags(PyObject_GetAttr(object, name.flags));
-  if (flags.attribute(name.c_contiguous).get() != Py_True) return std::nullopt;
+  if (!is_in_c_order(object)) return std::nullopt;
   const Owned dtype(PyObject_GetAttr(object, name.dtype));
   const Py_ssize_t item_bytes = dtype ? bytes_of_type(dtype.get()) : 0;
   if (item_bytes == 0) return std::nullopt;
@@ -122,8 +164,7 @@ std::optional<DescribedArray> read(PyObject* object) {
       !number(Owned(PyObject_GetAttr(object, name.size)), elements)) {
     return std::nullopt;
   }
-  const Owned current(PyObject_CallNoArgs(cupy.current_stream));
-  if (!number(current.attribute(name.ptr), stream)) return std::nullopt;
+  if (!current_stream(stream)) return std::nullopt;
   return DescribedArray{.address = address,
                         .bytes = elements * static_cast<unsigned long long>(item_bytes),
                         .stream = static_cast<std::uintptr_t>(stream),

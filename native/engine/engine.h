@@ -151,14 +151,15 @@ class Engine final : private PacketSink, private Waker {
   bool revoked(Context& context);
 
   // --- progress ---
-  unsigned progress() {
+  // `more_to_come`: it is likely to be called again at once, with more that is posted.
+  unsigned progress(bool more_to_come = false) {
     unsigned worked = 0;
     {
       std::lock_guard lock(mutex_);
       polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       worked = poll();
     }
-    do_device_work();
+    do_device_work(more_to_come);
     return worked;
   }
   // What the program's devices have to do for messages is done from now on; once set it stays.
@@ -303,10 +304,10 @@ class Engine final : private PacketSink, private Waker {
     return peers_.book().secret_known_of(process);
   }
   void before_sleep(bool sleeping);
-  void do_device_work() {
+  void do_device_work(bool more_to_come) {
     DeviceWork* work = device_work_.load(std::memory_order_acquire);
     if (work != nullptr && work->waits()) [[unlikely]]
-      work->run();
+      work->run(more_to_come);
   }
   bool devices_work() const noexcept {
     const DeviceWork* work = device_work_.load(std::memory_order_acquire);

@@ -61,7 +61,8 @@ Result<Operation*> Engine::send(Context& context, MatchChannel channel, std::int
 // Where a program posts many messages of devices the first ones go on meanwhile, and by its own
 // thread: another one would contend for the lock and for the driver's.
 void Engine::go_on_with_devices() {
-  progress();
+  constexpr bool kMoreToCome = true;
+  progress(kMoreToCome);
 }
 
 Operation* Engine::receive(Context& context, MatchChannel channel, std::int32_t source,

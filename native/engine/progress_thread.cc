@@ -112,7 +112,7 @@ void ProgressThread::work(std::uint32_t polls) {
     engine_.mutex_.lock_as_visitor();
     const unsigned count = engine_.poll();
     engine_.mutex_.unlock();
-    engine_.do_device_work();
+    engine_.do_device_work(false);
     return count;
   };
   // What devices do the program's own thread goes on with, as long as it posts more.

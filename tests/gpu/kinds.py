@@ -34,9 +34,13 @@ class Cupy:
         self.library = self.cupy = cupy
         self.count = cupy.cuda.runtime.getDeviceCount()
         self.device = RANK % self.count
-        cupy.cuda.Device(self.device).use()
+        self.use()
         self.is_stand_in = cupy.__version__ == "stand-in"
         self._spin = None
+
+    def use(self):
+        """Have the thread work on it."""
+        self.cupy.cuda.Device(self.device).use()
 
     def describe(self):
         name = self.cupy.cuda.runtime.getDeviceProperties(self.device)["name"]

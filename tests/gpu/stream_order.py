@@ -123,14 +123,19 @@ def a_kernel_is_launched_for_the_first_time_behind_a_wait(comm):
         elif RANK == 1:
             comm.Recv_enqueue(array, 0, 1)
 
+        launched = []
+
         def run():
+            gpu.use()
             with gpu.using(stream):
                 launch()
+            launched.append(True)
 
         thread = threading.Thread(target=run)
         thread.start()
         thread.join(6)
         assert not thread.is_alive(), "the launch hangs"
+        assert launched, "the launch failed"
     synchronize(stream)
     if RANK == 0:
         send.Wait()

@@ -130,7 +130,7 @@ class CudaBatches : public CudaQueue {
   static DeviceAddress number(const std::byte* address) {
     return reinterpret_cast<DeviceAddress>(address);
   }
-  void submit(std::size_t count) {
+  void submit(std::size_t count, bool more_to_come = false) {
     for (; count-- > 0; ++submitted_) {
       copies_.push_back(memory_.queue().submit({.kind = cuda::Copy::Kind::kPush,
                                                 .device = device_,
@@ -139,7 +139,7 @@ class CudaBatches : public CudaQueue {
                                                 .bytes = 1,
                                                 .after = nullptr}));
     }
-    memory_.queue().run();
+    memory_.queue().run(more_to_come);
   }
   void expect_all() {
     ASSERT_EQ(submitted_, kCopies);
@@ -168,6 +168,20 @@ TEST_F(CudaBatches, WhatComesWhileAnEngineIsBusyIsGivenToItAtOnce) {
   expect_all();
   EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), 2);
   EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 1);
+}
+
+TEST_F(CudaBatches, WhileMoreIsToComeABatchIsWaitedForWhereTheEngineIsBusy) {
+  constexpr bool kMoreToCome = true;
+  fake_cuda_operation_time(20'000);
+  submit(1, kMoreToCome);  // at once: the engine has nothing to do
+  submit(7, kMoreToCome);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 0);
+  submit(1, kMoreToCome);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyBatchAsync"), 1);
+  submit(1, kMoreToCome);
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), 1);
+  expect_all();
+  EXPECT_EQ(fake_cuda_calls("cuMemcpyAsync"), 2);
 }
 
 TEST_F(CudaBatches, WhatTheDriverRefusesAtOnceIsCopiedOneByOne) {

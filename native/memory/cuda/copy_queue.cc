@@ -60,9 +60,9 @@ std::uint64_t CopyQueue::nap_ns() const noexcept {
   return awaits ? 20'000 : UINT64_MAX;
 }
 
-void CopyQueue::run() noexcept {
+void CopyQueue::run(bool more_to_come) noexcept {
   if (gates_.some_closed() && leave_to_thread()) return;
-  run_here();
+  run_here(more_to_come);
 }
 
 // False: there is no thread.
@@ -85,11 +85,11 @@ void CopyQueue::run_thread() noexcept {
   for (;;) {
     while (asked_.exchange(0, std::memory_order_seq_cst) == 0)
       linux_driver::futex_wait(asked_, 0, 1'000'000'000u);
-    run_here();
+    run_here(false);
   }
 }
 
-void CopyQueue::run_here() noexcept {
+void CopyQueue::run_here(bool more_to_come) noexcept {
   // What is submitted while another thread is at it, and too late for that one, waits() still.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock) return;
@@ -97,6 +97,7 @@ void CopyQueue::run_here() noexcept {
     take_inbox();
     make_calls();
     make_room();
+    look_for_room(more_to_come);
     std::erase_if(waiting_, [this](const std::shared_ptr<Copy>& copy) {
       if (!may_begin(*copy)) return false;
       begin(copy);
@@ -148,16 +149,36 @@ void CopyQueue::make_room() {
 bool CopyQueue::may_begin(const Copy& copy) const noexcept {
   if (copy.state_.load(std::memory_order_relaxed) == Copy::State::kDropped) return true;
   if (has_failed(copy.device_)) return true;
-  return has_room(engines_[static_cast<std::size_t>(copy.device_)]
-                          [static_cast<std::size_t>(copy.kind_)]) &&
+  const auto& kinds = engines_[static_cast<std::size_t>(copy.device_)];
+  return kinds[static_cast<std::size_t>(copy.kind_)].has_room &&
          (copy.after_ == nullptr || copy.after_->reached());
 }
 
-// Each batch costs the engine the time of a small copy, and several copies at once overlap.
-bool CopyQueue::has_room(const Engine& engine) const noexcept {
+// Each batch costs the engine the time of a small copy, and copies of one batch overlap.
+bool CopyQueue::has_room(const Engine& engine, bool more_to_come) const noexcept {
   if (engine.stream == nullptr || !driver_.copies_batches()) return true;
   const std::uint32_t done = engine.stream->word->load(std::memory_order_acquire);
-  return engine.stream->submitted - done < kBatchesUnderWay;
+  const std::uint32_t under_way = engine.stream->submitted - done;
+  if (under_way == 0) return true;
+  if (under_way >= kBatchesUnderWay) return false;
+  return !more_to_come || engine.waiting >= kBatch || engine.waiting_bytes >= kBatchBytes;
+}
+
+void CopyQueue::look_for_room(bool more_to_come) noexcept {
+  if (waiting_.empty()) return;
+  for (auto& kinds : engines_) {
+    for (Engine& engine : kinds)
+      engine.waiting = engine.waiting_bytes = 0;
+  }
+  for (const auto& copy : waiting_) {
+    Engine& engine = engine_of(copy->device_, copy->kind_);
+    ++engine.waiting;
+    engine.waiting_bytes += copy->bytes_ * copy->rows_;
+  }
+  for (auto& kinds : engines_) {
+    for (Engine& engine : kinds)
+      engine.has_room = has_room(engine, more_to_come);
+  }
 }
 
 void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {

@@ -95,29 +95,36 @@ class CopyQueue final : public DeviceWork {
   // What there is no memory for is done by a later call. While a stream of the program waits a
   // thread of the queue's own does it: the driver may keep whoever calls it until that wait ends,
   // and who answers packets is who ends it.
-  void run() noexcept override;
+  void run(bool more_to_come = false) noexcept override;
 
  private:
   static constexpr int kMaxDevices = 64;
   static constexpr std::uint64_t kCheckNs = 5'000'000;
   // That many go on with the work of an engine; what comes meanwhile is given to it at once then.
   static constexpr std::uint32_t kBatchesUnderWay = 2;
+  // What makes a batch while more is to come.
+  static constexpr std::size_t kBatch = 8;
+  static constexpr std::uint64_t kBatchBytes = std::uint64_t{8} << 20;
 
   struct Engine {
     cuda_driver::Stream* stream = nullptr;
     std::vector<std::shared_ptr<Copy>> next;    // to be issued now
+    std::size_t waiting = 0;                    // copies that are to come, and their bytes
+    std::uint64_t waiting_bytes = 0;
+    bool has_room = true;
     std::vector<std::shared_ptr<Copy>> batch;   // issued since the stream's word was last ordered
     std::vector<std::shared_ptr<Copy>> issued;  // before that; they end in this order
   };
 
   bool leave_to_thread() noexcept;
   void run_thread() noexcept;
-  void run_here() noexcept;
+  void run_here(bool more_to_come) noexcept;
   void take_inbox();
   void make_calls();
   void make_room();
   bool may_begin(const Copy& copy) const noexcept;
-  bool has_room(const Engine& engine) const noexcept;
+  bool has_room(const Engine& engine, bool more_to_come) const noexcept;
+  void look_for_room(bool more_to_come) noexcept;
   bool issue(const Copy& copy, Engine& engine) noexcept;
   bool issue_together(Engine& engine) noexcept;
   void begin(const std::shared_ptr<Copy>& copy) noexcept;
