@@ -31,7 +31,7 @@ std::optional<ShareCopy> decode_share(std::span<const std::byte> note) {
   }
   if (share->length == 0 || share->chunk_bytes == 0) return std::nullopt;
   const std::uint64_t chunks = (share->length - 1) / share->chunk_bytes + 1;
-  return chunks < UINT32_MAX ? share : std::nullopt;
+  return chunks <= ShareCopy::kMaxChunks ? share : std::nullopt;
 }
 
 std::optional<ChunksFailed> decode_chunks_failed(std::span<const std::byte> note) {

@@ -20,6 +20,7 @@ static_assert(sizeof(Place) == 16);
 // To the sender: it may write chunks of this message into the receiver's buffer.
 struct ShareCopy {
   static constexpr std::uint32_t kKind = 1;
+  static constexpr std::uint32_t kMaxChunks = UINT16_MAX;
   std::uint32_t kind = kKind;
   std::uint32_t job = 0;  // slot of the shared job
   std::uint64_t receive_id = 0;

@@ -5,7 +5,7 @@
 //                  [--devices OURS --peer-devices THEIRS] [--fragment BYTES]
 //                  [--spin MICROSECONDS] [--patience MICROSECONDS] [--memory ordinary|pool]
 //                  [--eager BYTES]
-//   lane_benchmark count [--iterations N]
+//   lane_benchmark count [--lane verbs|shm] [--bytes N] [--iterations N] [--memory ordinary|pool]
 //
 // `count` runs both ends in one thread: valgrind --tool=callgrind --toggle-collect=counted_messages
 // tells the instructions, and the program itself the allocations.
@@ -247,15 +247,21 @@ int run_pair(const Options& options) {
 
 }  // namespace
 
-// Messages of 8 B back and forth, both ends polled by turns; a name for callgrind.
-extern "C" __attribute__((noinline)) void counted_messages(Endpoint* ends, std::size_t count) {
-  std::vector<std::byte> message(8);
+// Messages back and forth, both ends polled by turns; a name for callgrind.
+extern "C" __attribute__((noinline)) void counted_messages(Endpoint* ends, std::size_t count,
+                                                           std::span<std::byte> out,
+                                                           std::span<std::byte> into) {
   for (std::size_t i = 0; i < count; ++i) {
-    Operation* receive = ends[1 - i % 2].start_receive(message);
-    ends[i % 2].send(message);
-    while (!ends[i % 2].is_done(receive))
-      ends[1 - i % 2].progress();
-    ends[1 - i % 2].finish(receive);
+    Endpoint& sender = ends[i % 2];
+    Endpoint& receiver = ends[1 - i % 2];
+    Operation* receive = receiver.start_receive(into);
+    Operation* send = sender.start_send(out);
+    while (!receiver.is_done(receive) || !sender.is_done(send)) {
+      receiver.progress();
+      if (!sender.is_done(send)) sender.progress();
+    }
+    sender.finish(send);
+    receiver.finish(receive);
   }
 }
 
@@ -280,9 +286,11 @@ int count(const Options& options) {
   }
   ends[0].finish(send);
   ends[1].finish(receive);
-  counted_messages(ends, 1000);
+  const Message out(options);
+  const Message into(options);
+  counted_messages(ends, 1000, out, into);
   const std::uint64_t before = testing::allocations;
-  counted_messages(ends, options.iterations);
+  counted_messages(ends, options.iterations, out, into);
   std::printf(
       "%.3f allocations a message, of %zu\n",
       static_cast<double>(testing::allocations - before) / static_cast<double>(options.iterations),

@@ -1,5 +1,6 @@
 // Messages between buffers that both processes map.
 #include <cstring>
+#include <vector>
 
 #include "effort.h"
 #include "lanes.h"
@@ -41,6 +42,39 @@ TEST(MappedMessages, IntoAMappedBufferAreWrittenByTheSenderWhereTheReceiverCanno
   EXPECT_EQ(receive.completion.bytes, kBytes);
   EXPECT_EQ(job[0].counters().chunks_written, 4u);
   EXPECT_EQ(job[0].counters().fragments_sent, 0u);
+}
+
+// The receiver goes on no longer once it has seen all messages: the sender can copy what is left of
+// every one of them, and lets other traffic have its turn meanwhile.
+TEST(MappedMessages, OfAWindowAreAllSharedAndHelpTakesTurns) {
+  constexpr std::size_t kBytes = 512 * 1024;  // four chunks
+  constexpr std::size_t kWindow = 60;
+  constexpr std::uint64_t kTurn = 256 * 1024 / (kBytes / 4);
+  bool all = false;
+  bool turns = false;
+  // The threads of the engines may take part now and then.
+  for (int attempt = 0; attempt < 100 && (!all || !turns); ++attempt) {
+    Job job(kMappedAlone, 2);
+    MessageBytes message(1, kBytes);
+    GuardedBuffer target(kBytes);
+    std::vector<Operation*> operations;
+    for (std::size_t i = 0; i < kWindow; ++i) {
+      operations.push_back(&job[1].receive(0, 0, target.buffer()));
+      operations.push_back(&job[0].send(1, 0, message.buffer()));
+    }
+    for (int i = 0; i < 3; ++i)
+      job[1].progress();
+    job[0].progress();
+    const std::uint64_t first = job[0].counters().chunks_written;
+    turns |= first > 0 && first <= kTurn;
+    while (job[0].progress() != 0) {
+    }
+    all |= job[0].counters().chunks_written > 2 * kWindow;
+    ASSERT_TRUE(job.finish(operations));
+    target.expect(1, kBytes);
+  }
+  EXPECT_TRUE(all);
+  EXPECT_TRUE(turns);
 }
 
 TEST(MappedMessages, FromABufferAtTheAddressOfAFreedOneCarryItsOwnBytes) {

@@ -292,7 +292,11 @@ TEST(WireCopyNotes, AShareHasChunksThatCanBeCounted) {
   share.chunk_bytes = 0;
   EXPECT_FALSE(decode(share));
   share.chunk_bytes = 1;
-  share.length = std::uint64_t{1} << 32;
+  share.length = 65'535;
+  EXPECT_TRUE(decode(share));
+  share.length = 65'536;
+  EXPECT_FALSE(decode(share));
+  share.length = (std::uint64_t{1} << 32) + 1;
   EXPECT_FALSE(decode(share));
   share.length = 0;
   EXPECT_FALSE(decode(share));

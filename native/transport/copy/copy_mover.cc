@@ -24,8 +24,9 @@ std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
   constexpr std::uint64_t kSmallest = 16 * 1024;
   constexpr std::uint64_t kPage = 4096;
   const std::uint64_t share = bytes <= kShort ? bytes / 2 : bytes / 4;
-  const std::uint64_t pages = (share + kPage - 1) / kPage;
-  return static_cast<std::uint32_t>(std::clamp(pages * kPage, kSmallest, kTurnBytes));
+  const std::uint64_t most = std::max(kTurnBytes, bytes / CopyJob::kMaxChunks + 1);
+  const std::uint64_t pages = (std::clamp(share, kSmallest, most) + kPage - 1) / kPage;
+  return static_cast<std::uint32_t>(pages * kPage);
 }
 
 std::uint64_t bytes_of(const Copy& copy, CopyJob::Claim claim) noexcept {
@@ -109,9 +110,18 @@ unsigned CopyWork::advance_all(PacketSink& sink) {
   }
   report(sink);
   if (copied != 0 || progress != 0) return progress + 1;
-  helps_.for_each([&](Copy& copy) {
+  // A chunk of each: so each side takes the same part of messages that are alike.
+  helps_.for_each_while([&](Copy& copy) {
     ++progress;
-    if (copy.mover->advance(copy, sink) == 0) give_back(copy);
+    const std::uint64_t bytes = copy.mover->advance(copy, sink);
+    copied += bytes;
+    if (bytes == 0) {
+      give_back(copy);
+    } else {
+      List::remove(copy);
+      helps_.push_back(copy);
+    }
+    return copied < kTurnBytes;
   });
   return progress;
 }
@@ -264,7 +274,7 @@ void CopyMover::read_chunks(Copy& copy, CopyJob::Claim claim) noexcept {
 
 std::uint64_t CopyMover::read_shared(Copy& copy) noexcept {
   CopyJob& job = *own_job(copy.job);
-  CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, 1);
+  CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, CopyJob::End::kFront);
   std::uint64_t bytes = 0;
   if (claim.count != 0) {
     if (!copy.unreadable) read_chunks(copy, claim);
@@ -274,7 +284,7 @@ std::uint64_t CopyMover::read_shared(Copy& copy) noexcept {
   }
   // What is left is taken out of the job, so that only what the sender has claimed is waited for.
   while (copy.unreadable && claim.count != 0) {
-    claim = job.claim(copy.generation, copy.chunk_count);
+    claim = job.claim_rest(copy.generation, copy.chunk_count);
     if (claim.count != 0) job.finish(claim.count, copy.chunk_count);
   }
   return bytes;
@@ -312,7 +322,7 @@ Error CopyMover::write_chunks(Copy& copy, CopyJob::Claim claim) noexcept {
 
 std::uint64_t CopyMover::help(Copy& copy, PacketSink& sink) {
   CopyJob& job = *peer_job(copy.job);
-  const CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, 1);
+  const CopyJob::Claim claim = job.claim(copy.generation, copy.chunk_count, CopyJob::End::kBack);
   if (claim.count == 0) return 0;  // nothing left: FIN will come
   if (write_chunks(copy, claim) != Error::kNone) {
     const wire::ChunksFailed failed{.first = claim.first, .count = claim.count};

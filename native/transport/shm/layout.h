@@ -27,7 +27,7 @@ inline constexpr std::uint32_t kMaxSlots = 4096;
 inline constexpr std::uint32_t kDescriptors = 512;
 inline constexpr std::size_t kPayloadBytes = 256 * 1024;
 inline constexpr std::size_t kMaxPacketBytes = 32 * 1024;
-inline constexpr std::uint32_t kJobs = 16;
+inline constexpr std::uint32_t kJobs = 60;  // for windows of messages; what the page has room for
 
 struct SegmentHeader {
   ProcessId process;
@@ -37,7 +37,7 @@ struct SegmentHeader {
   HangBoard board;
   linux_driver::LifeMark mark;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000014u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000015u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {
@@ -71,6 +71,7 @@ constexpr std::size_t round_to_page(std::size_t bytes) {
 
 inline constexpr std::size_t kSegmentHeaderBytes = round_to_page(sizeof(SegmentHeader));
 inline constexpr std::size_t kDescriptorsOffset = round_to_page(sizeof(SlotHeader));
+static_assert(kDescriptorsOffset == kPage);
 inline constexpr std::size_t kPayloadOffset =
     kDescriptorsOffset + kDescriptors * sizeof(Descriptor);
 inline constexpr std::size_t kSlotBytes = kPayloadOffset + kPayloadBytes;

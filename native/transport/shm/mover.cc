@@ -55,12 +55,12 @@ std::uint32_t ShmMover::acquire_job() noexcept {
   if (channel_.incoming_ == nullptr) return kNoJob;
   const int job = std::countr_one(channel_.incoming_->jobs_in_use);
   if (job >= static_cast<int>(kJobs)) return kNoJob;
-  channel_.incoming_->jobs_in_use |= 1u << job;
+  channel_.incoming_->jobs_in_use |= std::uint64_t{1} << job;
   return static_cast<std::uint32_t>(job);
 }
 
 void ShmMover::release_job(std::uint32_t job) noexcept {
-  channel_.incoming_->jobs_in_use &= ~(1u << job);
+  channel_.incoming_->jobs_in_use &= ~(std::uint64_t{1} << job);
 }
 
 CopyJob* ShmMover::own_job(std::uint32_t job) noexcept {

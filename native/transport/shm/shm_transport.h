@@ -53,7 +53,7 @@ class ShmTransport final : public Transport {
     RingConsumer ring;
     Peer* peer;
     ShmChannel* channel = nullptr;  // once this process sends to that peer, too
-    std::uint32_t jobs_in_use = 0;  // bit mask
+    std::uint64_t jobs_in_use = 0;  // bit mask
     bool broken = false;
   };
 
