@@ -1,17 +1,10 @@
 #include "wire/copy_notes.h"
 
 #include "memory/region.h"
+#include "wire/layout.h"
 
 namespace mooncake_mpi::wire {
 namespace {
-
-template <class Layout>
-std::optional<Layout> read(std::span<const std::byte> bytes) {
-  if (bytes.size() != sizeof(Layout)) return std::nullopt;
-  Layout layout;
-  std::memcpy(&layout, bytes.data(), sizeof layout);
-  return layout;
-}
 
 bool sane(const Place& place, std::uint64_t length) {
   return (place.region == 0 || is_region(place.region)) && length <= UINT64_MAX - place.address;
@@ -20,12 +13,12 @@ bool sane(const Place& place, std::uint64_t length) {
 }  // namespace
 
 std::optional<Place> decode_place(std::span<const std::byte> bytes, std::uint64_t length) {
-  const auto place = read<Place>(bytes);
+  const auto place = read_layout<Place>(bytes);
   return place && sane(*place, length) ? place : std::nullopt;
 }
 
 std::optional<ShareCopy> decode_share(std::span<const std::byte> note) {
-  const auto share = read<ShareCopy>(note);
+  const auto share = read_layout<ShareCopy>(note);
   if (!share || share->kind != ShareCopy::kKind || !sane(share->place, share->length)) {
     return std::nullopt;
   }
@@ -35,7 +28,7 @@ std::optional<ShareCopy> decode_share(std::span<const std::byte> note) {
 }
 
 std::optional<ChunksFailed> decode_chunks_failed(std::span<const std::byte> note) {
-  const auto failed = read<ChunksFailed>(note);
+  const auto failed = read_layout<ChunksFailed>(note);
   return failed && failed->kind == ChunksFailed::kKind && failed->count != 0 &&
                  failed->reserved == 0
              ? failed

@@ -1,16 +1,15 @@
 #include "wire/cuda_ipc.h"
 
-#include <cstring>
+#include "wire/layout.h"
 
 namespace mooncake_mpi::wire {
 namespace {
 
 template <class Layout>
 std::optional<Layout> read_note(std::span<const std::byte> bytes) {
-  if (bytes.size() != sizeof(Layout)) return std::nullopt;
-  Layout layout;
-  std::memcpy(&layout, bytes.data(), sizeof layout);
-  return layout.kind == Layout::kKind ? std::optional(layout) : std::nullopt;
+  std::optional<Layout> layout = read_layout<Layout>(bytes);
+  if (layout && layout->kind != Layout::kKind) layout.reset();
+  return layout;
 }
 
 }  // namespace

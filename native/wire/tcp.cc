@@ -2,16 +2,10 @@
 
 #include <algorithm>
 
+#include "wire/layout.h"
+
 namespace mooncake_mpi::wire {
 namespace {
-
-template <class Layout>
-std::optional<Layout> read(std::span<const std::byte> bytes) {
-  if (bytes.size() != sizeof(Layout)) return std::nullopt;
-  Layout layout;
-  std::memcpy(&layout, bytes.data(), sizeof layout);
-  return layout;
-}
 
 bool well_formed(const TcpEndpoint& endpoint) {
   const bool family = endpoint.family == 4 || endpoint.family == 6;
@@ -42,13 +36,13 @@ std::vector<TcpEndpoint> decode_tcp_endpoints(std::span<const std::byte> section
 }
 
 std::optional<TcpClaim> decode_tcp_claim(std::span<const std::byte> bytes) {
-  const auto claim = read<TcpClaim>(bytes);
+  const auto claim = read_layout<TcpClaim>(bytes);
   if (!claim || claim->magic != TcpClaim::kMagic || claim->stream > kMaxTcpStreams) return {};
   return claim;
 }
 
 std::optional<TcpVerdict> decode_tcp_verdict(std::span<const std::byte> bytes) {
-  const auto verdict = read<TcpVerdict>(bytes);
+  const auto verdict = read_layout<TcpVerdict>(bytes);
   if (!verdict || verdict->magic != TcpVerdict::kMagic || verdict->granted > 1) return {};
   return verdict;
 }
@@ -63,19 +57,19 @@ std::optional<TcpHead> decode_tcp_head(std::span<const std::byte> bytes) {
 }
 
 std::optional<TcpKey> decode_tcp_key(std::span<const std::byte> bytes) {
-  const auto key = read<TcpKey>(bytes);
+  const auto key = read_layout<TcpKey>(bytes);
   if (!key || key->streams == 0 || key->streams > kMaxTcpStreams || key->reserved != 0) return {};
   return key;
 }
 
 std::optional<TcpFetch> decode_tcp_fetch(std::span<const std::byte> bytes) {
-  const auto fetch = read<TcpFetch>(bytes);
+  const auto fetch = read_layout<TcpFetch>(bytes);
   if (!fetch || fetch->ticket == 0 || fetch->bytes == 0) return {};
   return fetch;
 }
 
 std::optional<TcpPiece> decode_tcp_piece(std::span<const std::byte> bytes) {
-  const auto piece = read<TcpPiece>(bytes);
+  const auto piece = read_layout<TcpPiece>(bytes);
   if (!piece || piece->ticket == 0 || piece->bytes > kMaxTcpPiece || piece->reserved != 0) {
     return {};
   }

@@ -57,3 +57,12 @@ def test_a_folder_imports_those_before_it_alone(tmp_path):
     first, second = CHECK["folder_offences"](edges)
     assert first.startswith("mooncake_mpi.memory.arrays imports mooncake_mpi.requests.statuses")
     assert second.startswith("mooncake_mpi.unlisted.module: unlisted is not in the list")
+
+
+@pytest.mark.parametrize("header", ["infiniband/verbs.h", "cuda.h", "cuda_runtime.h", "openssl/ssl.h"])
+def test_no_header_of_a_library_that_is_loaded_is_included(tmp_path, header):
+    source = tmp_path / "native" / "drivers" / "verbs" / "library.h"
+    source.parent.mkdir(parents=True)
+    source.write_text(f"#include <cstdint>\n#include <{header}>\n")
+    (offence,) = CHECK["native_offences"](tmp_path)
+    assert offence.startswith(f"native/drivers/verbs/library.h:2: <{header}>")

@@ -83,7 +83,7 @@ int SystemCompletionQueue::poll(std::span<WorkCompletion> completions) noexcept 
   constexpr std::size_t kBatch = 16;
   ibv_wc batch[kBatch];
   const int wanted = static_cast<int>(std::min(completions.size(), kBatch));
-  const int count = ibv_poll_cq(queue_, wanted, batch);
+  const int count = queue_->context->ops.poll_cq(queue_, wanted, batch);
   for (int i = 0; i < count; ++i) {
     completions[static_cast<std::size_t>(i)] = {.id = batch[i].wr_id,
                                                 .status = status_of(batch[i].status),
@@ -98,7 +98,7 @@ int SystemSharedReceiveQueue::post_receive(const ReceiveRequest& request) noexce
   ibv_sge entry = element(request.address, request.bytes, request.local_key);
   ibv_recv_wr work = receive_into(entry, request.id);
   ibv_recv_wr* bad = nullptr;
-  return ibv_post_srq_recv(queue_, &work, &bad);
+  return queue_->context->ops.post_srq_recv(queue_, &work, &bad);
 }
 
 Result<std::unique_ptr<QueuePair>> SystemQueuePair::create(const Library& library, ibv_pd* domain,
@@ -217,14 +217,14 @@ int SystemQueuePair::post_send(const SendRequest& request) noexcept {
     work.wr.rdma.rkey = request.remote_key;
   }
   ibv_send_wr* bad = nullptr;
-  return ibv_post_send(pair_, &work, &bad);
+  return pair_->context->ops.post_send(pair_, &work, &bad);
 }
 
 int SystemQueuePair::post_receive(const ReceiveRequest& request) noexcept {
   ibv_sge entry = element(request.address, request.bytes, request.local_key);
   ibv_recv_wr work = receive_into(entry, request.id);
   ibv_recv_wr* bad = nullptr;
-  return ibv_post_recv(pair_, &work, &bad);
+  return pair_->context->ops.post_recv(pair_, &work, &bad);
 }
 
 }  // namespace mooncake_mpi::verbs_driver

@@ -44,7 +44,7 @@ class SystemCompletionQueue final : public CompletionQueue {
   }
   ~SystemCompletionQueue() override { library_.destroy_cq(queue_); }
   int poll(std::span<WorkCompletion> completions) noexcept override;
-  int arm() noexcept override { return ibv_req_notify_cq(queue_, 0); }
+  int arm() noexcept override { return queue_->context->ops.req_notify_cq(queue_, 0); }
   ibv_cq* handle() const noexcept { return queue_; }
 
  private:
