@@ -52,12 +52,15 @@ stage_lint() {
   local bin=$venv/bin sources=()
   checks_failed=0
   mapfile -t sources < <(native_sources)
+  "$python" scripts/check-limited-api & # the longest, beside the others
+  local limited_api=$!
   check "ruff check" "$bin/ruff" check --quiet .
   check "ruff format" "$bin/ruff" format --check --quiet .
   check "mypy --strict" "$bin/mypy"
   check "clang-format" "$bin/clang-format" --dry-run -Werror "${sources[@]}"
   check "layers and imports go one way" "$python" scripts/check-layers
   check "the native stub matches the module" "$python" scripts/check-stubs
+  check "the bindings compile for the limited API of CPython 3.12" wait "$limited_api"
   check "shell syntax" bash -n scripts/demo scripts/test scripts/gpu scripts/rdma-lab scripts/hosts scripts/lib/hosts/agent tests/hosts/mpirun scripts/lib/*.sh scripts/lib/rdma/* .ci/run
   return $checks_failed
 }
