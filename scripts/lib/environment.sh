@@ -16,11 +16,15 @@ pip_install() { "$python" -m pip install --disable-pip-version-check "$@"; }
 build_tools=("scikit-build-core>=0.11" "nanobind>=2.4" "cmake>=3.26" "ninja>=1.11")
 
 # An editable install: the Python files are the checkout's, the extension is built where it changed.
-build_package() { # build_package extras
-  step "install the build tools from PyPI" pip_install "${build_tools[@]}"
+build_package() { # build_package extras [dependency-group...]
+  local extras=$1 group groups=() tools=("${build_tools[@]}")
+  shift
+  if (($#)); then tools+=("pip>=25.1"); fi # which knows dependency groups
+  for group; do groups+=(--group "$root/pyproject.toml:$group"); done
+  step "install the build tools from PyPI" pip_install "${tools[@]}"
   # with its symbols, which stack dumps show
   step "build and install mooncake_mpi" with_tools pip_install --no-build-isolation \
-    --config-settings=install.strip=false --editable "$root[$1]"
+    --config-settings=install.strip=false "${groups[@]}" --editable "$root${extras:+[$extras]}"
 }
 
 # CMake and ninja are those of the environment.

