@@ -199,7 +199,7 @@ def set_constants(
 def error_names() -> list[str]:
     """The names of the error classes that the engine reports."""
 
-def install(type: type, slot_offset: int) -> None:
+def install(type: type, slot_offset: int, any_source: int, any_tag: int) -> None:
     """Put the native methods on a communicator class."""
 
 def gpu_objection(address: int, nbytes: int) -> str:

@@ -122,6 +122,6 @@ def stands_for_library(kind: _Kind) -> _Kind:
     offset = MPI.Comm.__basicsize__
     if kind.__basicsize__ != offset + 16:
         raise ImportError("mpi4py lays out communicators in a way that this version does not know")
-    _native.install(kind, offset)
+    _native.install(kind, offset, MPI.ANY_SOURCE, MPI.ANY_TAG)
     REPLACEMENTS[cast("Any", kind)._library] = kind
     return kind

@@ -1,5 +1,9 @@
 #include "bindings/methods.h"
 
+#include <deque>
+#include <string>
+#include <string_view>
+
 #include "bindings/communicator.h"
 #include "bindings/guard.h"
 #include "bindings/object_methods.h"
@@ -89,10 +93,29 @@ PyMethodDef definitions[] = {
                              "\n--\n\nReceive an object; ``buf`` is deprecated, as with mpi4py."),
 };
 
+void replace_all(std::string& text, std::string_view name, int number) {
+  for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at)) {
+    text.replace(at, name.size(), std::to_string(number));
+  }
+}
+
+// inspect.signature evaluates defaults, and knows none of MPI's names.
+void tell_defaults(int any_source, int any_tag) {
+  static std::deque<std::string> docs;  // as long as the definitions
+  if (!docs.empty()) return;
+  for (PyMethodDef& definition : definitions) {
+    std::string& doc = docs.emplace_back(definition.ml_doc);
+    replace_all(doc, "ANY_SOURCE", any_source);
+    replace_all(doc, "ANY_TAG", any_tag);
+    definition.ml_doc = doc.c_str();
+  }
+}
+
 }  // namespace
 
-bool install_methods(PyTypeObject* type, Py_ssize_t slot_offset) {
+bool install_methods(PyTypeObject* type, Py_ssize_t slot_offset, int any_source, int any_tag) {
   set_communicator_slot(slot_offset);
+  tell_defaults(any_source, any_tag);
   for (PyMethodDef& definition : definitions) {
     PyObject* descriptor = PyDescr_NewMethod(type, &definition);
     if (descriptor == nullptr) return false;

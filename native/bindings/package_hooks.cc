@@ -38,8 +38,9 @@ void set_hooks(nb::callable resolve, nb::callable fill_status, nb::callable rais
   hooks.warn_of_detour = warn_of_detour.release().ptr();
 }
 
-void install(nb::type_object type, Py_ssize_t slot_offset) {
-  require(install_methods(reinterpret_cast<PyTypeObject*>(type.ptr()), slot_offset));
+void install(nb::type_object type, Py_ssize_t slot_offset, int any_source, int any_tag) {
+  auto* kind = reinterpret_cast<PyTypeObject*>(type.ptr());
+  require(install_methods(kind, slot_offset, any_source, any_tag));
 }
 
 }  // namespace
@@ -83,7 +84,7 @@ void define_hooks(nb::module_& m) {
       },
       nb::sig("def error_names() -> list[str]"),
       "The names of the error classes that the engine reports.");
-  m.def("install", &install, "type"_a, "slot_offset"_a,
+  m.def("install", &install, "type"_a, "slot_offset"_a, "any_source"_a, "any_tag"_a,
         "Put the native methods on a communicator class.");
 }
 

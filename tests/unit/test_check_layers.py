@@ -59,7 +59,9 @@ def test_a_folder_imports_those_before_it_alone(tmp_path):
     assert second.startswith("mooncake_mpi.unlisted.module: unlisted is not in the list")
 
 
-@pytest.mark.parametrize("header", ["infiniband/verbs.h", "cuda.h", "cuda_runtime.h", "openssl/ssl.h"])
+@pytest.mark.parametrize(
+    "header", ["infiniband/verbs.h", "cuda.h", "cuda_runtime.h", "openssl/ssl.h"]
+)
 def test_no_header_of_a_library_that_is_loaded_is_included(tmp_path, header):
     source = tmp_path / "native" / "drivers" / "verbs" / "library.h"
     source.parent.mkdir(parents=True)
