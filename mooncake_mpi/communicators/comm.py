@@ -87,6 +87,23 @@ class Comm(ObjectMethods, FailureMethods, StreamOrderMethods, MPI.Comm, metaclas
         ) -> Request:
             """Non-blocking receive."""
 
+        def Send_init(self, buf: Any, dest: int, tag: int = 0) -> Prequest:  # type: ignore[override]
+            """Persistent standard send."""
+
+        def Ssend_init(self, buf: Any, dest: int, tag: int = 0) -> Prequest:  # type: ignore[override]
+            """Persistent synchronous send."""
+
+        def Rsend_init(self, buf: Any, dest: int, tag: int = 0) -> Prequest:  # type: ignore[override]
+            """Persistent ready send."""
+
+        def Bsend_init(self, buf: Any, dest: int, tag: int = 0) -> Prequest:  # type: ignore[override]
+            """Persistent buffered send."""
+
+        def Recv_init(  # type: ignore[override]
+            self, buf: Any, source: int = MPI.ANY_SOURCE, tag: int = MPI.ANY_TAG
+        ) -> Prequest:
+            """Persistent receive."""
+
         def _isendrecv(self, *args: Any) -> tuple[Request, Request]:
             """Start a send and a receive as one."""
 

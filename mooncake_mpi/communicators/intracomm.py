@@ -34,6 +34,9 @@ from mooncake_mpi.requests.composites import CompositeRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from typing_extensions import Self
+
+    from mooncake_mpi.communicators.topologies import Cartcomm, Distgraphcomm, Graphcomm
     from mooncake_mpi.requests.request import Request
 
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
@@ -104,77 +107,103 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     # --- communicators made from this one ---
 
     @collective
-    def Dup(self, info: MPI.Info | None = None) -> Any:
+    def Dup(self, info: MPI.Info | None = None) -> Self:
         """A duplicate with a matching space of its own."""
-        return self._derived(super().Dup(info), same_group=True)
+        return cast("Self", self._derived(super().Dup(info), same_group=True))
 
     @collective
-    def Dup_with_info(self, info: MPI.Info) -> Any:
+    def Dup_with_info(self, info: MPI.Info) -> Self:
         """A duplicate with hints."""
-        return self._derived(super().Dup_with_info(info), same_group=True)
+        return cast("Self", self._derived(super().Dup_with_info(info), same_group=True))
 
     @collective
-    def Clone(self) -> Any:
+    def Clone(self) -> Self:
         """As :meth:`Dup`."""
-        return self._derived(super().Clone(), same_group=True)
+        return cast("Self", self._derived(super().Clone(), same_group=True))
 
     @collective
-    def Idup(self, info: MPI.Info | None = None) -> Any:
+    def Idup(  # type: ignore[override]
+        self, info: MPI.Info | None = None
+    ) -> tuple[Self, Request]:
         """Start duplicating: the communicator is usable when the request is complete."""
-        return self._idup(*super().Idup(info))
+        return cast("tuple[Self, Request]", self._idup(*super().Idup(info)))
 
     @collective
-    def Idup_with_info(self, info: MPI.Info) -> Any:
+    def Idup_with_info(  # type: ignore[override]
+        self, info: MPI.Info
+    ) -> tuple[Self, Request]:
         """Start duplicating with hints."""
-        return self._idup(*super().Idup_with_info(info))
+        return cast("tuple[Self, Request]", self._idup(*super().Idup_with_info(info)))
 
     def _idup(self, comm: Any, request: MPI.Request) -> tuple[Any, Request]:
         comm._giver = self._giver
         return comm, self._given(CompositeRequest(Duplication(self, comm, request)))
 
     @collective
-    def Create(self, group: MPI.Group) -> Any:
+    def Create(self, group: MPI.Group) -> Intracomm:
         """A communicator of ``group``."""
-        return self._derived(super().Create(group))
+        return cast("Intracomm", self._derived(super().Create(group)))
 
     @collective
-    def Create_group(self, group: MPI.Group, tag: int = 0) -> Any:
+    def Create_group(self, group: MPI.Group, tag: int = 0) -> Intracomm:
         """A communicator of ``group``, by its members alone."""
-        return accelerate(super().Create_group(group, tag), self._giver)
+        return cast("Intracomm", accelerate(super().Create_group(group, tag), self._giver))
 
     @collective
-    def Split(self, color: int = 0, key: int = 0) -> Any:
+    def Split(self, color: int = 0, key: int = 0) -> Intracomm:
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
-        return self._derived(super().Split(color, key))
+        return cast("Intracomm", self._derived(super().Split(color, key)))
 
     @collective
-    def Split_type(self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL) -> Any:
+    def Split_type(
+        self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL
+    ) -> Intracomm:
         """Communicators of processes of one kind, such as those of one node."""
-        return self._derived(super().Split_type(split_type, key, info))
+        return cast("Intracomm", self._derived(super().Split_type(split_type, key, info)))
 
     @collective
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
-    ) -> Any:
+    ) -> Cartcomm:
         """A communicator with a Cartesian topology."""
-        return self._derived(super().Create_cart(dims, periods, reorder))
+        return cast("Cartcomm", self._derived(super().Create_cart(dims, periods, reorder)))
 
     @collective
     def Create_graph(
         self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
-    ) -> Any:
+    ) -> Graphcomm:
         """A communicator with a graph topology."""
-        return self._derived(super().Create_graph(index, edges, reorder))
+        return cast("Graphcomm", self._derived(super().Create_graph(index, edges, reorder)))
 
     @collective
-    def Create_dist_graph_adjacent(self, *args: Any, **kwargs: Any) -> Any:
+    def Create_dist_graph_adjacent(
+        self,
+        sources: Sequence[int],
+        destinations: Sequence[int],
+        sourceweights: Sequence[int] | None = None,
+        destweights: Sequence[int] | None = None,
+        info: MPI.Info = MPI.INFO_NULL,
+        reorder: bool = False,
+    ) -> Distgraphcomm:
         """A communicator with a distributed graph topology, by neighbours."""
-        return self._derived(super().Create_dist_graph_adjacent(*args, **kwargs))
+        made = super().Create_dist_graph_adjacent(
+            sources, destinations, sourceweights, destweights, info, reorder
+        )
+        return cast("Distgraphcomm", self._derived(made))
 
     @collective
-    def Create_dist_graph(self, *args: Any, **kwargs: Any) -> Any:
+    def Create_dist_graph(
+        self,
+        sources: Sequence[int],
+        degrees: Sequence[int],
+        destinations: Sequence[int],
+        weights: Sequence[int] | None = None,
+        info: MPI.Info = MPI.INFO_NULL,
+        reorder: bool = False,
+    ) -> Distgraphcomm:
         """A communicator with a distributed graph topology."""
-        return self._derived(super().Create_dist_graph(*args, **kwargs))
+        made = super().Create_dist_graph(sources, degrees, destinations, weights, info, reorder)
+        return cast("Distgraphcomm", self._derived(made))
 
     def _derived(self, comm: Any, *, same_group: bool = False) -> Any:
         """``comm``, which the library has just made of members of this one, accelerated."""
@@ -207,7 +236,7 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         stringtag: str = "org.mpi4py",
         info: MPI.Info = MPI.INFO_NULL,
         errhandler: MPI.Errhandler | None = None,
-    ) -> Any:
+    ) -> Intracomm:
         """A communicator of ``group``, such as one of a session, by its members."""
         made = MPI.Intracomm.Create_from_group(group, stringtag, info, errhandler)
-        return accelerate(made, giver()) if is_running() else made
+        return cast("Intracomm", accelerate(made, giver()) if is_running() else made)

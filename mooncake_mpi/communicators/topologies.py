@@ -32,9 +32,9 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     _topology = MPI.CART
 
     @collective
-    def Sub(self, remain_dims: Sequence[bool]) -> Any:
+    def Sub(self, remain_dims: Sequence[bool]) -> Cartcomm:
         """Communicators of the remaining dimensions."""
-        return self._derived(super().Sub(remain_dims))
+        return cast("Cartcomm", self._derived(super().Sub(remain_dims)))
 
 
 @for_host_memory

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mooncake_mpi import _native
+    from mooncake_mpi.communicators.intracomm import Intracomm
     from mooncake_mpi.requests.request import Request
 
 
@@ -101,15 +102,15 @@ class FailureMethods:
         number = memory.cast("i")
         return CompositeRequest(RunIntoBuffer(self._checked_communicator(), number))
 
-    def Shrink(self) -> Any:
+    def Shrink(self) -> Intracomm:
         """A communicator of the survivors, in the order of their ranks; collective over them.
 
         Messages and objects travel on it as ever, and it can be duplicated, split and shrunk. The
         MPI library has no such communicator, so its collective operations raise
         ``ERR_UNSUPPORTED_OPERATION`` there.
         """
-        return shrink(self)
+        return cast("Intracomm", shrink(self))
 
-    def Ishrink(self) -> tuple[Any, Request]:
+    def Ishrink(self) -> tuple[Intracomm, Request]:
         """Start shrinking: the communicator is usable when the request is complete."""
         return ishrink(self)

@@ -44,10 +44,38 @@ class ObjectMethods:
         _communicator: _native.Communicator | None
         _giver: Callable[[Any, bool], Any] | None
         _checked_communicator: Callable[[], _native.Communicator]
-        Probe: Callable[[int, int, MPI.Status | None], Literal[True]]
-        Iprobe: Callable[[int, int, MPI.Status | None], bool]
-        Mprobe: Callable[[int, int, MPI.Status | None], Message]
-        Improbe: Callable[[int, int, MPI.Status | None], Message | None]
+
+        def Probe(
+            self,
+            source: int = MPI.ANY_SOURCE,
+            tag: int = MPI.ANY_TAG,
+            status: MPI.Status | None = None,
+        ) -> Literal[True]:
+            """Wait for a message."""
+
+        def Iprobe(
+            self,
+            source: int = MPI.ANY_SOURCE,
+            tag: int = MPI.ANY_TAG,
+            status: MPI.Status | None = None,
+        ) -> bool:
+            """Whether there is a message."""
+
+        def Mprobe(
+            self,
+            source: int = MPI.ANY_SOURCE,
+            tag: int = MPI.ANY_TAG,
+            status: MPI.Status | None = None,
+        ) -> Message:
+            """Wait for a message and take it."""
+
+        def Improbe(
+            self,
+            source: int = MPI.ANY_SOURCE,
+            tag: int = MPI.ANY_TAG,
+            status: MPI.Status | None = None,
+        ) -> Message | None:
+            """Take a message if there is one."""
 
     @reported
     def ssend(self, obj: Any, dest: int, tag: int = 0) -> None:

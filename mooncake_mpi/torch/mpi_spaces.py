@@ -53,7 +53,7 @@ class MpiSpaces:
 
     def communicator(self) -> Intracomm:
         """The communicator of the program's messages."""
-        return self._messages  # type: ignore[no-any-return]
+        return self._messages
 
     def close(self) -> None:
         """Free the communicators, unless MPI has ended before them."""

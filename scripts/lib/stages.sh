@@ -57,6 +57,10 @@ stage_lint() {
   check "ruff check" "$bin/ruff" check --quiet .
   check "ruff format" "$bin/ruff" format --check --quiet .
   check "mypy --strict" "$bin/mypy"
+  check "a typed program of a user's, by mypy" "$bin/mypy" tests/typing
+  if command -v node >/dev/null; then # else it would fetch one
+    check "a typed program of a user's, by pyright" "$bin/pyright" --pythonpath "$python" tests/typing
+  fi
   check "clang-format" "$bin/clang-format" --dry-run -Werror "${sources[@]}"
   check "layers and imports go one way" "$python" scripts/check-layers
   check "the native stub matches the module" "$python" scripts/check-stubs
