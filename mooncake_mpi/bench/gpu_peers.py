@@ -34,7 +34,7 @@ def on_device(array: Any) -> Any:
 
 
 def cupy_nccl() -> Any | None:
-    """CuPy's module for NCCL; ``None`` where it finds no library, also not that of NVIDIA's wheel."""
+    """CuPy's module for NCCL; ``None`` where it finds no library, not even NVIDIA's wheel."""
     with suppress(ImportError):
         spec = find_spec("nvidia.nccl")
         for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -69,9 +69,10 @@ class CupyNccl(OnStream):
 
     def __init__(self, world: MPI.Intracomm) -> None:
         super().__init__(world)
-        nccl = self._nccl = cupy_nccl()
+        nccl = cupy_nccl()
         if nccl is None:
             raise OptionError("argument --against: cupy-nccl: CuPy finds no NCCL")
+        self._nccl = nccl
         mark = world.bcast(nccl.get_unique_id() if world.Get_rank() == 0 else None)
         self._comm = nccl.NcclCommunicator(world.Get_size(), mark, world.Get_rank())
         version = int(nccl.get_version())

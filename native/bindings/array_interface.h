@@ -18,8 +18,8 @@ struct DescribedArray {
 // Bytes of a number in this machine's order that MPI has a datatype for, else 0. GIL held.
 Py_ssize_t item_bytes_of(PyObject* typestr);
 
-// From the dict of `__cuda_array_interface__`; nothing without a Python error where it is of another
-// version, has gaps or another type, or is read-only and to be written. GIL held.
+// From the dict of `__cuda_array_interface__`; nothing without a Python error where it is of
+// another version, has gaps or another type, or is read-only and to be written. GIL held.
 std::optional<DescribedArray> read_array_interface(PyObject* interface, bool writable);
 
 }  // namespace mooncake_mpi::bindings

@@ -46,7 +46,7 @@ const Names& names() noexcept {
 // CuPy, once an array of it has been met.
 struct Cupy {
   PyTypeObject* array = nullptr;
-  PyObject* current_stream = nullptr;           // a function
+  PyObject* current_stream = nullptr;          // a function
   std::intptr_t (*stream_handle)() = nullptr;  // what CuPy's own modules ask, where it is found
 };
 
@@ -67,8 +67,8 @@ void find_stream_handle() {
                           : nullptr);
   constexpr const char* kSignature = "intptr_t (void)";
   if (entry && PyCapsule_IsValid(entry.get(), kSignature) != 0) {
-    cupy.stream_handle = reinterpret_cast<std::intptr_t (*)()>(
-        PyCapsule_GetPointer(entry.get(), kSignature));
+    cupy.stream_handle =
+        reinterpret_cast<std::intptr_t (*)()>(PyCapsule_GetPointer(entry.get(), kSignature));
   } else if (PyErr_ExceptionMatches(PyExc_Exception)) {
     PyErr_Clear();
   }

@@ -184,9 +184,9 @@ inline constexpr unsigned CU_STREAM_WRITE_VALUE_DEFAULT = 0;
     void** parameters, void** extra)
 
 // Those that a driver may be without, which is of CUDA 12, in the form that CUDA 13.0 has.
-#define MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(F)                                                     \
-  F(cuMemcpyBatchAsync, CUdeviceptr* to, CUdeviceptr* from, std::size_t* bytes,                  \
-    std::size_t count, CUmemcpyAttributes* attributes, std::size_t* begins,                      \
-    std::size_t attribute_count, CUstream stream)
+#define MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(F)                                                       \
+  F(cuMemcpyBatchAsync, CUdeviceptr* to, CUdeviceptr* from, std::size_t* bytes, std::size_t count, \
+    CUmemcpyAttributes* attributes, std::size_t* begins, std::size_t attribute_count,              \
+    CUstream stream)
 
 }  // namespace mooncake_mpi::cuda_driver

@@ -108,8 +108,8 @@ class CopyQueue final : public DeviceWork {
 
   struct Engine {
     cuda_driver::Stream* stream = nullptr;
-    std::vector<std::shared_ptr<Copy>> next;    // to be issued now
-    std::size_t waiting = 0;                    // copies that are to come, and their bytes
+    std::vector<std::shared_ptr<Copy>> next;  // to be issued now
+    std::size_t waiting = 0;                  // copies that are to come, and their bytes
     std::uint64_t waiting_bytes = 0;
     bool has_room = true;
     std::vector<std::shared_ptr<Copy>> batch;   // issued since the stream's word was last ordered

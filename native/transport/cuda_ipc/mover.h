@@ -110,8 +110,8 @@ class CudaMover final : public Mover {
   std::vector<std::uint64_t> sending_;   // in the order in which the receivers asked
   // Those whose copies were submitted, by device: they end in this order.
   std::map<int, std::deque<std::uint64_t>> copying_;
-  std::vector<Over> over_;               // receives, yet to be told
-  std::vector<std::uint64_t> stopped_;   // receives whose senders have taken their memory back
+  std::vector<Over> over_;              // receives, yet to be told
+  std::vector<std::uint64_t> stopped_;  // receives whose senders have taken their memory back
   std::map<std::uint64_t, std::shared_ptr<Export>> exports_;  // by allocation
   PeerMemory peer_memory_;
 };

@@ -1,10 +1,9 @@
 // The receiver's part of a message between GPUs: it asks for the push, or pulls. Engine lock held.
-#include "transport/cuda_ipc/mover.h"
-
 #include <algorithm>
 #include <new>
 #include <utility>
 
+#include "transport/cuda_ipc/mover.h"
 #include "transport/cuda_ipc/mover_parts.h"
 
 namespace mooncake_mpi::cuda_ipc {

@@ -1,9 +1,8 @@
 // The sender's part of a message between GPUs: its copy engine pushes, or it offers to be pulled
 // from. Engine lock held.
-#include "transport/cuda_ipc/mover.h"
-
 #include <utility>
 
+#include "transport/cuda_ipc/mover.h"
 #include "transport/cuda_ipc/mover_parts.h"
 
 namespace mooncake_mpi::cuda_ipc {

@@ -59,9 +59,9 @@ enum class Function : unsigned {
 #define MOONCAKE_MPI_FAKE_CUDA_NUMBER(name, ...) name,
   MOONCAKE_MPI_CUDA_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
       MOONCAKE_MPI_CUDA_LATER_FUNCTIONS(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
-      MOONCAKE_MPI_FAKE_CUDA_MORE(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
+          MOONCAKE_MPI_FAKE_CUDA_MORE(MOONCAKE_MPI_FAKE_CUDA_NUMBER)
 #undef MOONCAKE_MPI_FAKE_CUDA_NUMBER
-          kCount
+              kCount
 };
 inline constexpr std::size_t kFunctions = static_cast<std::size_t>(Function::kCount);
 
