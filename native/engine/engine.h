@@ -313,6 +313,10 @@ class Engine final : private PacketSink, private Waker {
     const DeviceWork* work = device_work_.load(std::memory_order_acquire);
     return work != nullptr && work->waits();
   }
+  bool streams_awaited() const noexcept {
+    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
+    return work != nullptr && work->streams_awaited();
+  }
   // How long a thread may sleep that waits for anything.
   std::uint64_t nap_ns() const noexcept {
     const DeviceWork* work = device_work_.load(std::memory_order_acquire);

@@ -2,6 +2,8 @@
 // lock, for the thread's life; the thread itself takes the engine's for each poll, as a visitor.
 #include "engine/progress_thread.h"
 
+#include <sys/prctl.h>
+
 #include <algorithm>
 
 #include "base/clock.h"
@@ -16,6 +18,8 @@ constexpr std::uint64_t kDrowsyNs = 20'000'000;
 constexpr std::uint64_t kLookEveryNs = 1'000'000;
 constexpr std::uint64_t kAlertNs = 50'000;
 constexpr std::uint64_t kIdlePollNs = 20'000;
+constexpr std::uint64_t kStreamPollNs = 200'000;  // for what streams wait for
+constexpr unsigned long kSlackNs = 1'000;         // of its naps; the kernel's own is 50 us
 constexpr std::uint64_t kTryAgainNs = 1'000'000'000;
 constexpr std::uint64_t kSleepNs = 50'000'000;
 
@@ -54,6 +58,7 @@ void ProgressThread::doze() {
 // A program that posts one large transfer after the other, and then waits for them, needs no help:
 // a thread that takes its core from it for each only costs.
 void ProgressThread::look_once_more() {
+  if (engine_.streams_awaited()) return;
   rest_.store(kAlert, std::memory_order_seq_cst);
   if (unfinished() && !stopping_.load(std::memory_order_seq_cst)) {
     linux_driver::futex_wait(rest_, kAlert, kAlertNs);
@@ -83,6 +88,7 @@ bool ProgressThread::nobody_polls(std::uint32_t polls) const noexcept {
 }
 
 void ProgressThread::run() {
+  prctl(PR_SET_TIMERSLACK, kSlackNs);
   std::uint64_t last_unfinished = now_ns();
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (unfinished()) {
@@ -127,7 +133,9 @@ void ProgressThread::work(std::uint32_t polls) {
       idle_since = now_ns();
       continue;
     }
-    if (now_ns() - idle_since < kIdlePollNs || engine_.nap_ns() == 0) {
+    const std::uint64_t idle_ns = now_ns() - idle_since;
+    if (idle_ns < kIdlePollNs || engine_.nap_ns() == 0 ||
+        (idle_ns < kStreamPollNs && engine_.streams_awaited())) {
       for (int i = 0; i < 100; ++i)
         cpu_relax();
       continue;

@@ -31,6 +31,9 @@ class DeviceWork {
   virtual bool waits() const noexcept = 0;
   // `more_to_come`: the program's thread is likely to bring more work at once.
   virtual void run(bool more_to_come) noexcept = 0;
+  // Whether messages wait for streams of the program, or streams for messages: whoever sleeps
+  // meanwhile keeps both up.
+  virtual bool streams_awaited() const noexcept = 0;
   // How long a thread may sleep that waits for it: zero, not at all; UINT64_MAX, until it is woken.
   virtual std::uint64_t nap_ns() const noexcept = 0;
 };

@@ -91,6 +91,9 @@ class CopyQueue final : public DeviceWork {
   bool waits() const noexcept override {
     return active_.load(std::memory_order_relaxed) != 0 || moments_.some_awaited();
   }
+  bool streams_awaited() const noexcept override {
+    return moments_.some_awaited() || gates_.some_closed();
+  }
   std::uint64_t nap_ns() const noexcept override;
   // What there is no memory for is done by a later call. While a stream of the program waits a
   // thread of the queue's own does it: the driver may keep whoever calls it until that wait ends,
