@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native
-from mooncake_mpi.buffers import cuda_array_interface, dlpack
+from mooncake_mpi.buffers import cuda_array_interface, dlpack, torch_tensors
 from mooncake_mpi.buffers.memory import is_host_readable
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _ANY_CONTIGUOUS = 0x0080 | 0x0010 | 0x0008
 #: NumPy's arrays are added when the first one is seen.
 PLAIN_TYPES: set[type] = {bytes, bytearray, memoryview, array}
 
-_taught: set[type] = set()
 _TORCH_FORMATS = {
     "torch.bool": "?",
     "torch.int8": "b",
@@ -221,7 +219,7 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
     name = called(tensor, writable)
     stream = None
     if tensor.device.type != "cpu":
-        stream = _torch_stream(tensor)
+        stream = torch_tensors.stream_of(tensor)
         if stream is None:
             raise BufferError(
                 f"message: {name} is in device memory ({tensor.device}) that is not CUDA's: pass "
@@ -235,7 +233,7 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
         raise BufferError(
             f"message: {name} is a lazy view: pass tensor.resolve_conj().resolve_neg()"
         )
-    _teach(type(tensor))
+    torch_tensors.teach(type(tensor))
     shape = tuple(tensor.shape)
     if not tensor.is_contiguous() and not dlpack.is_contiguous(shape, tensor.stride()):
         raise BufferError(
@@ -249,23 +247,3 @@ def _export_tensor(tensor: Any, writable: bool) -> Memory:
         tensor,
         stream,
     )
-
-
-def _torch_stream(tensor: Any) -> int | None:
-    """The stream that torch works in now on a tensor's GPU; ``None`` where it is not a CUDA one."""
-    torch = sys.modules["torch"]
-    if tensor.device.type != "cuda" or torch.version.hip is not None:
-        return None
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
-
-
-def _teach(kind: Any) -> None:
-    """Let the engine read torch's own tensors by itself; not a subclass, which may differ."""
-    if kind.__module__ != "torch" or kind.__name__ != "Tensor" or kind in _taught:
-        return
-    _taught.add(kind)
-    table = getattr(kind, "__dlpack_c_exchange_api__", None)
-    if table is not None:
-        # The native check asks nothing else of a tensor than these, the table itself the rest.
-        obstacles = (kind.is_conj, kind.is_neg, kind.requires_grad.__get__)
-        _native.learn_tensor_type(kind, table, obstacles)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mooncake_mpi import _native, config, traffic
+from mooncake_mpi.buffers import torch_tensors
 from mooncake_mpi.engine import forks
 
 if TYPE_CHECKING:
@@ -145,11 +146,13 @@ def _outcome(request: Request) -> tuple[int, int]:
     return status.source, status.nbytes
 
 
-def _resolve(tensor: Any, _writable: bool, _rank: int) -> tuple[int, int, Any, None, None]:
-    """A buffer for messages that are started as one: a flat tensor of the host."""
-    if not tensor.is_cpu or not tensor.is_contiguous():
-        raise TypeError("expected a contiguous tensor of the host")
-    return tensor.data_ptr(), tensor.nbytes, tensor, None, None
+def _resolve(tensor: Any, _writable: bool, _rank: int) -> tuple[int, int, Any, None, int | None]:
+    """A buffer for messages that are started as one: a flat tensor of the host or a CUDA GPU."""
+    stream = None if tensor.is_cpu else torch_tensors.stream_of(tensor)
+    if not tensor.is_contiguous() or (stream is None and not tensor.is_cpu):
+        raise TypeError("expected a contiguous tensor of the host or a CUDA GPU")
+    torch_tensors.teach(type(tensor))
+    return tensor.data_ptr(), tensor.nbytes, tensor, None, stream
 
 
 def _nothing(*_: object) -> None:
