@@ -15,7 +15,7 @@ class Tensor:
 
     nbytes = 40
 
-    def __init__(self, device, contiguous=True):
+    def __init__(self, device, *, contiguous=True):
         self.is_cpu = device == "cpu"
         self.device = SimpleNamespace(type=device)
         self.contiguous = contiguous
@@ -37,17 +37,24 @@ def torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", stand_in)
 
 
+def resolved(tensor):
+    writable, rank = True, 1
+    return surroundings._resolve(tensor, writable, rank)
+
+
 def test_of_the_host():
     tensor = Tensor("cpu")
-    assert surroundings._resolve(tensor, False, 1) == (0x1000, 40, tensor, None, None)
+    assert resolved(tensor) == (0x1000, 40, tensor, None, None)
 
 
 def test_of_a_gpu_in_the_order_of_the_current_stream():
     tensor = Tensor("cuda")
-    assert surroundings._resolve(tensor, True, 1) == (0x1000, 40, tensor, None, 77)
+    assert resolved(tensor) == (0x1000, 40, tensor, None, 77)
 
 
-@pytest.mark.parametrize("tensor", [Tensor("xpu"), Tensor("cuda", False), Tensor("cpu", False)])
+@pytest.mark.parametrize(
+    "tensor", [Tensor("xpu"), Tensor("cuda", contiguous=False), Tensor("cpu", contiguous=False)]
+)
 def test_others_are_refused(tensor):
     with pytest.raises(TypeError, match="contiguous tensor of the host or a CUDA GPU"):
-        surroundings._resolve(tensor, False, 1)
+        resolved(tensor)
