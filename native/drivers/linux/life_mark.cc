@@ -27,12 +27,16 @@ void LifeMark::let_go() noexcept {
 // elsewhere.
 bool LifeMark::is_held() const noexcept {
 #ifdef __GLIBC__
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // behind what the caller did before
   const auto word = static_cast<unsigned>(__atomic_load_n(&mutex_.__data.__lock, __ATOMIC_ACQUIRE));
   return (word & FUTEX_TID_MASK) != 0 && (word & FUTEX_OWNER_DIED) == 0;
 #else
   return false;
 #endif
+}
+
+bool LifeMark::is_still_held() const noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return is_held();
 }
 
 }  // namespace mooncake_mpi::linux_driver

@@ -21,6 +21,8 @@ class alignas(64) LifeMark {
 
   // True: the process lives, and has lived since hold(). False: nothing is known.
   bool is_held() const noexcept;
+  // The same after a copy: it lived when all of what the caller did before was over.
+  bool is_still_held() const noexcept;
 
  private:
   pthread_mutex_t mutex_{};

@@ -16,11 +16,8 @@ bool is_marked(const RemoteProcess& process) noexcept {
   return process.mark != nullptr && process.mark->is_held();
 }
 
-// Whether the process of that number is the right one; 0 or an errno. One that lives has its
-// number, and has had it all the time; of one whose mark says nothing the kernel is asked, which
-// takes as long as to copy 16 KiB.
-int prove(const RemoteProcess& process) noexcept {
-  if (is_marked(process)) return 0;
+// Whether the process of that number is the right one; 0 or an errno.
+int ask(const RemoteProcess& process) noexcept {
   std::uint64_t seen = 0;
   iovec here{&seen, sizeof seen};
   iovec there{pointer(process.probe_address), sizeof seen};
@@ -29,9 +26,19 @@ int prove(const RemoteProcess& process) noexcept {
   return seen == process.probe_word ? 0 : ESRCH;
 }
 
+// The same: one that lives has its number, and has had it all the time; of one whose mark says
+// nothing the kernel is asked, which takes as long as to copy 16 KiB.
+int prove(const RemoteProcess& process) noexcept {
+  return is_marked(process) ? 0 : ask(process);
+}
+
+int prove_after_copy(const RemoteProcess& process) noexcept {
+  return process.mark != nullptr && process.mark->is_still_held() ? 0 : ask(process);
+}
+
 // A fault at the first byte: of the right process's memory, or of a stranger's.
 int fault_of(const RemoteProcess& process) noexcept {
-  const int error = prove(process);
+  const int error = prove_after_copy(process);
   return error != 0 ? error : EFAULT;
 }
 
@@ -62,7 +69,7 @@ int SystemProcessMemory::read(const RemoteProcess& process, void* local, std::ui
     if (count > bytes)
       return count == bytes + sizeof seen && seen == process.probe_word ? 0 : ESRCH;
     // The word was not read: whose bytes these are is asked for alone.
-    if (const int error = prove(process); error != 0) return error;
+    if (const int error = prove_after_copy(process); error != 0) return error;
     if (count == 0) return EFAULT;
     to += count;
     remote += count;
@@ -87,7 +94,7 @@ int SystemProcessMemory::write(const RemoteProcess& process, const void* local,
     remote += static_cast<std::uint64_t>(moved);
     bytes -= static_cast<std::size_t>(moved);
   }
-  return prove(process);
+  return prove_after_copy(process);
 }
 
 }  // namespace mooncake_mpi::linux_driver

@@ -53,12 +53,12 @@ Copy* CopyWork::take(CopyMover& mover, Copy::Role role, const Move& move,
   if (copy == nullptr) copy = new (std::nothrow) Copy;
   if (copy == nullptr) return nullptr;
   *copy = {};
-  ++under_way_;
   copy->mover = &mover;
   copy->role = role;
   copy->move = move;
   copy->remote = remote;
-  copy->job = CopyMover::kNoJob;
+  ++under_way_;
+  writes_ += role == Copy::Role::kWrite ? 1 : 0;
   return copy;
 }
 
@@ -69,16 +69,29 @@ void CopyWork::give_back(Copy& copy) noexcept {
 
 void CopyWork::recycle(Copy& copy) noexcept {
   --under_way_;
+  writes_ -= copy.role == Copy::Role::kWrite ? 1 : 0;
   spare_.push_back(copy);
 }
 
-template <class Matches>
-void CopyWork::drop(Matches&& matches) noexcept {
+void CopyWork::drop(const CopyMover& mover) noexcept {
   for (List* list : {&copies_, &helps_, &finished_}) {
     list->for_each([&](Copy& copy) {
-      if (matches(copy)) give_back(copy);
+      if (copy.mover == &mover) give_back(copy);
     });
   }
+}
+
+// A send has one copy at most; thousands of receives may be under way beside it.
+void CopyWork::drop_send(const CopyMover& mover, std::uint64_t id) noexcept {
+  bool found = false;
+  const auto visit = [&](Copy& copy) {
+    found = copy.mover == &mover && copy.move.id == id && copy.role != Copy::Role::kRead;
+    if (found) give_back(copy);
+    return !found;
+  };
+  helps_.for_each_while(visit);
+  if (!found && writes_ != 0) copies_.for_each_while(visit);
+  if (!found && writes_ != 0) finished_.for_each_while(visit);
 }
 
 // Help for others comes last: two processes that receive from each other copy best when each copies
@@ -342,12 +355,13 @@ bool CopyMover::begin_help(const Move& local, Bytes note) {
   const auto share = wire::decode_share(note);
   if (!share || share->length > local.bytes || local.address == nullptr) return false;
   const RemoteMemory remote{share->place.address, share->place.region};
-  if (peer_job(share->job) == nullptr || reach(remote, share->length) == Reach::kNone) return true;
+  const Reach way = reach(remote, share->length);
+  if (peer_job(share->job) == nullptr || way == Reach::kNone) return true;
   Move move = local;
   move.bytes = share->length;
   Copy* copy = work_.take(*this, Copy::Role::kHelp, move, remote);
   if (copy == nullptr) return true;
-  copy->mapped = reach(remote, share->length) == Reach::kMapped;
+  copy->mapped = way == Reach::kMapped;
   copy->peer_id = share->receive_id;
   copy->chunk_bytes = share->chunk_bytes;
   copy->chunk_count =
@@ -377,13 +391,11 @@ bool CopyMover::take_back_chunks(const Move& local, Bytes note) {
 }
 
 void CopyMover::stop(std::uint64_t id) noexcept {
-  work_.drop([&](const Copy& copy) {
-    return copy.mover == this && copy.move.id == id && copy.role != Copy::Role::kRead;
-  });
+  work_.drop_send(*this, id);
 }
 
 void CopyMover::abandon() noexcept {
-  work_.drop([this](const Copy& copy) { return copy.mover == this; });
+  work_.drop(*this);
 }
 
 }  // namespace mooncake_mpi

@@ -37,6 +37,7 @@ struct CopyTag {};
 // alone, or of a send whose receiver shares the copying with it.
 struct Copy : ListLink<CopyTag> {
   enum class Role : std::uint8_t { kRead, kWrite, kHelp };
+  static constexpr std::uint32_t kNoJob = UINT32_MAX;
   CopyMover* mover = nullptr;
   Role role = Role::kRead;
   bool mapped = false;      // the peer's bytes are copied by loads and stores
@@ -48,7 +49,7 @@ struct Copy : ListLink<CopyTag> {
   std::uint64_t done = 0;     // bytes, without a job
   std::uint32_t chunk_bytes = 0;
   std::uint32_t chunk_count = 0;
-  std::uint32_t job = 0;
+  std::uint32_t job = kNoJob;
   std::uint32_t generation = 0;
   std::uint32_t own_chunks = 0;  // of a shared copy, not the peer's
 };
@@ -79,8 +80,8 @@ class CopyWork {
              const RemoteMemory& remote) noexcept;
   void give_back(Copy& copy) noexcept;
   void recycle(Copy& copy) noexcept;
-  template <class Matches>
-  void drop(Matches&& matches) noexcept;
+  void drop(const CopyMover& mover) noexcept;
+  void drop_send(const CopyMover& mover, std::uint64_t id) noexcept;
 
   CopyConfig config_;
   MoverCounters& counters_;
@@ -89,6 +90,7 @@ class CopyWork {
   List finished_;  // to be reported
   List spare_;
   std::uint32_t under_way_ = 0;  // in the lists before
+  std::uint32_t writes_ = 0;     // of them, of sends that write alone
   std::uint32_t next_generation_ = 1;
 };
 
@@ -117,7 +119,7 @@ class CopyMover : public Mover {
                       bool past_caches) noexcept = 0;
   // Jobs for copies shared with the peer: those of messages that come from it (ours to hand out),
   // and the peer's for messages that go to it. kNoJob / nullptr where the lane has none.
-  static constexpr std::uint32_t kNoJob = UINT32_MAX;
+  static constexpr std::uint32_t kNoJob = Copy::kNoJob;
   virtual std::uint32_t acquire_job() noexcept { return kNoJob; }
   virtual void release_job(std::uint32_t) noexcept {}
   virtual CopyJob* own_job(std::uint32_t) noexcept { return nullptr; }
