@@ -2,6 +2,7 @@
 #include "transport/watcher.h"
 
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,11 @@ bool Watcher::start(Client& client) {
     if (made < 0) return false;
     nudge_ = linux_driver::FileDescriptor(linux_driver::out_of_the_way(made));
     if (!epoll_.add(nudge_.number(), EPOLLIN, kNudge)) return false;
+  }
+  const int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (timer >= 0) {  // it does without
+    alarm_ = linux_driver::FileDescriptor(linux_driver::out_of_the_way(timer));
+    epoll_.add(alarm_.number(), EPOLLIN, kAlarm);
   }
   client_ = &client;
   running_.store(true, std::memory_order_release);
@@ -44,6 +50,12 @@ void Watcher::nudge() noexcept {
     const ssize_t written = write(nudge_.number(), &one, sizeof one);
 }
 
+bool Watcher::set_alarm(std::uint64_t in_ns) noexcept {
+  itimerspec when{};
+  when.it_value.tv_nsec = static_cast<long>(std::clamp<std::uint64_t>(in_ns, 1, 999'999'999));
+  return alarm_.number() >= 0 && timerfd_settime(alarm_.number(), 0, &when, nullptr) == 0;
+}
+
 void Watcher::run() {
   std::array<epoll_event, 16> events;
   std::size_t count = 0;
@@ -56,10 +68,11 @@ void Watcher::run() {
       timeout_ms = static_cast<int>(std::min<std::uint64_t>((left + 999'999) / 1'000'000, 60'000));
     }
     count = epoll_.wait(events, timeout_ms);
-    std::uint64_t nudges;
+    std::uint64_t times;
     for (std::size_t i = 0; i < count; ++i) {
-      if (events[i].data.u64 != kNudge) continue;
-      while (read(nudge_.number(), &nudges, sizeof nudges) > 0) {
+      const std::uint64_t tag = events[i].data.u64;
+      if (tag != kNudge && tag != kAlarm) continue;
+      while (read((tag == kNudge ? nudge_ : alarm_).number(), &times, sizeof times) > 0) {
       }
     }
   }

@@ -39,8 +39,11 @@ class Watcher {
   bool running() const noexcept { return running_.load(std::memory_order_acquire); }
   // Another turn, soon; any thread.
   void nudge() noexcept;
+  // A turn with the tag kAlarm in about so long, which takes one wake-up where a nudge and a later
+  // turn take two; another one takes its place. False: there is no timer. Any thread.
+  bool set_alarm(std::uint64_t in_ns) noexcept;
 
-  // What it sleeps on; any thread. Tags are the client's own, but for kNudge.
+  // What it sleeps on; any thread. Tags are the client's own, but for kNudge and kAlarm.
   bool add(int descriptor, std::uint32_t events, std::uint64_t tag) noexcept {
     return epoll_.add(descriptor, events, tag);
   }
@@ -48,6 +51,7 @@ class Watcher {
     return epoll_.change(descriptor, events, tag);
   }
   static constexpr std::uint64_t kNudge = UINT64_MAX;
+  static constexpr std::uint64_t kAlarm = UINT64_MAX - 1;
 
  private:
   void run();
@@ -55,6 +59,7 @@ class Watcher {
   Client* client_ = nullptr;
   linux_driver::Epoll epoll_;
   linux_driver::FileDescriptor nudge_;  // an eventfd
+  linux_driver::FileDescriptor alarm_;  // a timerfd
   std::mutex mutex_;                    // guards thread_ and ended_
   std::thread thread_;
   bool ended_ = false;

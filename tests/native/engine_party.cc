@@ -79,6 +79,7 @@ std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFab
     drivers.config.streams = 2;
     drivers.config.stream_bytes = 50'000;
     drivers.config.few_peers = lane.few_peers;
+    drivers.config.closely_ns = lane.closely_ns;
     drivers.config.encrypts = lane.encrypts;
     return {self_lane(), cuda_ipc::lane(), tcp::lane(drivers)};
   }

@@ -20,8 +20,7 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
                    lane.kind == Lane::Kind::kTcpFake || lane.cuda) {
   if (lane.rough) {
     internet_->weather.most_bytes = 1000;
-    // Not in step with the calls of one turn, of which it would always be the same.
-    internet_->weather.stall_every = lane.encrypts ? 5 : 3;
+    internet_->weather.stall_every = 3;
     internet_->weather.buffer_bytes = 8 * 1024;
   }
   if (prepare) prepare(fabric_);

@@ -72,6 +72,8 @@ class Party {
   Peer& peer(int rank) { return *context().members[static_cast<std::size_t>(rank)].peer; }
 };
 
+inline constexpr std::uint64_t kAlways = 1'000'000'000'000u;
+
 // How the parties of a test reach each other.
 struct Lane {
   enum class Kind {
@@ -99,7 +101,8 @@ struct Lane {
   bool pushes = true;           // and the lane that copies between GPUs is chosen
   bool rough = false;           // every call of a socket moves few bytes, and now and then none
   std::uint32_t few_peers = 2;  // that are asked one by one
-  bool encrypts = false;        // with TLS
+  std::uint64_t closely_ns = 5'000;  // packets no further apart go together
+  bool encrypts = false;             // with TLS
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);

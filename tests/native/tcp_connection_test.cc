@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <deque>
 #include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "party.h"
@@ -109,6 +111,58 @@ TEST(TcpConnections, ALargeMessageDoesNotHoldUpSmallOnes) {
     job[0].release(*operation);
   for (Operation* operation : {&large_receive, &small_receive})
     job[1].release(*operation);
+}
+
+// Whatever time passes between two of them.
+constexpr Lane kGathering{.name = "TcpFake", .kind = Lane::Kind::kTcpFake, .closely_ns = kAlways};
+
+TEST(TcpConnections, SmallMessagesThatFollowEachOtherGoTogether) {
+  constexpr int kCount = 50;
+  Job job(kGathering, 2);
+  exchange(job, 0, 1, 1, 100);
+  job.settle();
+  std::deque<MessageBytes> messages;
+  std::vector<Operation*> sends;
+  const std::uint64_t before = job.internet().sends();
+  for (int i = 0; i < kCount; ++i) {
+    MessageBytes& message = messages.emplace_back(static_cast<std::uint32_t>(i), 100);
+    sends.push_back(&job[0].send(1, 5, message.buffer()));
+    if (i == 0) {
+      EXPECT_EQ(job.internet().sends(), before + 1) << "a lone one is not kept";
+    }
+  }
+  job[0].progress();
+  EXPECT_LT(job.internet().sends() - before, kCount / 2u);
+  for (int i = 0; i < kCount; ++i) {
+    GuardedBuffer target(100);
+    Operation& receive = job[1].receive(0, 5, target.buffer());
+    ASSERT_TRUE(job.finish({&receive}));
+    target.expect(static_cast<std::uint32_t>(i), 100);
+    job[1].release(receive);
+    job[0].release(*sends[static_cast<std::size_t>(i)]);
+  }
+}
+
+TEST(TcpConnections, WhatIsGatheredGoesThoughItsProcessIsAway) {
+  Job job(kGathering, 2);
+  exchange(job, 0, 1, 1, 100);
+  for (int turn = 0; turn < 20; ++turn) {
+    std::deque<MessageBytes> messages;
+    std::deque<GuardedBuffer> targets;
+    std::vector<Operation*> receives;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      receives.push_back(&job[1].receive(0, 5, targets.emplace_back(100).buffer()));
+      job[0].release(job[0].send(1, 5, messages.emplace_back(i, 100).buffer()));
+    }
+    const std::uint64_t deadline = now_ns() + 20'000'000'000u;
+    while (!receives.back()->done && now_ns() < deadline)
+      job[1].progress();
+    ASSERT_TRUE(receives.back()->done) << "turn " << turn;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      targets[i].expect(i, 100);
+      job[1].release(*receives[i]);
+    }
+  }
 }
 
 TEST(TcpConnections, AProcessThatSleepsIsWokenByWhatArrives) {

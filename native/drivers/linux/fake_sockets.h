@@ -20,14 +20,14 @@ class FakeInternet : public std::enable_shared_from_this<FakeInternet> {
   // What befalls every host. Any thread.
   struct Weather {
     std::atomic<std::uint32_t> most_bytes{UINT32_MAX};  // of one send or receive
-    std::atomic<std::uint32_t> stall_every{0};          // so many calls, one finds nothing; 0: none
-    std::atomic<std::uint32_t> buffer_bytes{0};         // of a socket; 0: the system's
-    std::atomic<int> refusals{0};                       // connects that nobody answers
-    std::atomic<int> no_descriptors{0};                 // connects and accepts that find none
-    std::atomic<bool> last_first{false};                // who called last is let in first
-    std::atomic<bool> held{false};                      // who calls waits outside
-    std::atomic<std::uint64_t> silence_ns{0};           // as every socket tells it
-    std::atomic<std::uint64_t> resets{0};               // each more breaks all connections
+    std::atomic<std::uint32_t> stall_every{0};   // so many calls about one finds nothing; 0: none
+    std::atomic<std::uint32_t> buffer_bytes{0};  // of a socket; 0: the system's
+    std::atomic<int> refusals{0};                // connects that nobody answers
+    std::atomic<int> no_descriptors{0};          // connects and accepts that find none
+    std::atomic<bool> last_first{false};         // who called last is let in first
+    std::atomic<bool> held{false};               // who calls waits outside
+    std::atomic<std::uint64_t> silence_ns{0};    // as every socket tells it
+    std::atomic<std::uint64_t> resets{0};        // each more breaks all connections
   };
   Weather weather;
 
@@ -36,6 +36,9 @@ class FakeInternet : public std::enable_shared_from_this<FakeInternet> {
   // Nobody gets through to that address any more; connects to it end with this errno, or never: 0.
   void block(const IpAddress& address, int error);
   std::uint64_t connects() const noexcept { return connects_.load(); }
+  // Calls that sent something.
+  std::uint64_t sends() const noexcept { return sends_.load(); }
+  void count_send() noexcept { ++sends_; }
 
  private:
   friend class FakeNetwork;
@@ -53,6 +56,7 @@ class FakeInternet : public std::enable_shared_from_this<FakeInternet> {
   int hosts_ = 0;
   std::uint16_t next_port_ = 40'000;
   std::atomic<std::uint64_t> connects_{0};
+  std::atomic<std::uint64_t> sends_{0};
 };
 
 }  // namespace mooncake_mpi::linux_driver

@@ -1,6 +1,6 @@
-// Packets: each one call of the system from where its bytes are; the rest of one that finds no room
-// is kept. What arrives is read into the transport's inbox and delivered from there. Engine lock
-// held for every call.
+// Packets: one call of the system for each, from where its bytes are, or for several small ones
+// that follow each other; the rest of what finds no room is kept. What arrives is read into the
+// transport's inbox and delivered from there. Engine lock held for every call.
 #include "transport/tcp/channel.h"
 
 #include <algorithm>
@@ -18,6 +18,12 @@ namespace {
 
 constexpr std::size_t kHeadBytes = wire::kTcpHeadBytes;
 constexpr std::size_t kMostPacketBytes = kHeadBytes + wire::kMaxTcpPayload;
+
+// Longer ones are not copied to go together with others.
+constexpr std::size_t kMostGatheredPacket = 4 * 1024;
+constexpr std::size_t kMuchGathered = 16 * 1024;
+constexpr std::uint64_t kGatherNs = 20'000;
+static_assert(kMuchGathered + kMostGatheredPacket <= kMostPacketBytes);
 
 iovec piece(const std::byte* data, std::size_t bytes) noexcept {
   return {const_cast<std::byte*>(data), bytes};
@@ -54,6 +60,7 @@ void TcpChannel::abandon() noexcept {
   failed_ = abandoned_ = true;
   transport_.let_go(*this);
   if (mover_ != nullptr) mover_->close_streams();
+  end_gathering();
   socket_.reset();
   out_begin_ = out_end_ = partial_bytes_ = 0;
 }
@@ -70,38 +77,96 @@ std::string TcpChannel::route() const {
 
 // --- what goes out ---
 
+// A call of the system costs many times what a small packet costs. So packets that follow each
+// other closely go together: the first at once, and those behind it when this process next polls,
+// which every call that waits does, or the watcher sees that it does not (TcpTransport::gathers()).
+bool TcpChannel::may_gather(std::size_t bytes, std::uint64_t now) const noexcept {
+  if (bytes > kMostGatheredPacket) return false;
+  if (out_end_ != out_begin_) return gathers_;
+  if (socket_->owes()) return false;
+  return transport_.polling_ ||
+         (last_packet_poll_ == transport_.polls_ &&
+          now - last_packet_ns_ < transport_.config().closely_ns && transport_.watches());
+}
+
+void TcpChannel::gather(const wire::Header& header, Bytes prefix, Bytes payload,
+                        std::uint64_t now) noexcept {
+  if (!gathers_) {
+    gathers_ = true;
+    gathers_since_ns_ = now;
+    out_begin_ = out_end_ = 0;
+    transport_.gathers(*this, now);
+  }
+  const auto append = [this](const void* data, std::size_t bytes) {
+    if (bytes != 0) std::memcpy(out_.data() + out_end_, data, bytes);
+    out_end_ += bytes;
+  };
+  append(&returned_, sizeof returned_);
+  append(&header, sizeof header);
+  append(prefix.data(), prefix.size());
+  append(payload.data(), payload.size());
+  told_ = returned_;
+  if (out_end_ >= kMuchGathered || now - gathers_since_ns_ >= kGatherNs) flush();
+}
+
+// Whatever is left of it has found no room.
+void TcpChannel::end_gathering() noexcept {
+  if (!gathers_) return;
+  gathers_ = false;
+  may_be_unconfirmed_ = true;
+  transport_.has_gathered();
+}
+
 bool TcpChannel::try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept {
   if (socket_ == nullptr || failed_) return false;
-  if (has_unsent() && !flush()) return false;
-  std::array<std::byte, kHeadBytes + kMaxPrefixBytes> head;
-  const std::uint64_t credit = returned_;
   wire::Header complete = header;
   complete.payload_bytes = static_cast<std::uint32_t>(prefix.size() + payload.size());
+  const std::size_t bytes = kHeadBytes + complete.payload_bytes;
+  const std::uint64_t now = now_ns();
+  if (may_gather(bytes, now)) {
+    gather(complete, prefix, payload, now);
+    return true;
+  }
+  if (socket_->owes() && !flush()) return false;
+  std::array<std::byte, kHeadBytes + kMaxPrefixBytes> head;
+  const std::uint64_t credit = returned_;
   std::memcpy(head.data(), &credit, sizeof credit);
   std::memcpy(head.data() + sizeof(wire::TcpFrame), &complete, sizeof complete);
   if (!prefix.empty()) std::memcpy(head.data() + kHeadBytes, prefix.data(), prefix.size());
   const std::size_t head_bytes = kHeadBytes + prefix.size();
-  const std::array<iovec, 2> pieces = {piece(head.data(), head_bytes),
-                                       piece(payload.data(), payload.size())};
-  const ssize_t result = socket_->send(std::span(pieces).first(payload.empty() ? 1 : 2));
+  const std::size_t before = out_end_ - out_begin_;
+  std::array<iovec, 3> pieces;
+  std::size_t filled = 0;
+  if (before != 0) pieces[filled++] = piece(out_.data() + out_begin_, before);
+  pieces[filled++] = piece(head.data(), head_bytes);
+  if (!payload.empty()) pieces[filled++] = piece(payload.data(), payload.size());
+  const ssize_t result = socket_->send(std::span(pieces).first(filled));
+  if (before != 0) end_gathering();
   if (result <= 0) [[unlikely]] {
     if (result != 0 && result != -EAGAIN) lose(std::strerror(static_cast<int>(-result)));
     return false;
   }
+  const auto sent = static_cast<std::size_t>(result);
+  if (sent <= before) {  // nothing of this one
+    out_begin_ += sent;
+    return false;
+  }
   told_ = credit;
   may_be_unconfirmed_ = true;
-  const auto sent = static_cast<std::size_t>(result);
-  if (sent == head_bytes + payload.size()) [[likely]] {
+  last_packet_ns_ = now_ns();
+  last_packet_poll_ = transport_.polls_;
+  out_begin_ = out_end_ = 0;
+  if (sent == before + bytes) [[likely]] {
     if (socket_->owes()) [[unlikely]]
       transport_.attend_later(*this);
     return true;
   }
-  out_begin_ = out_end_ = 0;
-  if (sent < head_bytes) {
-    std::memcpy(out_.data(), head.data() + sent, head_bytes - sent);
-    out_end_ = head_bytes - sent;
+  const std::size_t of_this = sent - before;
+  if (of_this < head_bytes) {
+    std::memcpy(out_.data(), head.data() + of_this, head_bytes - of_this);
+    out_end_ = head_bytes - of_this;
   }
-  const Bytes rest = payload.subspan(sent - std::min(sent, head_bytes));
+  const Bytes rest = payload.subspan(of_this - std::min(of_this, head_bytes));
   if (!rest.empty()) std::memcpy(out_.data() + out_end_, rest.data(), rest.size());
   out_end_ += rest.size();
   transport_.attend_later(*this);
@@ -112,6 +177,7 @@ bool TcpChannel::flush() noexcept {
   while (out_end_ != out_begin_) {
     const iovec rest = piece(out_.data() + out_begin_, out_end_ - out_begin_);
     const ssize_t sent = socket_->send(std::span(&rest, 1));
+    end_gathering();
     if (sent == 0 || sent == -EAGAIN) return false;
     if (sent < 0) {
       lose(std::strerror(static_cast<int>(-sent)));

@@ -57,6 +57,10 @@ class TcpChannel final : public Channel {
   // Eager bytes that the peer does not know yet to be free.
   std::uint64_t owed_credit() const noexcept { return returned_ - told_; }
   void tell_credit() noexcept;
+  // What is gathered goes now.
+  void push() noexcept {
+    if (gathers_) flush();
+  }
   bool drained() noexcept;
   void lose(std::string_view reason) noexcept;
   // Connections for large messages are wanted.
@@ -77,6 +81,9 @@ class TcpChannel final : public Channel {
     std::size_t end = 0;
   };
 
+  bool may_gather(std::size_t bytes, std::uint64_t now) const noexcept;
+  void gather(const wire::Header& header, Bytes prefix, Bytes payload, std::uint64_t now) noexcept;
+  void end_gathering() noexcept;
   ssize_t read_some(Held& held) noexcept;
   unsigned deliver(PacketSink& sink);
   void take(const wire::TcpHead& head, Bytes payload, PacketSink& sink);
@@ -106,9 +113,14 @@ class TcpChannel final : public Channel {
   std::uint64_t owed_since_ns_ = 0;
   std::uint64_t peer_credit_ = 0;
 
-  std::vector<std::byte> out_;  // the rest of a packet that found no room
+  // The rest of a packet that found no room; or, while it gathers, packets that go together.
+  std::vector<std::byte> out_;
   std::size_t out_begin_ = 0;
   std::size_t out_end_ = 0;
+  bool gathers_ = false;
+  std::uint64_t gathers_since_ns_ = 0;
+  std::uint64_t last_packet_ns_ = 0;
+  std::uint32_t last_packet_poll_ = 0;
   std::vector<std::byte> partial_;  // the beginning of a packet
   std::size_t partial_bytes_ = 0;
 };

@@ -24,6 +24,8 @@ struct Config {
   // Connections to each process for messages of so many bytes and more, beside the one for packets.
   std::uint32_t streams = 1;
   std::uint64_t stream_bytes = 1 << 20;
+  // Small packets to one process go together where no more time than that is between them.
+  std::uint64_t closely_ns = 5'000;
   // So few peers are asked one by one for what has arrived, and more of them all at once.
   std::uint32_t few_peers = 2;
 

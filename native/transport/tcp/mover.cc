@@ -11,7 +11,7 @@
 namespace mooncake_mpi::tcp {
 namespace {
 
-constexpr std::size_t kTurnBytes = 1 << 20;  // of one connection, each way
+constexpr std::size_t kTurnBytes = 256 * 1024;  // of one connection, each way
 
 iovec span_of(const std::byte* data, std::size_t bytes) noexcept {
   return {const_cast<std::byte*>(data), bytes};

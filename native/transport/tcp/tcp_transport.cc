@@ -19,6 +19,8 @@ constexpr std::uint32_t kIdleLooks = 64;
 constexpr std::uint64_t kCreditNs = 1'000'000;
 constexpr std::uint64_t kMuchCredit = 64 * 1024;
 constexpr std::uint64_t kSoonNs = 1'000'000;
+// So long what is gathered waits for a poll at most, about.
+constexpr std::uint64_t kForgottenNs = 50'000;
 
 // Tags of what the watcher sleeps on.
 constexpr std::uint64_t kSockets = 1;
@@ -140,6 +142,36 @@ void TcpTransport::attend_later(TcpChannel& channel) noexcept {
   attention_.push_back(&channel);
 }
 
+void TcpTransport::gathers(TcpChannel& channel, std::uint64_t now) noexcept {
+  attend_later(channel);
+  looked_ns_ = 0;  // the next poll looks
+  if (gathering_++ == 0) gathered_since_ns_.store(now, std::memory_order_seq_cst);
+  if (polling_ || alarm_is_set_.load(std::memory_order_seq_cst)) return;
+  alarm_is_set_.store(true);
+  alarms_ = watcher_.set_alarm(kForgottenNs);
+}
+
+void TcpTransport::has_gathered() noexcept {
+  if (--gathering_ == 0) gathered_since_ns_.store(0, std::memory_order_relaxed);
+}
+
+void TcpTransport::push() noexcept {
+  if (gathering_ == 0) return;
+  for (TcpChannel* channel : attention_)
+    channel->push();
+}
+
+// The watcher's, when its alarm goes off: whether something was gathered that nobody has sent.
+bool TcpTransport::is_forgotten(std::uint64_t now) noexcept {
+  alarm_is_set_.store(false, std::memory_order_seq_cst);
+  const std::uint64_t since = gathered_since_ns_.load(std::memory_order_seq_cst);
+  if (since == 0) return false;
+  const std::uint64_t age = now > since ? now - since : 0;
+  if (age >= kForgottenNs) return true;
+  if (!alarm_is_set_.exchange(true)) watcher_.set_alarm(kForgottenNs - age);
+  return false;
+}
+
 void TcpTransport::owes_credit(TcpChannel& channel) noexcept {
   if (channel.owes_) return;
   channel.owes_ = true;
@@ -156,6 +188,7 @@ unsigned TcpTransport::poll(PacketSink& sink) {
     count += held_.channel->deliver(sink);
   const std::uint64_t now = now_ns();
   if (count != 0 || now - looked_ns_ >= kLookEveryNs) {
+    const Polling polling(*this);
     if (!watcher_.running()) [[unlikely]]
       lobby_.turn(now);
     if (lobby_.has_news() || !arrivals_.empty() || !losses_.empty()) [[unlikely]]
@@ -317,6 +350,7 @@ void TcpTransport::before_sleep() {
   if (!open_) return;
   for (TcpChannel* channel : owing_)
     channel->tell_credit();
+  push();
   for (TcpChannel* channel : attention_)
     channel->arm();
   watcher_.change(sockets_.descriptor(), EPOLLIN | EPOLLONESHOT, kSockets);
@@ -325,8 +359,12 @@ void TcpTransport::before_sleep() {
 std::uint64_t TcpTransport::on_turn(std::span<const epoll_event> events) {
   const std::uint64_t now = now_ns();
   bool wakes = false;
-  for (const epoll_event& event : events)
+  bool alarmed = false;
+  for (const epoll_event& event : events) {
     wakes |= event.data.u64 == kSockets;
+    alarmed |= event.data.u64 == Watcher::kAlarm;
+  }
+  if (alarmed && is_forgotten(now)) waker_->poll_now();
   std::uint64_t next = lobby_.turn(now);
   if (wakes_soon_.load()) {
     if (soon_ns_ == 0) soon_ns_ = now + kSoonNs;

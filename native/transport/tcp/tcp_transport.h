@@ -68,6 +68,25 @@ class TcpTransport final : public Transport, private Watcher::Client {
   bool take(Lobby::Arrival& arrival, PacketSink& sink);
   unsigned look(PacketSink& sink);
   unsigned attend(PacketSink& sink);
+  // What is answered meanwhile goes at its end, when all of it is known, however that comes.
+  class Polling {
+   public:
+    explicit Polling(TcpTransport& transport) noexcept : transport_(transport) {
+      ++transport.polls_;
+      transport.polling_ = true;
+    }
+    ~Polling() {
+      transport_.polling_ = false;
+      transport_.push();
+    }
+    Polling(const Polling&) = delete;
+    Polling& operator=(const Polling&) = delete;
+
+   private:
+    TcpTransport& transport_;
+  };
+  void push() noexcept;
+  bool is_forgotten(std::uint64_t now) noexcept;
   unsigned report_lost(PacketSink& sink);
   void tell_credits(std::uint64_t now) noexcept;
   void begin();
@@ -79,6 +98,11 @@ class TcpTransport final : public Transport, private Watcher::Client {
   std::span<std::byte> inbox() noexcept { return inbox_; }
   void attend_later(TcpChannel& channel) noexcept;
   void owes_credit(TcpChannel& channel) noexcept;
+  // It has packets that go with the next poll; and it has none any more.
+  void gathers(TcpChannel& channel, std::uint64_t now) noexcept;
+  void has_gathered() noexcept;
+  // Somebody sees to it where nobody polls.
+  bool watches() const noexcept { return watcher_.running() && alarms_; }
   void let_go(TcpChannel& channel) noexcept;
   void let_go(const Socket& socket) noexcept { sockets_.remove(socket.descriptor()); }
   void remove(TcpChannel& channel) noexcept;
@@ -105,6 +129,13 @@ class TcpTransport final : public Transport, private Watcher::Client {
   std::vector<Lobby::Loss> losses_;       // likewise
   std::uint64_t looked_ns_ = 0;
   std::uint32_t looks_ = 0;
+  std::uint32_t polls_ = 0;
+  bool polling_ = false;
+  std::uint32_t gathering_ = 0;  // channels
+  bool alarms_ = true;           // there is a timer
+  // Since when something is gathered, zero: nothing; and whether the watcher is going to look.
+  std::atomic<std::uint64_t> gathered_since_ns_{0};
+  std::atomic<bool> alarm_is_set_{false};
   std::atomic<bool> wakes_soon_{false};
   std::uint64_t soon_ns_ = 0;  // the watcher's
   Watcher watcher_;            // last: its thread uses what is above
