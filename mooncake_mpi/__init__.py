@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.memory import shared_arrays
     from mooncake_mpi.memory.numpy_memory import numpy_allocator
     from mooncake_mpi.memory.shared_arrays import empty, empty_like, zeros
-    from mooncake_mpi.traffic import DetourWarning, transfers
+    from mooncake_mpi.traffic import DetourWarning, lane_of, stats, transfers
 
 __all__ = [
     "MPI",
@@ -32,8 +32,10 @@ __all__ = [
     "config",
     "empty",
     "empty_like",
+    "lane_of",
     "numpy_allocator",
     "shared_arrays",
+    "stats",
     "transfers",
     "zeros",
 ]
@@ -49,6 +51,8 @@ _MODULES = {
     "empty_like": ("memory.shared_arrays", True),
     "zeros": ("memory.shared_arrays", True),
     "DetourWarning": ("traffic", True),
+    "lane_of": ("traffic", True),
+    "stats": ("traffic", True),
     "transfers": ("traffic", True),
     "numpy_allocator": ("memory.numpy_memory", True),
 }
@@ -62,6 +66,11 @@ def __getattr__(name: str) -> Any:
             return version("mooncake_mpi")
         except PackageNotFoundError:  # a source tree on sys.path
             return "unknown"
+    if name == "_native":
+        try:
+            return import_module(f"{__name__}._native")
+        except ModuleNotFoundError:
+            raise ImportError(_not_built()) from None
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in {"Intracomm", "Error"}:
@@ -71,5 +80,24 @@ def __getattr__(name: str) -> Any:
     return getattr(module, name) if is_inside else module
 
 
+def _not_built() -> str:
+    """Why there is no native module, and what to do."""
+    folder = __path__[0]
+    top = folder.rpartition("/")[0]
+    if folder.endswith("/mooncake_mpi") and _is_source_tree(top):
+        return (
+            f"{folder} is the source of mooncake_mpi, without the native module, and hides the "
+            f"package that is installed: start from another folder than {top}, or install it "
+            "there so that both are one (pip install --no-build-isolation -e .)"
+        )
+    return f"the native module of mooncake_mpi is missing in {folder}: install the package again"
+
+
+def _is_source_tree(folder: str) -> bool:
+    from os.path import isdir, isfile
+
+    return isfile(f"{folder}/pyproject.toml") and isdir(f"{folder}/native")  # noqa: PTH112, PTH113
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mooncake_mpi import _native
 
@@ -155,15 +156,15 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
-    for name, (variable, parse) in VARIABLES.items():
-        text = environ.get(variable, "").strip()
+    for name, setting in SETTINGS.items():
+        text = environ.get(setting.variable, "").strip()
         if not text:
             continue
         try:
-            values[name] = parse(text)
+            values[name] = setting.parse(text)
             Config(**{name: values[name]})
         except ValueError as error:
-            raise ConfigError(f"{variable}={text!r}: {error}") from None
+            raise ConfigError(f"{setting.variable}={text!r}: {error}") from None
     return Config(**values)
 
 
@@ -212,34 +213,208 @@ def parse_integer(text: str) -> int:
         raise ValueError("expected an integer") from None
 
 
-#: Setting -> (environment variable, parser).
-VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "eager_limit_bytes": ("MOONCAKE_MPI_EAGER_LIMIT", parse_size),
-    "cma": ("MOONCAKE_MPI_CMA", parse_switch),
-    "spin_us": ("MOONCAKE_MPI_SPIN_US", parse_integer),
-    "unexpected_limit_bytes": ("MOONCAKE_MPI_UNEXPECTED_LIMIT", parse_size),
-    "progress_thread": ("MOONCAKE_MPI_PROGRESS_THREAD", parse_switch),
-    "mapping": ("MOONCAKE_MPI_MAPPING", parse_switch),
-    "memory_keep_bytes": ("MOONCAKE_MPI_MEMORY_KEEP", parse_size),
-    "numpy": ("MOONCAKE_MPI_NUMPY", parse_switch),
-    "numpy_threshold_bytes": ("MOONCAKE_MPI_NUMPY_THRESHOLD", parse_size),
-    "timeout_ms": ("MOONCAKE_MPI_TIMEOUT_S", parse_seconds),
-    "finalize_timeout_ms": ("MOONCAKE_MPI_FINALIZE_TIMEOUT_S", parse_seconds),
-    "lanes": ("MOONCAKE_MPI_LANES", str),
-    "tls": ("MOONCAKE_MPI_TLS", parse_switch),
-    "cuda_aware": ("MOONCAKE_MPI_CUDA_AWARE", parse_switch),
-    "cuda_library": ("MOONCAKE_MPI_CUDA_LIBRARY", str),
-    "verbs_devices": ("MOONCAKE_MPI_VERBS_DEVICES", str),
-    "verbs_gid_index": ("MOONCAKE_MPI_VERBS_GID_INDEX", parse_integer),
-    "verbs_mtu_bytes": ("MOONCAKE_MPI_VERBS_MTU", parse_size),
-    "verbs_traffic_class": ("MOONCAKE_MPI_VERBS_TRAFFIC_CLASS", parse_integer),
-    "verbs_service_level": ("MOONCAKE_MPI_VERBS_SERVICE_LEVEL", parse_integer),
-    "verbs_timeout_s": ("MOONCAKE_MPI_VERBS_TIMEOUT_S", parse_integer),
-    "verbs_fragment_bytes": ("MOONCAKE_MPI_VERBS_FRAGMENT", parse_size),
-    "verbs_registered_bytes": ("MOONCAKE_MPI_VERBS_REGISTERED", parse_size),
-    "tcp_interfaces": ("MOONCAKE_MPI_TCP_INTERFACES", str),
-    "tcp_ports": ("MOONCAKE_MPI_TCP_PORTS", parse_ports),
-    "tcp_timeout_s": ("MOONCAKE_MPI_TCP_TIMEOUT_S", parse_integer),
-    "tcp_streams": ("MOONCAKE_MPI_TCP_STREAMS", parse_integer),
-    "tcp_stream_bytes": ("MOONCAKE_MPI_TCP_STREAM_BYTES", parse_size),
+class Setting(NamedTuple):
+    """What ``info`` and the guide say of one setting."""
+
+    #: Its environment variable.
+    variable: str
+    parse: Callable[[str], Any]
+    #: What holds where it is not set, in words.
+    default: str
+    #: What it does, in words; Markdown.
+    meaning: str
+
+
+#: By the name of the field of :class:`Config`.
+SETTINGS: dict[str, Setting] = {
+    "eager_limit_bytes": Setting(
+        "MOONCAKE_MPI_EAGER_LIMIT",
+        parse_size,
+        "8K on a node, 16K between nodes",
+        "largest message, in bytes, that is sent without asking the receiver first",
+    ),
+    "cma": Setting(
+        "MOONCAKE_MPI_CMA",
+        parse_switch,
+        "1, where the kernel allows it",
+        "`0` forbids `process_vm_readv` and `process_vm_writev`; "
+        "the copy goes through shared memory",
+    ),
+    "spin_us": Setting(
+        "MOONCAKE_MPI_SPIN_US",
+        parse_integer,
+        "50",
+        "microseconds that a waiting call polls before it sleeps",
+    ),
+    "unexpected_limit_bytes": Setting(
+        "MOONCAKE_MPI_UNEXPECTED_LIMIT",
+        parse_size,
+        "1M",
+        "bytes of unexpected messages that a process keeps for each sender",
+    ),
+    "progress_thread": Setting(
+        "MOONCAKE_MPI_PROGRESS_THREAD",
+        parse_switch,
+        "1",
+        "whether a thread makes progress while operations are outstanding and no call waits",
+    ),
+    "mapping": Setting(
+        "MOONCAKE_MPI_MAPPING",
+        parse_switch,
+        "1",
+        "`0`: memory made for messages is treated as any other memory",
+    ),
+    "memory_keep_bytes": Setting(
+        "MOONCAKE_MPI_MEMORY_KEEP",
+        parse_size,
+        "256M",
+        "bytes of freed memory of that kind that are kept for the next allocation",
+    ),
+    "numpy": Setting(
+        "MOONCAKE_MPI_NUMPY", parse_switch, "0", "`1` makes it the memory of NumPy's arrays"
+    ),
+    "numpy_threshold_bytes": Setting(
+        "MOONCAKE_MPI_NUMPY_THRESHOLD",
+        parse_size,
+        "64K",
+        "smallest array, in bytes, that gets it",
+    ),
+    "timeout_ms": Setting(
+        "MOONCAKE_MPI_TIMEOUT_S",
+        parse_seconds,
+        "0: never",
+        "seconds after which a blocking call raises",
+    ),
+    "finalize_timeout_ms": Setting(
+        "MOONCAKE_MPI_FINALIZE_TIMEOUT_S",
+        parse_seconds,
+        "0: never while the receivers live",
+        "seconds after which the end of a program gives up messages that nobody has received",
+    ),
+    "lanes": Setting(
+        "MOONCAKE_MPI_LANES",
+        str,
+        "all",
+        "the lanes that may be used, by name, with commas",
+    ),
+    "tls": Setting(
+        "MOONCAKE_MPI_TLS",
+        parse_switch,
+        "0",
+        "`1`: connections of the `tcp` lane are encrypted (TLS 1.3, by OpenSSL 3), also where only "
+        "the other side asks for it; see {doc}`threats`",
+    ),
+    "cuda_aware": Setting(
+        "MOONCAKE_MPI_CUDA_AWARE",
+        parse_switch,
+        "as the library says",
+        "whether the MPI library's collectives take memory of GPUs",
+    ),
+    "cuda_library": Setting(
+        "MOONCAKE_MPI_CUDA_LIBRARY",
+        str,
+        "libcuda.so.1",
+        "the file of the CUDA driver; see {doc}`gpu`",
+    ),
+    "verbs_devices": Setting(
+        "MOONCAKE_MPI_VERBS_DEVICES",
+        str,
+        "every active port",
+        "the RDMA devices that are used, `NAME` or `NAME:PORT`, with commas",
+    ),
+    "verbs_gid_index": Setting(
+        "MOONCAKE_MPI_VERBS_GID_INDEX",
+        parse_integer,
+        "RoCE v2 over IPv4 first",
+        "the entry of the ports' GID tables",
+    ),
+    "verbs_mtu_bytes": Setting(
+        "MOONCAKE_MPI_VERBS_MTU",
+        parse_size,
+        "the smaller of both ports' active MTU",
+        "path MTU in bytes, 256 to 4096",
+    ),
+    "verbs_traffic_class": Setting(
+        "MOONCAKE_MPI_VERBS_TRAFFIC_CLASS",
+        parse_integer,
+        "0",
+        "of RoCE packets, 0 to 255 (the DSCP in the upper six bits)",
+    ),
+    "verbs_service_level": Setting(
+        "MOONCAKE_MPI_VERBS_SERVICE_LEVEL",
+        parse_integer,
+        "0",
+        "of InfiniBand packets, or the RoCE priority, 0 to 15",
+    ),
+    "verbs_timeout_s": Setting(
+        "MOONCAKE_MPI_VERBS_TIMEOUT_S",
+        parse_integer,
+        "10",
+        "seconds without any path to a peer until it is taken to be gone",
+    ),
+    "verbs_fragment_bytes": Setting(
+        "MOONCAKE_MPI_VERBS_FRAGMENT",
+        parse_size,
+        "64K",
+        "largest piece of a message, in bytes, that is read at once",
+    ),
+    "verbs_registered_bytes": Setting(
+        "MOONCAKE_MPI_VERBS_REGISTERED",
+        parse_size,
+        "a quarter of what may be locked, divided by the adapters",
+        "bytes of memory made for messages that stay registered with each adapter",
+    ),
+    "tcp_interfaces": Setting(
+        "MOONCAKE_MPI_TCP_INTERFACES",
+        str,
+        "all that are up",
+        "interfaces (`eth0`) or subnets (`10.1.0.0/16`), with commas, on which other hosts may "
+        "call a process; see {doc}`hosts`",
+    ),
+    "tcp_ports": Setting(
+        "MOONCAKE_MPI_TCP_PORTS",
+        parse_ports,
+        "any",
+        "the ports, `FIRST-LAST`, that each process takes one of",
+    ),
+    "tcp_timeout_s": Setting(
+        "MOONCAKE_MPI_TCP_TIMEOUT_S",
+        parse_integer,
+        "120",
+        "seconds without an answer of a peer's host until it is taken to be gone",
+    ),
+    "tcp_streams": Setting(
+        "MOONCAKE_MPI_TCP_STREAMS",
+        parse_integer,
+        "1",
+        "connections to each peer for large messages, 0 to 4, beside the one for all others",
+    ),
+    "tcp_stream_bytes": Setting(
+        "MOONCAKE_MPI_TCP_STREAM_BYTES",
+        parse_size,
+        "1M",
+        "the shortest message, in bytes, that goes over those",
+    ),
 }
+#: What the engine reads by itself, and its meaning.
+HOST_ID = (
+    "MOONCAKE_MPI_HOST_ID",
+    "ranks with different values count as ranks of different hosts, whatever machine they are on",
+)
+_PREFIX = "MOONCAKE_MPI_"
+# What the scripts of a checkout and its tests read.
+_OF_TOOLS = ("FAKE_", "FUZZ", "GPU_", "HOSTS", "LAUNCH_", "MPI", "RDMA_LAB", "TEST_", "VENV")
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that look like settings and are none, and for each the nearest one or nothing."""
+    environ = os.environ if environ is None else environ
+    known = {setting.variable.removeprefix(_PREFIX) for setting in SETTINGS.values()}
+    known.add(HOST_ID[0].removeprefix(_PREFIX))
+    names = sorted(name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX))
+    unknown = {}
+    for name in names:
+        if name not in known and not name.startswith(_OF_TOOLS):
+            nearest = get_close_matches(name, known, 1, 0.75)
+            unknown[_PREFIX + name] = _PREFIX + nearest[0] if nearest else ""
+    return unknown

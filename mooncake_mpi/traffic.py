@@ -98,6 +98,40 @@ def transfers(comm: Comm | None = None) -> list[Transfers]:
     ]
 
 
+def lane_of(comm: Comm, rank: int) -> str:
+    """The lane that carries messages to a rank, such as ``"shm"`` or ``"tcp"``.
+
+    Args:
+        comm: a communicator that the engine carries.
+        rank: in it.
+
+    Raises:
+        Error: of class ``ERR_COMM``, the communicator is not carried by the engine, or was freed;
+            ``ERR_RANK``; ``ERR_OTHER``, no lane reaches the rank, and the text says why.
+    """
+    from mooncake_mpi import _native
+    from mooncake_mpi.errors import make_error
+
+    communicator = comm._checked_communicator()
+    if not 0 <= rank < communicator.size:
+        raise make_error("ERR_RANK", f"invalid rank: {rank} of {communicator.size}")
+    lane: str = _native.lane_of(communicator, rank)
+    if lane not in _native.LANES:
+        raise make_error("ERR_OTHER", f"no lane reaches rank {rank}: {lane}")
+    return lane
+
+
+def stats() -> dict[str, int]:
+    """Counters of this process's engine since it started, by name.
+
+    What is counted is for people who look for the reason of something; names may come and go with
+    versions. Messages and bytes by peer are :func:`transfers`.
+    """
+    from mooncake_mpi import _native
+
+    return _native.stats()
+
+
 def warn_of_detour(text: str) -> None:
     """What the engine calls, between two instructions of the program."""
     warnings.warn(text, DetourWarning, stacklevel=2)

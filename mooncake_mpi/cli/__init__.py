@@ -1,4 +1,4 @@
-"""The command line: ``python -m mooncake_mpi {run,info,doctor,bench}``."""
+"""The command line: ``mooncake-mpi {run,info,doctor,bench}``, or ``python -m mooncake_mpi``."""
 
 from __future__ import annotations
 
@@ -24,21 +24,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit the process with its status.
 
     Raises:
-        SystemExit: always; whatever else the user's program raises under ``run`` passes through.
+        SystemExit: always, with one line where the package is not whole or a setting is wrong;
+            whatever else the user's program raises under ``run`` passes through.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments[:1])
     if options.command is None:
         _parser().error("a command is needed: " + ", ".join(COMMANDS))
+    _look()
     command = import_module(f"mooncake_mpi.cli.{options.command}")
     sys.exit(command.main(arguments[1:]))
+
+
+def _look() -> None:
+    """End with one line where nothing could go right."""
+    try:
+        from mooncake_mpi import config
+
+        config.load()
+    except (ImportError, ValueError) as error:
+        sys.exit(f"mooncake_mpi: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
     lines = [f"  {name:<8}{purpose}" for name, purpose in COMMANDS.items()]
     parser = argparse.ArgumentParser(
-        prog="python -m mooncake_mpi",
-        usage="mpirun -n N python -m mooncake_mpi COMMAND [ARGUMENT ...]",
+        prog="mooncake-mpi",
+        usage="mpirun -n N mooncake-mpi COMMAND [ARGUMENT ...]\n"
+        "       (or python -m mooncake_mpi in its place)",
         description="Messages between the processes of an MPI job.",
         epilog="\n".join(["commands (each has its own --help):", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,

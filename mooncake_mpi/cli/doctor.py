@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mooncake_mpi.cli import launchers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     """Send messages around all ranks and look at the machine; rank 0 prints what was found.
 
     Returns:
-        0 if every message arrived whole and nothing is left pending, else 1.
+        0 if every message arrived whole and nothing is left pending, else 1; 1 also where the
+        processes of the launcher are no job.
     """
     parser = argparse.ArgumentParser(
         prog="python -m mooncake_mpi doctor",
@@ -52,12 +56,20 @@ def main(arguments: Sequence[str]) -> int:
 
     from mooncake_mpi.communicators.intracomm import Intracomm
 
+    if (apart := launchers.trouble(MPI.COMM_WORLD.Get_size(), MPI.get_vendor()[0])) is not None:
+        text, rank = apart
+        if rank == 0:  # the others would say the same
+            sys.stdout.write(f"FAILED  {text}\n")
+        return 1
     world = Intracomm(MPI.COMM_WORLD)
-    problems = [*_messages(world), *_pending()]
+    hosts = world.allgather(platform.node())
+    problems = [*_unreached(world, hosts), *_messages(world), *_pending()]
     hints = list(_hints(world))
     reports = world.gather((problems, hints), root=0)
     cores = len(set().union(*world.allgather(os.sched_getaffinity(0))))
     if reports is not None:
+        for text in _misspelt():
+            sys.stdout.write(f"hint    {text}\n")
         if cores < world.Get_size():
             sys.stdout.write(f"hint    {world.Get_size()} ranks share {cores} core(s)\n")
         for rank, (problems_there, hints_there) in enumerate(reports):
@@ -65,21 +77,61 @@ def main(arguments: Sequence[str]) -> int:
                 sys.stdout.write(f"FAILED  rank {rank}: {text}\n")
             for text in hints_there:
                 sys.stdout.write(f"hint    rank {rank}: {text}\n")
-        if not any(there for there, _ in reports):
-            sys.stdout.write(f"ok      messages travel between {len(reports)} rank(s)\n")
+        if len(reports) == 1:
+            sys.stdout.write(
+                "hint    one process alone: no message between processes was tested "
+                "(mpirun -n 2 mooncake-mpi doctor)\n"
+            )
+        elif not any(there for there, _ in reports):
+            sys.stdout.write(f"ok      messages travel between {len(reports)} ranks\n")
     failed: bool = world.bcast(any(there for there, _ in reports or []), root=0)
     return int(failed)
 
 
-def _messages(world: Intracomm) -> Iterator[str]:
-    """What is wrong with messages from each rank to each, itself included."""
-    import numpy as np
+def _misspelt() -> Iterator[str]:
+    """Variables that look like settings and are none."""
+    from mooncake_mpi.config import unknown_variables
 
+    for name, nearest in unknown_variables().items():
+        yield f"{name} is no setting" + (f": is {nearest} meant?" if nearest else "")
+
+
+def _unreached(world: Intracomm, hosts: Sequence[str]) -> Iterator[str]:
+    """Ranks that no lane reaches, with their host, why, and what can be done."""
+    from mooncake_mpi import _native
+
+    communicator = world._checked_communicator()
+    for rank, host in enumerate(hosts):
+        reason = _native.lane_of(communicator, rank)
+        if reason in _native.LANES:
+            continue
+        off = ", ".join(f"{lane}: {why}" for lane, why in _native.missing_lanes().items())
+        yield (
+            f"no lane reaches rank {rank} on {host}: {reason}; lanes that are off here: "
+            f"{off or 'none'}. Two hosts need a network that both have an address of "
+            "(MOONCAKE_MPI_TCP_INTERFACES, MOONCAKE_MPI_TCP_PORTS for a firewall) and a setting of "
+            "MOONCAKE_MPI_LANES that leaves tcp or verbs in"
+        )
+
+
+def _messages(world: Intracomm) -> Iterator[str]:
+    """What is wrong with messages from each rank to each that is reached, itself included."""
+    import numpy as np
+    from mpi4py import MPI
+
+    from mooncake_mpi import _native
     from mooncake_mpi.errors import Error
 
     rank, size = world.Get_rank(), world.Get_size()
+    communicator = world._checked_communicator()
+    mine = [_native.lane_of(communicator, other) in _native.LANES for other in range(size)]
+    reached = world.allgather(mine)
     for distance in range(size):
         dest, source = (rank + distance) % size, (rank - distance) % size
+        if not (reached[rank][dest] and reached[dest][rank]):
+            dest = MPI.PROC_NULL  # told by _unreached
+        if not (reached[rank][source] and reached[source][rank]):
+            source = MPI.PROC_NULL
         for nbytes in _SIZES:
             into = np.zeros(nbytes, np.uint8)
             try:
@@ -87,7 +139,7 @@ def _messages(world: Intracomm) -> Iterator[str]:
             except Error as error:
                 yield f"{nbytes} bytes from rank {source}: {error}"
                 continue
-            if not (into == source % 251).all():
+            if source != MPI.PROC_NULL and not (into == source % 251).all():
                 yield f"{nbytes} bytes from rank {source} arrived changed"
 
 

@@ -6,13 +6,19 @@ Called in the command's one thread, without a lock.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
+from ipaddress import IPv6Address
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mooncake_mpi.cli import launchers
+from mooncake_mpi.config import HOST_ID, SETTINGS, unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m mooncake_mpi info",
         description="Versions, the MPI library, the lane to every rank, settings and counters.",
     )
-    parser.parse_args(arguments)
+    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    options = parser.parse_args(arguments)
 
     from mpi4py import MPI
 
@@ -46,11 +53,50 @@ def main(arguments: Sequence[str]) -> int:
 
     world = Intracomm(MPI.COMM_WORLD)
     _connect(world)
-    lines = list(_lines(world)) if world.Get_rank() == 0 else []
+    hosts = world.allgather(platform.node())
+    text = ""
+    if world.Get_rank() == 0:
+        if options.json:
+            text = json.dumps(document(world, hosts), indent=2, default=str) + "\n"
+        else:
+            lines = _lines(world, hosts)
+            text = "".join(f"{name:<{_WIDTH}}{value}\n" for name, value in lines)
     world.Barrier()  # the others stay until rank 0 has looked at them
-    for name, value in lines:
-        sys.stdout.write(f"{name:<{_WIDTH}}{value}\n")
+    sys.stdout.write(text)
     return 0
+
+
+def document(world: Intracomm, hosts: Sequence[str]) -> dict[str, Any]:
+    """Everything that ``info`` tells, for programs.
+
+    Args:
+        world: all ranks; only this one is asked.
+        hosts: the name of each rank's host.
+    """
+    from mooncake_mpi import _native
+    from mooncake_mpi.traffic import transfers
+
+    return {
+        **{name.lower().replace(" ", "_"): text for name, text in _versions()},
+        "processes": world.Get_size(),
+        "cores": len(os.sched_getaffinity(0)),
+        "ranks": [
+            {"rank": rank, "host": host, "way": way}
+            for rank, (host, way) in enumerate(zip(hosts, ways(world), strict=True))
+        ],
+        "lanes": {name: _native.missing_lanes().get(name, "on") for name in _native.LANES},
+        "transfers": [asdict(peer) for peer in transfers(world)],
+        "tcp_addresses": _native.tcp_addresses(),
+        "rdma_ports": [
+            {**port, "gids": [(index, _gid(gid), kind) for index, gid, kind in port["gids"]]}
+            for port in _native.rdma_ports()
+        ],
+        "settings": {
+            variable: {"value": value, "set": is_set} for variable, value, is_set in _in_force()
+        },
+        "unknown_variables": unknown_variables(),
+        "counters": _native.stats(),
+    }
 
 
 def _connect(world: Intracomm) -> None:
@@ -78,12 +124,12 @@ def _connect(world: Intracomm) -> None:
                     waiting.discard(rank)
 
 
-def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
+def _versions() -> Iterator[tuple[str, str]]:
     import mpi4py
     import numpy as np
     from mpi4py import MPI
 
-    from mooncake_mpi import __version__, _native
+    from mooncake_mpi import __version__
 
     yield "mooncake_mpi", __version__
     yield "Python", f"{platform.python_version()} ({sys.executable})"
@@ -92,8 +138,18 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
     vendor, version = MPI.get_vendor()
     standard = ".".join(map(str, MPI.Get_version()))
     yield "MPI library", f"{vendor} {'.'.join(map(str, version))} (MPI {standard})"
+
+
+def _lines(world: Intracomm, hosts: Sequence[str]) -> Iterator[tuple[str, object]]:
+    from mpi4py import MPI
+
+    from mooncake_mpi import _native
+
+    yield from _versions()
     yield "processes", f"{world.Get_size()}, {len(os.sched_getaffinity(0))} cores for this one"
-    for ranks, way in lanes(world):
+    if (apart := launchers.trouble(world.Get_size(), MPI.get_vendor()[0])) is not None:
+        yield "  not one job", apart[0]
+    for ranks, way in lanes(world, hosts):
         yield f"lane to {ranks}", way
     yield from transferred(world)
     yield "memory for messages", _memory()
@@ -101,26 +157,41 @@ def _lines(world: Intracomm) -> Iterator[tuple[str, object]]:
     yield from rdma()
     yield "messages of the MPI library", _ELSEWHERE[0]
     yield from (("", line) for line in _ELSEWHERE[1:])
-    yield from _settings()
+    for variable, value, is_set in _in_force():
+        yield variable, value if is_set else f"{value} (default)"
+    for name, nearest in unknown_variables().items():
+        yield name, "no setting" + (f": is {nearest} meant?" if nearest else "")
+    yield "counters", "of rank 0"
     yield from ((f"  {name}", value) for name, value in sorted(_native.stats().items()))
 
 
-def lanes(world: Intracomm) -> Iterator[tuple[str, str]]:
-    """Ranks that are reached in the same way, and the way."""
+def ways(world: Intracomm) -> Iterator[str]:
+    """How each rank is reached, or why it is not."""
     from mooncake_mpi import _native
 
     communicator = world._checked_communicator()
+    for rank in range(world.Get_size()):
+        lane: str = _native.lane_of(communicator, rank)
+        if lane not in _native.LANES:
+            yield f"none: {lane}"
+        elif rank == world.Get_rank():
+            yield lane
+        elif lane not in {"self", "shm"}:
+            route = _native.route_to(communicator, rank)
+            yield f"{lane}, {route}" if route else lane
+        else:
+            single = _native.cross_memory_with(communicator, rank)
+            copies = "one copy (process_vm_readv)" if single else "through shared memory"
+            yield f"{lane}, large messages: {copies}"
+
+
+def lanes(world: Intracomm, hosts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Ranks that are reached in the same way, and the way; with the host of those that are not."""
+    known = list(ways(world))
 
     def way(rank: int) -> str:
-        lane: str = _native.lane_of(communicator, rank)
-        if rank == world.Get_rank():
-            return lane
-        if lane not in {"self", "shm"}:
-            route = _native.route_to(communicator, rank)
-            return f"{lane}, {route}" if route else lane
-        single = _native.cross_memory_with(communicator, rank)
-        copies = "one copy (process_vm_readv)" if single else "through shared memory"
-        return f"{lane}, large messages: {copies}"
+        missing = known[rank].startswith("none: ")
+        return f"{known[rank]} (on {hosts[rank]})" if missing else known[rank]
 
     for text, ranks in groupby(range(world.Get_size()), way):
         members = list(ranks)
@@ -171,8 +242,6 @@ def tcp() -> Iterator[tuple[str, str]]:
 
 def rdma() -> Iterator[tuple[str, str]]:
     """The RDMA ports of rank 0's machine, and why the verbs lane is off when it is."""
-    from ipaddress import IPv6Address
-
     from mooncake_mpi import _native
 
     for port in _native.rdma_ports():
@@ -180,19 +249,21 @@ def rdma() -> Iterator[tuple[str, str]]:
         use = port["trouble"] or ("used once it is up" if port["waits"] else "used")
         yield name, f"{port['state']}, {port['link']}, MTU {port['mtu_bytes']}, {use}"
         for index, gid, kind in port["gids"]:
-            address = IPv6Address(gid)
             chosen = ", chosen" if index == port["gid_index"] else ""
-            yield f"  GID {index}", f"{address.ipv4_mapped or address} ({kind}{chosen})"
+            yield f"  GID {index}", f"{_gid(gid)} ({kind}{chosen})"
     missing = _native.missing_lanes()
     for lane in _native.LANES:
         yield f"{lane} lane", f"off: {missing[lane]}" if lane in missing else "on"
 
 
-def _settings() -> Iterator[tuple[str, object]]:
-    from mooncake_mpi.config import VARIABLES, load
+def _in_force() -> Iterator[tuple[str, str, bool]]:
+    """Each setting's variable, the value that holds, and whether it was set."""
+    known = {setting.variable: setting.default for setting in SETTINGS.values()}
+    for variable, default in [*known.items(), (HOST_ID[0], "this machine")]:
+        text = os.environ.get(variable, "").strip()
+        yield variable, text or default, bool(text)
 
-    chosen = load().as_dict()
-    for name, (variable, _) in VARIABLES.items():
-        value = chosen.get(name)
-        yield variable, "not set" if value in {None, ""} else value
-    yield "counters", "of rank 0"
+
+def _gid(gid: bytes) -> str:
+    address = IPv6Address(gid)
+    return str(address.ipv4_mapped or address)

@@ -95,6 +95,9 @@ def _parse(arguments: list[str]) -> list[str]:
         mpi4py.rc(**settings)
     except TypeError as error:
         parser.error(f"--rc: {error}")
+    if not arguments[0].startswith("-") and not os.path.exists(arguments[0]):  # noqa: PTH110
+        sys.stderr.write(f"mooncake_mpi run: there is no {arguments[0]}\n")
+        raise SystemExit(2)  # as the interpreter's
     return arguments
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mooncake_mpi.config import VARIABLES, Config, ConfigError, load
+from mooncake_mpi.config import SETTINGS, Config, ConfigError, load, unknown_variables
 
 
 def test_nothing_set_leaves_every_choice_to_the_engine():
@@ -15,7 +15,7 @@ def test_nothing_set_leaves_every_choice_to_the_engine():
 
 
 def test_every_setting_has_a_variable():
-    assert set(VARIABLES) == {field.name for field in dataclasses.fields(Config)}
+    assert set(SETTINGS) == {field.name for field in dataclasses.fields(Config)}
 
 
 def test_what_is_set_is_passed_on():
@@ -94,7 +94,7 @@ def test_an_empty_variable_counts_as_not_set():
     "variable",
     sorted(
         variable
-        for variable, parse in VARIABLES.values()
+        for variable, parse, *_ in SETTINGS.values()
         if parse.__name__ not in {"str", "parse_switch"}
     ),
 )
@@ -118,3 +118,12 @@ def test_ports_are_a_range_or_one():
 def test_what_is_no_range_of_ports_is_named(text):
     with pytest.raises(ConfigError, match="MOONCAKE_MPI_TCP_PORTS"):
         load({"MOONCAKE_MPI_TCP_PORTS": text})
+
+
+def test_a_misspelt_variable_is_found_with_the_nearest_one():
+    environ = {"MOONCAKE_MPI_EAGERLIMIT": "1", "MOONCAKE_MPI_XYZ": "1", "MOONCAKE_MPI_CMA": "1"}
+    known = {"MOONCAKE_MPI_HOST_ID": "a", "MOONCAKE_MPI_TEST_MPIRUN": "b", "PATH": "c"}
+    assert unknown_variables({**environ, **known}) == {
+        "MOONCAKE_MPI_EAGERLIMIT": "MOONCAKE_MPI_EAGER_LIMIT",
+        "MOONCAKE_MPI_XYZ": "",
+    }

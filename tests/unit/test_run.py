@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -142,7 +143,56 @@ def test_info_names_the_library_and_the_lanes():
 def test_the_doctor_sends_messages():
     done = run("doctor")
     assert done.returncode == 0, done.stderr
-    assert "messages travel between 1 rank(s)" in done.stdout
+    assert "no message between processes was tested" in done.stdout
+    assert "messages travel" not in done.stdout
+
+
+def test_the_doctor_finds_that_the_launcher_started_more_processes_than_the_job_has():
+    import os
+
+    done = run("doctor", env=os.environ | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"})
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAILED  srun started 2 processes")
+
+
+def test_a_missing_program_is_one_line():
+    done = run("run", "not_there.py")
+    assert done.returncode == 2
+    assert done.stderr == "mooncake_mpi run: there is no not_there.py\n"
+
+
+def test_a_source_tree_without_the_native_module_says_so_in_one_line(tmp_path):
+    import shutil
+    import subprocess
+    import sys
+
+    root = Path(__file__).parents[2]
+    shutil.copytree(
+        root / "mooncake_mpi", tmp_path / "mooncake_mpi", ignore=shutil.ignore_patterns("*.so")
+    )
+    (tmp_path / "native").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    # -S: without the finder by which an editable install would bring the native module
+    for program in (["-m", "mooncake_mpi", "info"], ["-c", "import mooncake_mpi.config"]):
+        done = subprocess.run(
+            [sys.executable, "-S", *program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert f"{tmp_path}/mooncake_mpi is the source of mooncake_mpi" in last
+        assert "pip install --no-build-isolation -e ." in last
+    assert len(done.stderr.splitlines()) > 1  # an import shows where it was; a command does not
+
+
+def test_dir_shows_the_public_names():
+    import mooncake_mpi
+
+    assert dir(mooncake_mpi) == sorted(mooncake_mpi.__all__)
+    assert all(getattr(mooncake_mpi, name) is not None for name in mooncake_mpi.__all__)
 
 
 def test_a_bad_setting_is_one_line():
@@ -150,9 +200,7 @@ def test_a_bad_setting_is_one_line():
 
     done = run("info", env=os.environ | {"MOONCAKE_MPI_CMA": "maybe"})
     assert done.returncode != 0
-    assert (
-        done.stderr.strip().splitlines()[-1].endswith("MOONCAKE_MPI_CMA='maybe': expected 0 or 1")
-    )
+    assert done.stderr == "mooncake_mpi: MOONCAKE_MPI_CMA='maybe': expected 0 or 1\n"
 
 
 def test_file_of_a_script_is_absolute_and_its_argument_is_as_it_was_typed(tmp_path):
