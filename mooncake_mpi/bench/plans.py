@@ -5,7 +5,7 @@ Called in the benchmark's one thread, without a lock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -257,8 +257,33 @@ def require_peers(command: str, against: Sequence[str]) -> None:
             raise OptionError(f"argument --against: {command} cannot measure {name}: {reason}")
 
 
-def run_plan(command: str, session: Session) -> Table:
-    """Measure every case; collective."""
+def heading(command: str, session: Session) -> Table:
+    """The table of a command before anything is measured."""
+    plan = PLANS[command]
+    return Table(
+        title_of(command, session.options, session.size),
+        plan.first_column,
+        plan.unit,
+        tuple(peer.name for peer in session.peers),
+        higher_is_better=plan.higher_is_better,
+        rows=(),
+    )
+
+
+def labels_of(command: str, session: Session) -> list[str]:
+    """The first column of the rows that :func:`run_plan` measures."""
+    plan = PLANS[command]
+    return [plan.label(case) for case in plan.cases(session.options)]
+
+
+def run_plan(command: str, session: Session, told: Callable[[Row], None] | None = None) -> Table:
+    """Measure every case; collective.
+
+    Args:
+        command: a name of :data:`PLANS`.
+        session: who measures.
+        told: called with each row when it is measured.
+    """
     plan = PLANS[command]
     cases = plan.cases(session.options)
     progress = session.progress
@@ -268,16 +293,12 @@ def run_plan(command: str, session: Session) -> Table:
         for case in cases:
             progress.label(f"{command} {plan.label(case)}")
             rows.append(plan.row(session, case))
+            if told is not None:
+                with progress.hidden():
+                    told(rows[-1])
     finally:
         progress.stop()
-    return Table(
-        title_of(command, session.options, session.size),
-        plan.first_column,
-        plan.unit,
-        tuple(peer.name for peer in session.peers),
-        higher_is_better=plan.higher_is_better,
-        rows=tuple(rows),
-    )
+    return replace(heading(command, session), rows=tuple(rows))
 
 
 def title_of(command: str, options: BenchOptions, size: int) -> str:

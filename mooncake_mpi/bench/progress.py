@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Progress:
@@ -17,6 +21,16 @@ class Progress:
 
     def advance(self) -> None:
         """A turn begins."""
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While something is written that may go to the same terminal."""
+        self.stop()
+        yield
+        self.resume()
+
+    def resume(self) -> None:
+        """Be seen again."""
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
@@ -53,6 +67,10 @@ class Bar(Progress):
         """One step."""
         self._bar.advance(self._task)
         self._bar.refresh()
+
+    def resume(self) -> None:
+        """Draw it again."""
+        self._bar.start()
 
     def stop(self) -> None:
         """Take it away."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,26 @@ from mooncake_mpi.bench.table import Row, Table
 
 if TYPE_CHECKING:
     from mooncake_mpi.bench.options import BenchOptions
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where the ranks ran."""
+
+    #: The name of each rank's host.
+    hosts: tuple[str, ...]
+    #: What was done to keep them on their cores, in words.
+    pinning: str
+
+
+def versions() -> dict[str, str]:
+    """The versions of what is measured and of what takes part."""
+    found = {"python": platform.python_version()}
+    for name in ("mooncake_mpi", "mpi4py", "numpy", "torch", "cupy"):
+        module = sys.modules.get(name)
+        if module is not None:
+            found[name] = str(getattr(module, "__version__", "unknown"))
+    return found
 
 
 def processor_name() -> str:
@@ -35,16 +56,21 @@ def machine() -> dict[str, Any]:
         "processor": processor_name(),
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
-        "python": platform.python_version(),
     }
 
 
-def document(command: str, options: BenchOptions, table: Table, library: str) -> dict[str, Any]:
+def document(
+    command: str, options: BenchOptions, table: Table, library: str, job: Job
+) -> dict[str, Any]:
     """Everything about one run, ready for JSON."""
     return {
         "benchmark": command,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": machine(),
+        "versions": versions(),
+        "ranks": len(job.hosts),
+        "hosts": list(job.hosts),
+        "pinning": job.pinning,
         "mpi_library": library,
         "options": asdict(options),
         "table": asdict(table),

@@ -1,10 +1,11 @@
-"""The result as a table: drawn by rich where it is installed, else the same in plain text.
+"""The result as a table: in plain text, row by row, or as Markdown.
 
 Called in the benchmark's one thread, without a lock.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,19 +62,19 @@ def format_ratio(ours: Statistics, theirs: Statistics) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
-def header_cells(table: Table) -> list[str]:
+def header_cells(table: Table, *, spread: bool = True) -> list[str]:
     """Column titles, the first for the row's label; each peer but the first ends with its ratio."""
     cells = [table.first_column]
     for index, peer in enumerate(table.peers):
-        cells += [peer, "p10 - p90", *(["ratio"] if index else [])]
+        cells += [peer, *(["p10 - p90"] if spread else []), *(["ratio"] if index else [])]
     return cells
 
 
-def row_cells(row: Row) -> list[str]:
+def row_cells(row: Row, *, spread: bool = True) -> list[str]:
     """One text per column."""
     cells = [row.label]
     for index, statistics in enumerate(row.statistics):
-        cells += format_statistics(statistics)
+        cells += format_statistics(statistics)[: 2 if spread else 1]
         if index:
             cells.append(format_ratio(row.statistics[0], statistics))
     return cells
@@ -87,15 +88,49 @@ def caption(table: Table) -> str:
     return f"{table.unit}, median; ratio {better} 1: {table.peers[0]} is faster"
 
 
-def plain_text(table: Table) -> str:
-    """The table in text with aligned columns."""
-    lines = [header_cells(table), *(row_cells(row) for row in table.rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    drawn = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    ]
-    return "\n".join([table.title, caption(table), "", *drawn])
+#: Characters of the longest cell that a column of each kind has, but for names.
+_VALUE, _SPREAD, _RATIO = 8, 15, 5
+_GAP = "  "
+
+
+class Writer:
+    """Writes a table on standard output, each row as it comes.
+
+    The spreads are left out where the lines would be longer than the terminal is wide: ``COLUMNS``
+    of the environment, or 80, since a rank's standard output is the launcher's and tells no size.
+
+    Args:
+        table: without rows.
+        labels: of the rows that will come.
+        width: in characters; as above if left out.
+    """
+
+    def __init__(self, table: Table, labels: Sequence[str], width: int | None = None) -> None:
+        self._table = table
+        self._label_width = max(map(len, [table.first_column, *labels]))
+        width = width or table_width()
+        self._spread = True
+        self._spread = len(self._line(header_cells(table))) <= width
+        print(f"{table.title}\n{caption(table)}\n")
+        print(self._line(header_cells(table, spread=self._spread)), flush=True)
+
+    def write(self, row: Row) -> None:
+        """One row."""
+        print(self._line(row_cells(row, spread=self._spread)), flush=True)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        widths = [self._label_width]
+        for index, peer in enumerate(self._table.peers):
+            widths.append(max(_VALUE, len(peer)))
+            widths += [*([_SPREAD] if self._spread else []), *([_RATIO] if index else [])]
+        pairs = zip(cells, widths, strict=True)
+        return _GAP.join(cell.rjust(width) for cell, width in pairs)
+
+
+def table_width() -> int:
+    """The terminal's width, as :class:`Writer` takes it."""
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) else 80
 
 
 def markdown(table: Table) -> str:
@@ -104,24 +139,3 @@ def markdown(table: Table) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
     return "\n".join([*lines, "", f"{table.title}: {caption(table)}."])
-
-
-def show(table: Table, notes: Sequence[str] = ()) -> None:
-    """Print the table and its notes on standard output."""
-    try:
-        from rich.console import Console
-        from rich.table import Table as RichTable
-    except ImportError:
-        print(plain_text(table))
-    else:
-        drawn = RichTable(title=table.title, caption=caption(table), title_justify="left")
-        for title in header_cells(table):
-            drawn.add_column(title, justify="right", no_wrap=True)
-        for row in table.rows:
-            drawn.add_row(*row_cells(row))
-        # A rank's standard output is the launcher's: no size to ask for, and no telling whether a
-        # terminal or a file is behind it, so no colours. Both sizes are given, as rich takes a dumb
-        # terminal to be 80 wide otherwise.
-        Console(width=400, height=100, color_system=None).print(drawn)
-    for note in notes:
-        print(note)

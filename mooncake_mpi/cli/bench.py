@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+import textwrap
 import traceback
 from typing import TYPE_CHECKING
 
 from mooncake_mpi.bench.arguments import parse_options
 from mooncake_mpi.bench.options import BenchOptions, OptionError
+from mooncake_mpi.bench.report import Job
+from mooncake_mpi.bench.table import table_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +28,7 @@ def run_command(world: MPI.Intracomm, command: str, options: BenchOptions) -> Ta
     Raises:
         OptionError: the job has the wrong number of ranks, or cannot do what an option asks for.
     """
-    from mooncake_mpi.bench import pinning, plans, plot
+    from mooncake_mpi.bench import pinning, plans, plot, table
     from mooncake_mpi.bench.peers import open_peers
     from mooncake_mpi.bench.progress import make_progress
     from mooncake_mpi.bench.session import Session
@@ -44,24 +48,32 @@ def run_command(world: MPI.Intracomm, command: str, options: BenchOptions) -> Ta
             raise OptionError(f"argument --pin: {error}") from None
     with open_peers(world, options) as peers:
         session = Session(world, peers, options, make_progress(rank, options.progress))
-        table = plans.run_plan(command, session)
-    if rank == 0:
-        publish(command, options, table, f"{size} ranks, {pinned}")
-    return table
+        told = None
+        if rank == 0:
+            labels = plans.labels_of(command, session)
+            told = table.Writer(plans.heading(command, session), labels).write
+        result = plans.run_plan(command, session, told)
+    hosts = world.gather(platform.node())
+    if hosts is not None:
+        publish(command, options, result, Job(tuple(hosts), pinned))
+    return result
 
 
-def publish(command: str, options: BenchOptions, result: Table, ranks: str) -> None:
-    """The table on standard output, and the files that were asked for."""
+def publish(command: str, options: BenchOptions, result: Table, job: Job) -> None:
+    """What stands below the table, and the files that were asked for."""
     from mpi4py import MPI
 
-    from mooncake_mpi.bench import plot, report, table
+    from mooncake_mpi.bench import plot, report
     from mooncake_mpi.bench.peers import library_name
 
     library = library_name(MPI.Get_library_version())
-    note = f"{ranks}; {library}; {report.processor_name()}, {os.cpu_count()} CPUs"
-    table.show(result, notes=[note])
+    note = (
+        f"{len(job.hosts)} ranks, {job.pinning}; {library}; {report.processor_name()}, "
+        f"{os.cpu_count()} CPUs"
+    )
+    print(textwrap.fill(note, table_width()))
     if options.json_path is not None:
-        report.write(options.json_path, report.document(command, options, result, library))
+        report.write(options.json_path, report.document(command, options, result, library, job))
     if options.plot_path is not None:
         plot.write(options.plot_path, result, note)
 

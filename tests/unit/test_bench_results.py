@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from matplotlib.figure import Figure
 
+import mooncake_mpi
 from mooncake_mpi.bench import overlap, plot, progress, report, sampling, session, table
 from mooncake_mpi.bench.options import BenchOptions
 from mooncake_mpi.bench.sampling import Statistics, Trial
@@ -91,32 +93,65 @@ def test_a_ratio_to_nothing_is_empty():
     assert table.format_ratio(fixed(3.0), fixed(0.0)) == ""
 
 
-def test_plain_text_and_markdown_hold_the_same_cells(capsys):
+def written(shown, capsys, **options):
+    writer = table.Writer(
+        dataclasses.replace(shown, rows=()), [row.label for row in shown.rows], **options
+    )
+    for row in shown.rows:
+        writer.write(row)
+    return capsys.readouterr().out
+
+
+def test_the_table_in_text_and_as_markdown_hold_the_same_cells(capsys):
     shown = make_table()
-    text, markdown = table.plain_text(shown), table.markdown(shown)
+    text, markdown = written(shown, capsys, width=200), table.markdown(shown)
     for row in shown.rows:
         for cell in table.row_cells(row):
             assert cell in text
             assert cell in markdown
     lines = markdown.splitlines()
     assert len({line.count("|") for line in lines[:-2]}) == 1
-    table.show(shown, notes=["2 ranks"])
-    printed = capsys.readouterr().out
-    assert "\x1b" not in printed
-    assert "10,486" in printed
-    assert printed.endswith("2 ranks\n")
+
+
+@pytest.mark.parametrize(
+    "peers",
+    [("mooncake_mpi",), ("mooncake_mpi", "Open MPI"), ("mooncake_mpi", "Open MPI", "torch gloo")],
+)
+def test_a_table_fits_the_width_and_keeps_medians_and_ratios(capsys, monkeypatch, peers):
+    shown = make_table(peers=peers)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = written(shown, capsys).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len({len(line) for line in lines[3:]}) == 1
+    assert ("p10" in lines[3]) == (len(peers) < 3)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "p10" in written(shown, capsys)
+
+
+def test_each_row_is_written_when_it_is_measured(capsys):
+    shown = make_table()
+    writer = table.Writer(dataclasses.replace(shown, rows=()), [row.label for row in shown.rows])
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    writer.write(shown.rows[0])
+    assert capsys.readouterr().out.split()[0] == "8"
 
 
 def test_the_json_holds_table_options_and_machine(tmp_path):
     path = tmp_path / "result.json"
     content = report.document(
-        "latency", BenchOptions(against=("mpi", "gloo")), make_table(), "MPI 1"
+        "latency",
+        BenchOptions(against=("mpi", "gloo")),
+        make_table(),
+        "MPI 1",
+        report.Job(("a", "b"), "not pinned"),
     )
     report.write(str(path), content)
     read = json.loads(path.read_text())
     assert read["options"]["against"] == ["mpi", "gloo"]
     assert read["table"]["rows"][0]["statistics"][2]["median"] == pytest.approx(0.24)
     assert read["machine"]["cpus"] >= 1
+    assert read["versions"]["mooncake_mpi"] == mooncake_mpi.__version__
+    assert (read["ranks"], read["hosts"], read["pinning"]) == (2, ["a", "b"], "not pinned")
     assert report.table_of(read) == make_table()
 
 
