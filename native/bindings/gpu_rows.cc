@@ -80,7 +80,8 @@ class GpuRows {
                                         .rows = part.rows,
                                         .to_pitch = pitch_});
     const bool waited = wait_until([&] { return copy->over(); }, "unpack", nullptr);
-    memory_.queue().drop(*copy);
+    while (!memory_.queue().drop(*copy)) {  // it writes to the program's memory
+    }
     require(waited);
     if (copy->failed()) throw EngineFailure({Error::kBuffer, memory_.queue().trouble()});
   }

@@ -209,6 +209,24 @@ TEST_F(CudaBatches, ACopyThatWaitsForItsTurnCanBeDropped) {
   expect_all();
 }
 
+// Who drops it may be who opens the gate.
+TEST_F(CudaBatches, ACopyBehindAStreamThatWaitsIsLeftBehind) {
+  fake_cuda_operation_time(400'000);  // as if that stream held the engine's channel
+  submit(1);
+  EXPECT_FALSE(copies_[0]->over());
+  auto gate = memory_.gates().close(device_, reinterpret_cast<StreamHandle>(stream_->handle));
+  ASSERT_TRUE(gate.ok());
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_FALSE(memory_.queue().drop(*copies_[0]));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(350));
+  gate.value().open();
+  EXPECT_TRUE(memory_.queue().drop(*copies_[0]));  // it is waited for
+  EXPECT_TRUE(copies_[0]->over());
+  fake_cuda_operation_time(0);
+  submit(kCopies - 1);
+  expect_all();
+}
+
 TEST_F(CudaQueue, DeferredCallsWithoutMemoryAreMadeLater) {
   int calls = 0;
   memory_.queue().defer([&] {

@@ -34,16 +34,21 @@ void CopyQueue::defer(std::function<void()> call) {
   active_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void CopyQueue::drop(Copy& copy) noexcept {
+bool CopyQueue::drop(Copy& copy) noexcept {
   auto queued = Copy::State::kQueued;
-  if (copy.state_.compare_exchange_strong(queued, Copy::State::kDropped)) return;
-  // It is a matter of microseconds, or of the device's end.
-  for (std::uint64_t looked_ns = now_ns(); !copy.over();) {
+  if (copy.state_.compare_exchange_strong(queued, Copy::State::kDropped)) return true;
+  // It is a matter of microseconds, or of the device's end; of neither where the stream of a
+  // program holds up the engine's.
+  const std::uint64_t began_ns = now_ns();
+  for (std::uint64_t looked_ns = began_ns; !copy.over();) {
     cpu_relax();
-    if (now_ns() - looked_ns < kCheckNs) continue;
+    const std::uint64_t now = now_ns();
+    if (now - looked_ns < kCheckNs) continue;
+    if (now - began_ns > kStuckNs && gates_.some_closed()) return false;
     run();
-    looked_ns = now_ns();
+    looked_ns = now;
   }
+  return true;
 }
 
 std::string CopyQueue::trouble() const {

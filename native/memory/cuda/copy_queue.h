@@ -75,8 +75,10 @@ class CopyQueue final : public DeviceWork {
   };
   // Copies of one kind on one device that need not wait are known to be over in this order.
   std::shared_ptr<Copy> submit(const Request& request);
-  // When this returns the copy touches nothing any more: it had not begun, or is over.
-  void drop(Copy& copy) noexcept;
+  // True: the copy touches nothing any more, for it had not begun, or is over. False: it stands
+  // behind a stream of the program's that waits for a message, perhaps one that the caller is to
+  // end; what it needs has to stay.
+  bool drop(Copy& copy) noexcept;
   // Other calls of the driver, once.
   void defer(std::function<void()> call);
 
@@ -103,6 +105,7 @@ class CopyQueue final : public DeviceWork {
  private:
   static constexpr int kMaxDevices = 64;
   static constexpr std::uint64_t kCheckNs = 5'000'000;
+  static constexpr std::uint64_t kStuckNs = 20'000'000;
   // That many go on with the work of an engine; what comes meanwhile is given to it at once then.
   static constexpr std::uint32_t kBatchesUnderWay = 2;
   // What makes a batch while more is to come.

@@ -14,8 +14,7 @@ cuda_driver::DeviceAddress number(const std::byte* slot) noexcept {
 
 void DeviceSource::drop_first() noexcept {
   Part& gone = part(0);
-  queue_.drop(*gone.copy);
-  slots_.give_back(gone.slot);
+  if (queue_.drop(*gone.copy)) slots_.give_back(gone.slot);  // else it is lost
   gone = {};
   first_ = (first_ + 1) % kSlotsInARow;
   --count_;
@@ -77,8 +76,8 @@ std::span<const std::byte> DeviceSource::at(std::uint64_t offset, std::uint64_t 
 
 DeviceSink::~DeviceSink() {
   for (Part& part : parts_) {
-    if (part.copy != nullptr) queue_.drop(*part.copy);
-    if (part.slot != nullptr) slots_.give_back(part.slot);
+    const bool free = part.copy == nullptr || queue_.drop(*part.copy);
+    if (part.slot != nullptr && free) slots_.give_back(part.slot);
   }
 }
 

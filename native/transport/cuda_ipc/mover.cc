@@ -110,7 +110,7 @@ void CudaMover::abandon() noexcept {
   for (auto& [id, send] : sends_)
     drop(send);
   for (auto& [id, receive] : receives_) {
-    if (receive.copy != nullptr) cuda::known_gpu_memory()->queue().drop(*receive.copy);
+    if (receive.copy != nullptr) give_up(*receive.copy, std::move(receive.mapping));
   }
   sends_.clear();
   sending_.clear();

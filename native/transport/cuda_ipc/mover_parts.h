@@ -2,11 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
+#include <new>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "memory/cuda/gpu_memory.h"
 #include "memory/memory_device.h"
+#include "transport/cuda_ipc/mappings.h"
 
 namespace mooncake_mpi::cuda_ipc {
 
@@ -26,6 +31,16 @@ void make_room(std::vector<T>& vector, std::size_t count) {
 inline cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
   cuda::GpuMemory* memory = cuda::known_gpu_memory();
   return device != nullptr && device == memory ? memory : nullptr;
+}
+
+// A copy that cannot be waited for goes on some time, and the peer's memory stays open for good.
+inline void give_up(cuda::Copy& copy, std::shared_ptr<Mapping> mapping) noexcept {
+  if (cuda::known_gpu_memory()->queue().drop(copy)) return;
+  static auto& lost = *new std::deque<std::shared_ptr<Mapping>>;
+  try {
+    lost.push_back(std::move(mapping));
+  } catch (const std::bad_alloc&) {  // it is closed, and the copy fails
+  }
 }
 
 }  // namespace mooncake_mpi::cuda_ipc

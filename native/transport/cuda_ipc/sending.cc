@@ -63,7 +63,7 @@ bool CudaMover::end_of_copy(const Move& local, bool failed) {
   if (pulled) {  // the sender takes its memory back
     if (!failed) return false;
     if (receive->second.copy != nullptr) {
-      cuda::known_gpu_memory()->queue().drop(*receive->second.copy);
+      give_up(*receive->second.copy, std::move(receive->second.mapping));
     }
     std::erase(starting_, local.id);
   }
@@ -145,7 +145,7 @@ void CudaMover::advance_sends(PacketSink& sink) {
 }
 
 void CudaMover::drop(Send& send) noexcept {
-  if (send.copy != nullptr) cuda::known_gpu_memory()->queue().drop(*send.copy);
+  if (send.copy != nullptr) give_up(*send.copy, std::move(send.mapping));
 }
 
 void CudaMover::stop(std::uint64_t id) noexcept {
