@@ -40,8 +40,10 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   }
   make_room(stopped_, stopped_.size() + sends_.size() + 1);  // stop() does not allocate
   sending_.push_back(local.id);
-  sends_.insert_or_assign(local.id, std::move(send));
+  const auto placed = sends_.insert_or_assign(local.id, std::move(send)).first;
   attend();
+  // At once, where nothing has to be waited for.
+  if (advance(local.id, placed->second, sink) == Step::kDone) sending_.pop_back();
   return true;
 }
 
