@@ -97,6 +97,7 @@ void SharedPool::trim() {
                 [&, first = arenas_.empty() ? nullptr : arenas_.front().get()](auto& arena) {
                   if (arena.get() == first || !arena->empty()) return false;
                   const std::span<const std::byte> all(arena->begin(), arena->end());
+                  losses_.fetch_add(1, std::memory_order_release);
                   arena.reset();
                   tell(all);
                   return true;
@@ -142,6 +143,18 @@ RegionId SharedPool::region_of(const void* address, std::size_t bytes) const {
   return arena != nullptr ? arena->region() : 0;
 }
 
+RegionId SharedPool::look_for_region(const void* address, std::size_t bytes, Seen& seen) const {
+  std::lock_guard lock(mutex_);
+  const Arena* arena = forked_ ? nullptr : find(address, bytes);
+  if (arena == nullptr) return 0;
+  // Without the page of the header, which no message lies in.
+  seen = {.begin = reinterpret_cast<std::uintptr_t>(arena->begin()) + Arena::kPage,
+          .end = reinterpret_cast<std::uintptr_t>(arena->end()),
+          .region = arena->region(),
+          .losses = losses_.load(std::memory_order_relaxed)};
+  return seen.region;
+}
+
 std::span<std::byte> SharedPool::surroundings(const void* address, std::size_t bytes,
                                               std::size_t granule) const {
   if (!may_contain(address)) return {};
@@ -175,6 +188,7 @@ SharedPool::Usage SharedPool::usage() const {
 
 void SharedPool::after_fork_in_child() noexcept {
   forked_ = true;
+  losses_.fetch_add(1, std::memory_order_release);
   for (const auto& arena : arenas_)
     arena->make_private();
   mutex_.unlock();

@@ -96,6 +96,24 @@ TEST(SharedPool, ARegionIsFoundForBytesThatLieInItEntirely) {
   EXPECT_EQ(pool.block_bytes(address + 8), 3 * kPage) << "a block is found by its first page";
 }
 
+TEST(SharedPool, WhoAsksAgainHearsOfRegionsThatHaveGone) {
+  SharedPool pool(kSmall);
+  std::byte* first = pool.allocate(60 * kPage).address;
+  std::byte* second = pool.allocate(60 * kPage).address;
+  SharedPool::Seen seen;
+  const RegionId region = pool.region_of(second, kPage, seen);
+  EXPECT_EQ(region, pool.region_of(second, kPage));
+  EXPECT_NE(region, 0u);
+  EXPECT_EQ(pool.region_of(second + 60 * kPage - 1, 1, seen), region);
+  EXPECT_EQ(pool.region_of(second, SIZE_MAX, seen), 0u);
+  EXPECT_EQ(pool.region_of(first, kPage, seen), pool.region_of(first, kPage));
+  EXPECT_EQ(pool.region_of(second, kPage, seen), region);
+  EXPECT_EQ(pool.region_of(&pool, 1, seen), 0u);
+  ASSERT_TRUE(pool.free(second));
+  EXPECT_EQ(pool.region_of(second, kPage, seen), 0u);
+  EXPECT_EQ(pool.region_of(first, kPage, seen), pool.region_of(first, kPage));
+}
+
 TEST(SharedPool, FreedMemoryBeyondTheLimitGoesBackToTheSystem) {
   SharedPool pool({.arena_bytes = 1024 * kPage, .keep_bytes = 100 * kPage});
   std::byte* address = pool.allocate(500 * kPage).address;

@@ -62,6 +62,12 @@ Copy* CopyWork::take(CopyMover& mover, Copy::Role role, const Move& move,
   return copy;
 }
 
+wire::Place CopyWork::place_of(const std::byte* address, std::uint64_t bytes) noexcept {
+  const SharedPool* pool = config_.pool;
+  return {reinterpret_cast<std::uint64_t>(address),
+          pool != nullptr ? pool->region_of(address, bytes, seen_) : 0};
+}
+
 void CopyWork::give_back(Copy& copy) noexcept {
   List::remove(copy);
   recycle(copy);
@@ -155,9 +161,7 @@ void CopyWork::report(PacketSink& sink) {
 
 Answer CopyMover::expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept {
   if (buffer.device != nullptr || buffer.address == nullptr) return Answer::kNo;
-  const SharedPool* pool = work_.config_.pool;
-  const wire::Place place{reinterpret_cast<std::uint64_t>(buffer.address),
-                          pool != nullptr ? pool->region_of(buffer.address, buffer.bytes) : 0};
+  const wire::Place place = work_.place_of(buffer.address, buffer.bytes);
   if (access == Access::kWrite && place.region == 0 && !work_.config_.writable) return Answer::kNo;
   exposure.key_bytes = sizeof place;
   std::memcpy(exposure.key.data(), &place, sizeof place);
@@ -187,10 +191,7 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   wire::ShareCopy share;
   share.job = copy->job;
   share.receive_id = into.id;
-  share.place = {reinterpret_cast<std::uint64_t>(into.address), 0};
-  if (work_.config_.pool != nullptr) {
-    share.place.region = work_.config_.pool->region_of(into.address, into.bytes);
-  }
+  share.place = work_.place_of(into.address, into.bytes);
   share.length = into.bytes;
   share.chunk_bytes = copy->chunk_bytes;
   share.generation = copy->generation;

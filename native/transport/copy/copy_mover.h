@@ -11,6 +11,7 @@
 #include "memory/shared_pool.h"
 #include "transport/copy/copy_job.h"
 #include "transport/mover.h"
+#include "wire/copy_notes.h"
 
 namespace mooncake_mpi {
 
@@ -78,6 +79,7 @@ class CopyWork {
   void report(PacketSink& sink);
   Copy* take(CopyMover& mover, Copy::Role role, const Move& move,
              const RemoteMemory& remote) noexcept;
+  wire::Place place_of(const std::byte* address, std::uint64_t bytes) noexcept;
   void give_back(Copy& copy) noexcept;
   void recycle(Copy& copy) noexcept;
   void drop(const CopyMover& mover) noexcept;
@@ -92,6 +94,7 @@ class CopyWork {
   std::uint32_t under_way_ = 0;  // in the lists before
   std::uint32_t writes_ = 0;     // of them, of sends that write alone
   std::uint32_t next_generation_ = 1;
+  SharedPool::Seen seen_;
 };
 
 class CopyMover : public Mover {

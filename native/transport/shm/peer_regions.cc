@@ -28,10 +28,15 @@ Result<Mapping> SystemRegionMapper::map(pid_t pid, RegionId region) {
 
 std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) noexcept {
   if (memory.region == 0) return nullptr;
-  std::erase_if(mapped_, [](const Mapped& mapped) { return mapped.retired(); });
   const Mapped* found = nullptr;
+  bool retired = false;
   for (const Mapped& mapped : mapped_) {
     if (mapped.region == memory.region) found = &mapped;
+    retired |= mapped.retired();
+  }
+  if (retired) [[unlikely]] {
+    drop_retired();
+    return find(memory, bytes);
   }
   if (found == nullptr) found = map(memory.region);
   if (found == nullptr || memory.address < found->base) return nullptr;
@@ -39,6 +44,10 @@ std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) no
   const std::uint64_t room = found->mapping.size();
   if (offset < sizeof(RegionHeader) || offset > room || bytes > room - offset) return nullptr;
   return found->mapping.data() + offset;
+}
+
+void PeerRegions::drop_retired() noexcept {
+  std::erase_if(mapped_, [](const Mapped& mapped) { return mapped.retired(); });
 }
 
 const PeerRegions::Mapped* PeerRegions::map(RegionId region) noexcept {

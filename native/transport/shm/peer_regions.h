@@ -57,6 +57,7 @@ class PeerRegions {
   static constexpr std::uint64_t kRetryNs = 100'000'000;
 
   const Mapped* map(RegionId region) noexcept;
+  void drop_retired() noexcept;
 
   RegionMapper& mapper_;
   pid_t pid_;
