@@ -156,9 +156,11 @@ TEST_P(Messages, TakenByAMatchedProbeGoToItsReceiveOnly) {
     GuardedBuffer to_probe(bytes), to_receive(bytes);
     Operation& send_first = job[0].send(1, 0, first.buffer());
     Operation& send_second = job[0].send(1, 0, second.buffer());
-    job.settle();
-    UnexpectedMessage* message = job[1].improbe(kAnySource, 0);
-    ASSERT_NE(message, nullptr);
+    UnexpectedMessage* message = nullptr;
+    ASSERT_TRUE(job.run_until([&] {
+      message = job[1].improbe(kAnySource, 0);
+      return message != nullptr;
+    }));
     EXPECT_EQ(message->header.length(), bytes);
     Operation& receive = job[1].receive(0, 0, to_receive.buffer());
     Operation& matched = job[1].receive_matched(*message, to_probe.buffer());

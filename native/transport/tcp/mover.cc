@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/clock.h"
 #include "transport/tcp/channel.h"
 #include "transport/tcp/tcp_transport.h"
 
@@ -12,6 +13,11 @@ namespace mooncake_mpi::tcp {
 namespace {
 
 constexpr std::size_t kTurnBytes = 256 * 1024;  // of one connection, each way
+// A connection that had nothing, or no room, is left alone for a while: every look takes the lock
+// that the system needs to bring more, and the fewer bytes a look finds the more of them, and of
+// acknowledgements, there are. Not where little is missing.
+constexpr std::uint64_t kPauseNs = 20'000;
+constexpr std::size_t kLittle = 64 * 1024;
 
 iovec span_of(const std::byte* data, std::size_t bytes) noexcept {
   return {const_cast<std::byte*>(data), bytes};
@@ -194,6 +200,8 @@ bool TcpMover::next_piece(Stream& stream) {
 
 unsigned TcpMover::send_some(Stream& stream) {
   unsigned count = 0;
+  if (stream.send_from_ns != 0 && now_ns() < stream.send_from_ns) return 0;
+  stream.send_from_ns = 0;
   for (std::size_t sent_bytes = 0; sent_bytes < kTurnBytes;) {
     if (!stream.has_piece() && !next_piece(stream) && !stream.socket->owes()) break;
     const auto head = wire::raw_bytes(stream.out).subspan(stream.out_head_sent);
@@ -202,7 +210,10 @@ unsigned TcpMover::send_some(Stream& stream) {
     if (!head.empty()) pieces[filled++] = span_of(head.data(), head.size());
     if (stream.out_bytes != 0) pieces[filled++] = span_of(stream.out_data, stream.out_bytes);
     const ssize_t result = stream.socket->send(std::span(pieces).first(filled));
-    if (result == 0 || result == -EAGAIN) break;
+    if (result == 0 || result == -EAGAIN) {
+      if (stream.has_piece()) stream.send_from_ns = now_ns() + kPauseNs;
+      break;
+    }
     if (result < 0) {
       channel_.lose(std::strerror(static_cast<int>(-result)));
       break;
@@ -252,6 +263,8 @@ void TcpMover::take_bytes(Stream& stream, std::size_t bytes) {
 
 unsigned TcpMover::receive_some(Stream& stream) {
   unsigned count = 0;
+  if (stream.receive_from_ns != 0 && now_ns() < stream.receive_from_ns) return 0;
+  stream.receive_from_ns = 0;
   for (std::size_t received_bytes = 0; received_bytes < kTurnBytes;) {
     // The next head comes with the bytes before it.
     std::array<iovec, 2> pieces;
@@ -268,7 +281,10 @@ unsigned TcpMover::receive_some(Stream& stream) {
           span_of(stream.head.data() + stream.head_bytes, stream.head.size() - stream.head_bytes);
     }
     const ssize_t result = stream.socket->receive(std::span(pieces).first(filled));
-    if (result == -EAGAIN) break;
+    if (result == -EAGAIN) {
+      if (stream.in_bytes > kLittle) stream.receive_from_ns = now_ns() + kPauseNs;
+      break;
+    }
     if (result <= 0) {
       channel_.lose(result == 0 ? "it has closed a connection"
                                 : std::strerror(static_cast<int>(-result)));

@@ -84,6 +84,10 @@ class TcpMover final : public Mover {
     std::byte* in_data = nullptr;  // nullptr: nobody wants it
     std::size_t in_bytes = 0;
 
+    // Not before that it is looked at again.
+    std::uint64_t send_from_ns = 0;
+    std::uint64_t receive_from_ns = 0;
+
     bool has_piece() const noexcept { return out_head_sent < sizeof out || out_bytes != 0; }
     bool sends() const noexcept { return has_piece() || socket->owes(); }
   };
