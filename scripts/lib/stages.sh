@@ -240,8 +240,8 @@ stage_rdma() {
 }
 
 # How jobs start, end and fail: these tests call mpirun themselves. What depends on no MPI library,
-# settings and measurements, is left to the one that starts twice as fast.
-job_settings=(tests/p2p/outer/test_settings.py tests/p2p/outer/test_device.py)
+# settings, documentation and measurements, is left to the one that starts twice as fast.
+job_settings=(tests/p2p/outer/test_settings.py tests/p2p/outer/test_device.py tests/p2p/outer/test_docs.py)
 job_measurements=(tests/p2p/outer/test_bench.py tests/p2p/outer/test_oversubscribed.py)
 
 stage_jobs_openmpi() {
