@@ -68,3 +68,8 @@ def test_no_header_of_a_library_that_is_loaded_is_included(tmp_path, header):
     source.write_text(f"#include <cstdint>\n#include <{header}>\n")
     (offence,) = CHECK["native_offences"](tmp_path)
     assert offence.startswith(f"native/drivers/verbs/library.h:2: <{header}>")
+
+
+def test_the_picture_of_the_layers_is_drawn_from_the_folders_that_there_are():
+    tool = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "layers-picture"))
+    assert tool["PICTURE"].read_text() == tool["picture"]()
