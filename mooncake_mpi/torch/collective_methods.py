@@ -63,7 +63,7 @@ class CollectiveMethods(Running):
         root = opts.rootRank
 
         def schedule(port: TensorPort) -> None:
-            flat = tensors.near_source(tensor) if port.rank == root else tensors.near_sink(tensor)
+            flat = tensors.source(tensor) if port.rank == root else tensors.sink(tensor)
             broadcast(port, flat, root)
             if port.rank != root:
                 tensors.copy_back(tensor, flat)
@@ -81,7 +81,7 @@ class CollectiveMethods(Running):
 
         def schedule(port: TensorPort) -> None:
             for tensor, reduction in zip(given, reductions, strict=True):
-                flat = tensors.near_source(tensor)
+                flat = tensors.source(tensor)
                 _prepare(reduction, flat)
                 all_reduce(port, flat, reduction.combine)
                 _finish(reduction, flat)
@@ -95,7 +95,7 @@ class CollectiveMethods(Running):
         root, reduction = opts.rootRank, self._reduction(tensor, opts)
 
         def schedule(port: TensorPort) -> None:
-            flat = tensors.near_source(tensor)
+            flat = tensors.source(tensor)
             if port.rank != root:
                 flat = flat.clone()  # the program's stays
             _prepare(reduction, flat)

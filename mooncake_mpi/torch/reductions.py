@@ -68,7 +68,7 @@ def reduction_of(given: Any, dtype: torch.dtype, size: int) -> Reduction:
         return Reduction(number, _OF_BOOL[kind])
     if kind == _KINDS.PREMUL_SUM:
         factor = _factor(given)
-        return Reduction(number, combine, prepare=_times(factor))
+        return Reduction(number, combine, prepare=lambda part: part.mul_(factor))
     if kind == _KINDS.AVG:
         return Reduction(number, combine, finish=_divide_by(size, dtype))
     return Reduction(number, combine)
@@ -81,13 +81,6 @@ def kind_of(given: Any) -> Any:
 
 def _name(kind: Any) -> str:
     return str(getattr(kind, "name", kind))
-
-
-def _times(factor: Any) -> Callable[[torch.Tensor], object]:
-    def prepare(part: torch.Tensor) -> object:
-        return part.mul_(factor.to(part.device) if isinstance(factor, torch.Tensor) else factor)
-
-    return prepare
 
 
 def _divide_by(size: int, dtype: torch.dtype) -> Callable[[torch.Tensor], object]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mooncake_mpi.requests.request import Request
 
 _DEVICES = ("cpu", "cuda")
-_NEAR_BYTES = 64 * 1024
 #: In the place of a sender's rank: that of whoever sends first.
 ANY_RANK = -1
 
@@ -46,23 +45,6 @@ def source(tensor: torch.Tensor) -> torch.Tensor:
 def sink(tensor: torch.Tensor) -> torch.Tensor:
     """Flat memory for the elements: the tensor's own, or some to copy back from."""
     return room(tensor).detach().view(-1)
-
-
-def near_source(tensor: torch.Tensor) -> torch.Tensor:
-    """As :func:`source`; of a small tensor of a GPU a copy of the host, whose steps take less."""
-    return source(tensor.detach().cpu() if is_small_and_far(tensor) else tensor)
-
-
-def near_sink(tensor: torch.Tensor) -> torch.Tensor:
-    """As :func:`sink`; for a small tensor of a GPU memory of the host."""
-    if is_small_and_far(tensor):
-        return torch.empty(tensor.numel(), dtype=tensor.dtype)
-    return sink(tensor)
-
-
-def is_small_and_far(tensor: torch.Tensor) -> bool:
-    """Whether two copies between GPU and host take less than a step of an algorithm on the GPU."""
-    return not tensor.is_cpu and tensor.nbytes <= _NEAR_BYTES
 
 
 def packed(tensor: torch.Tensor) -> torch.Tensor:
