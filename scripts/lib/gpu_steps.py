@@ -88,6 +88,7 @@ def test_steps(run: Run) -> list[Step]:
         checks(run, "essential cupy", 90, "essential.py"),
         checks(run, "stream order", 40, "stream_order.py"),
         checks(run, "torch types", 60, "torch_types.py"),
+        checks(run, "torch collectives", 60, "torch_collectives.py", **TORCH),
         checks(run, "essential torch", 60, "essential.py", **TORCH),
         checks(run, "torch segments", 60, "essential.py", **TORCH, **SEGMENTS),
         tables(run, 150),
