@@ -134,9 +134,18 @@ class Run:
 
         return str(fake_cuda.path())
 
-    def ranks(self, *program: str) -> list[str]:
-        """A program on two ranks."""
-        return [self.mpirun, "-n", "2", sys.executable, "-u", *program]
+    def ranks(self, *program: str, count: int = 2) -> list[str]:
+        """A program on two ranks, or more."""
+        return [self.mpirun, "-n", str(count), sys.executable, "-u", *program]
+
+    def gpus(self) -> int:
+        """Those of the machine, and two where there is one or none: they share it."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            shown = subprocess.run(
+                ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False
+            )
+            return max(2, sum(line.startswith("GPU ") for line in shown.stdout.splitlines()))
+        return 2
 
     def left(self) -> float:
         """Seconds until the end."""
@@ -276,7 +285,8 @@ class Run:
         with contextlib.suppress(subprocess.TimeoutExpired):
             looking.wait(12 if self.options.mode == "quick" else 60)
         if go_on:
-            for step in STEPS[self.options.mode](self):
+            mode = "pairs" if self.options.all_pairs else self.options.mode
+            for step in STEPS[mode](self):
                 self.make(step, environment)
         self.report()
         return int(any(outcome.result != "ok" for outcome in self.outcomes))
@@ -308,6 +318,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("mode", choices=SECONDS)
     parser.add_argument("--out", help="folder for logs and figures")
     parser.add_argument("--pack", help="a .tar.gz of that folder, renewed after each step")
+    parser.add_argument("--all-pairs", action="store_true", help="of all GPUs at once, for bench")
     parser.add_argument("--installed", action="store_true", help="do not build")
     parser.add_argument("--stand-in", action="store_true", help="without a GPU")
     return parser.parse_args(arguments)

@@ -120,4 +120,14 @@ def bench_steps(run: Run) -> list[Step]:
     ]
 
 
-STEPS = {"quick": quick_steps, "test": test_steps, "bench": bench_steps}
+def pairs_steps(run: Run) -> list[Step]:
+    """All GPUs of the machine at once."""
+    program = [
+        str(ROOT / "scripts" / "lib" / "gpu_pairs.py"),
+        "--out",
+        str(run.out / "figures-pairs"),
+    ]
+    return [Step("figures-pairs", run.ranks(*program, count=run.gpus()), 300)]
+
+
+STEPS = {"quick": quick_steps, "test": test_steps, "bench": bench_steps, "pairs": pairs_steps}
