@@ -372,6 +372,7 @@ class Engine final : private PacketSink, private Waker {
   void mark(Operation& operation);
   std::string detour_of(const Peer& peer) const;
   std::string name_of(const Peer& peer);
+  void call_awaited(std::uint64_t id);
   void choose_policy();
   void choose_patience();
   void choose_polled() noexcept;

@@ -18,7 +18,24 @@ constexpr std::uint64_t kNoticeNs = 2'000'000'000;
 
 std::uint64_t Engine::begin_wait(const WaitRecord& record) {
   std::lock_guard lock(mutex_);
-  return waits_.begin(record);
+  const std::uint64_t id = waits_.begin(record);
+  call_awaited(id);
+  return id;
+}
+
+// Who waits for a process of another host that it has no connection to calls it: where neither
+// reaches the other, both hear of it, and not only the one that sends.
+void Engine::call_awaited(std::uint64_t id) {
+  try {
+    for (const Awaited& awaited : waits_.awaited(id)) {
+      Context* context = protocol_.contexts().find(awaited.context_number);
+      if (context == nullptr || awaited.source < 0) continue;
+      Peer& peer = protocol_.peer_of(*context, awaited.source);
+      if (peer.channel != nullptr || peer.failure != Error::kNone || peers_.is_near(peer)) continue;
+      [[maybe_unused]] const auto connected = connect(peer);  // what comes of it the channel tells
+    }
+  } catch (const std::bad_alloc&) {  // the wait goes on as it would
+  }
 }
 
 void Engine::end_wait(std::uint64_t id) {

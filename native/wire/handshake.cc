@@ -165,6 +165,7 @@ Handshake::State Handshake::on_call() {
   }
   const auto secret = find_peer_(call_.from);
   if (!secret || !has_secret(*secret) || call_.from == self_.uid) {
+    repeatable_ = true;
     return refuse_and_say(Refusal::kUnknown, "is not known to this process");
   }
   peer_ = {call_.from, *secret, call_.number};

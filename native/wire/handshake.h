@@ -49,7 +49,7 @@ class Handshake {
   std::uint64_t peer_number() const noexcept { return peer_.number; }
   // Why it was refused, in words that follow the name of the other side.
   const char* refusal() const noexcept { return reason_.data(); }
-  // It was refused by a process that may get to know us yet.
+  // One of both refused the other because it does not know it, which may change.
   bool may_be_repeated() const noexcept { return repeatable_; }
   // Of this connection alone, and known to nobody else; once it is done.
   Key session_key() const noexcept;

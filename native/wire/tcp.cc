@@ -43,7 +43,8 @@ std::optional<TcpClaim> decode_tcp_claim(std::span<const std::byte> bytes) {
 
 std::optional<TcpVerdict> decode_tcp_verdict(std::span<const std::byte> bytes) {
   const auto verdict = read_layout<TcpVerdict>(bytes);
-  if (!verdict || verdict->magic != TcpVerdict::kMagic || verdict->granted > 1) return {};
+  if (!verdict || verdict->magic != TcpVerdict::kMagic) return {};
+  if (verdict->granted > TcpVerdict::kCannotEncrypt) return {};
   return verdict;
 }
 

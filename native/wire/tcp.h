@@ -46,10 +46,13 @@ struct TcpClaim {
 static_assert(sizeof(TcpClaim) == 8);
 std::optional<TcpClaim> decode_tcp_claim(std::span<const std::byte> bytes);
 
-// The answer. Not granted: the other process has called, too, and its connection is taken.
+// The answer. Not granted: the other process has called, too, and its connection is taken; or it
+// cannot encrypt, and one side wants that.
 struct TcpVerdict {
   std::uint32_t magic = kMagic;
   std::uint32_t granted = 0;
+  static constexpr std::uint32_t kGranted = 1;
+  static constexpr std::uint32_t kCannotEncrypt = 2;
 
   static constexpr std::uint32_t kMagic = 0x44524556;  // "VERD"
 };

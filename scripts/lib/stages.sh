@@ -293,7 +293,7 @@ stage_hosts() {
     -- -m pytest --with-mpi -q --tb=short -k "not hundreds_of_times and not 2_gib" \
     "${hosts_tests[@]/#/tests/p2p/test_}" || status=1
   use_wheel mpich
-  # left out: over these hosts mpiexec does not end when a rank of another host fails; it is not known why
+  # left out: MPICH's launcher does not end a job when a rank of another host exits with an error
   run_hosts mpich tests/hosts/test_jobs.py -k "not status_of_a_rank" || status=1
   return $status
 }

@@ -17,7 +17,8 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
          const std::function<void(verbs_driver::FakeFabric&)>& prepare)
     : network_(lane.fake),
       has_threads_(lane.kind == Lane::Kind::kVerbs || lane.kind == Lane::Kind::kTcp ||
-                   lane.kind == Lane::Kind::kTcpFake || lane.cuda) {
+                   lane.kind == Lane::Kind::kTcpFake || lane.cuda),
+      encrypts_(lane.encrypts) {
   if (lane.rough) {
     internet_->weather.most_bytes = 1000;
     internet_->weather.stall_every = 3;
@@ -90,7 +91,9 @@ bool Job::finish(std::initializer_list<Operation*> operations) {
 
 // Where a lane has threads of its own, what they find to do is not seen here: they get some time.
 void Job::settle() {
-  for (int idle = 0; idle < (has_threads_ ? 20 : 5); ++idle) {
+  // A connection with TLS may be the first use of OpenSSL, too.
+  const int rounds = encrypts_ ? 100 : has_threads_ ? 20 : 5;
+  for (int idle = 0; idle < rounds; ++idle) {
     for (std::size_t rank = 0; rank < parties_.size(); ++rank) {
       if (!dead_[rank] && parties_[rank]->progress() != 0) idle = -1;
     }

@@ -145,6 +145,7 @@ class Job {
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
   bool has_threads_;
+  const bool encrypts_;
   std::size_t turn_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -136,6 +137,25 @@ TEST_F(TcpLobby, EncryptsWhereEitherSideWantsIt) {
   }
 }
 
+TEST_F(TcpLobby, WhoCannotEncryptIsNamedAtBothEnds) {
+  tcp::Config encrypting = config();
+  encrypting.encrypts = true;
+  tcp::Config unable = config();
+  unable.tls_library = "no-such-library.so";
+  Host one(*internet_, 1, 1, encrypting);
+  Host two(*internet_, 2, 1, unable);
+  one.lobby.expect(two.address);
+  two.lobby.expect(one.address);
+  one.lobby.call(two.address, wire::kTcpPackets);
+  ASSERT_TRUE(run({&one, &two}, [&] { return !one.losses.empty(); }));
+  EXPECT_NE(one.losses[0].reason.find("who answers there has no OpenSSL 3"), std::string::npos)
+      << one.losses[0].reason;
+  two.lobby.call(one.address, wire::kTcpPackets);
+  ASSERT_TRUE(run({&one, &two}, [&] { return !two.losses.empty(); }));
+  EXPECT_NE(two.losses[0].reason.find("here is no OpenSSL 3"), std::string::npos)
+      << two.losses[0].reason;
+}
+
 TEST_F(TcpLobby, WhoCallBothAtOnceAgreeOnOneConnectionInWhateverOrderThingsHappen) {
   std::mt19937 random(3);
   for (int round = 0; round < 300; ++round) {
@@ -250,7 +270,12 @@ TEST_F(TcpLobby, StrangersNeitherGetInNorKeepOthersOut) {
     if (i % 3 == 0) say(*strangers.back(), std::string(150, static_cast<char>(i)));
   }
   one.lobby.call(two.address, wire::kTcpPackets);
-  ASSERT_TRUE(run({&one, &two}, [&] { return !one.arrivals.empty(); }, 1500));
+  ::testing::internal::CaptureStderr();
+  const bool connected = run({&one, &two}, [&] { return !one.arrivals.empty(); }, 1500);
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(connected);
+  EXPECT_EQ(std::ranges::count(log, '\n'), 1) << "of many strangers one is told of: " << log;
+  EXPECT_NE(log.find("who calls speaks something else"), std::string::npos) << log;
   expect_connected(one, two);
   // Those that say nothing are shown out after a while.
   run({&two}, [] { return false; }, 3000);

@@ -10,7 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   mooncake_mpi::wire::decode_packet(bytes);
   mooncake_mpi::wire::decode_entry(bytes);
   mooncake_mpi::wire::decode_framed(bytes);
-  mooncake_mpi::wire::decode_keys(bytes);
+  mooncake_mpi::wire::decode_keys(bytes, size);
   mooncake_mpi::wire::decode_pickle(bytes);
   mooncake_mpi::wire::decode_datagram(bytes);
   for (const std::size_t most : {std::size_t{8}, std::size_t{24}, size})

@@ -133,11 +133,17 @@ Lobby::Step Lobby::take_verdict(Call& call, const Key& key, Visit& visit, std::u
     visit.in_bytes += static_cast<std::size_t>(received);
     if (visit.in_bytes < sizeof(wire::TcpVerdict)) return Step::kWaits;
     const auto verdict = wire::decode_tcp_verdict(std::span(visit.in).first(visit.in_bytes));
-    if (verdict && verdict->granted != 0) {
+    if (verdict && verdict->granted == wire::TcpVerdict::kGranted) {
       arrive(key, true, visit);
       return Step::kAgreed;
     }
-    call.answered_ns = now;
+    if (verdict && verdict->granted == wire::TcpVerdict::kCannotEncrypt) {
+      const auto at = std::ranges::find(call.places, visit.place) - call.places.begin();
+      call.troubles[static_cast<std::size_t>(at)] =
+          "who answers there has no OpenSSL 3, and one of both sides wants MOONCAKE_MPI_TLS=1";
+    } else {
+      call.answered_ns = now;
+    }
   }
   // Its own connection is on its way; if that fails, it is called again.
   call.claimed = false;

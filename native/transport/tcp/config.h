@@ -31,6 +31,7 @@ struct Config {
 
   // Connections are encrypted; otherwise those are to whom that is set.
   bool encrypts = false;
+  std::string tls_library = "libssl.so.3";
 
   friend bool operator==(const Config&, const Config&) = default;
 };

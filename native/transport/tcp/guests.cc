@@ -1,6 +1,10 @@
 // Those who call: let in for a while, until they have proved who they are and said what for. The
 // lobby's lock is held.
+#include <unistd.h>
+
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include "base/sha256.h"
 #include "transport/tcp/cipher_socket.h"
@@ -81,7 +85,10 @@ Lobby::Step Lobby::advance_guest(Visit& visit) {
     visit.in_bytes -= used;
     const int error = say(*visit.socket, handshake);
     if (error != 0 && error != EAGAIN) return Step::kOver;
-    if (state == wire::Handshake::State::kRefused) return Step::kOver;
+    if (state == wire::Handshake::State::kRefused) {
+      if (!handshake.may_be_repeated()) tell_of(visit);
+      return Step::kOver;
+    }
     if (state == wire::Handshake::State::kDone && visit.in_bytes >= sizeof(wire::TcpClaim)) {
       return answer_claim(visit);
     }
@@ -96,14 +103,28 @@ Lobby::Step Lobby::advance_guest(Visit& visit) {
   }
 }
 
+// One line for the first stranger, so that whoever looks for the reason finds it; no more, so that
+// nobody fills the log.
+void Lobby::tell_of(const Visit& visit) {
+  if (std::exchange(told_of_stranger_, true)) return;
+  std::string line = "mooncake_mpi: process " + std::to_string(getpid()) + " refused a call from " +
+                     to_string(visit.socket->remote()) + ": who calls " +
+                     visit.handshake.refusal() + ". No other stranger is told of.\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+}
+
 Lobby::Step Lobby::answer_claim(Visit& visit) {
   const auto claim = wire::decode_tcp_claim(std::span(visit.in).first(visit.in_bytes));
   if (!claim || claim->stream != (visit.handshake.peer_number() & ~kEncrypts)) return Step::kOver;
   const Key key{visit.handshake.peer(), claim->stream};
   wire::TcpVerdict verdict;
-  const bool possible = !encrypts(visit) || can_encrypt();
-  verdict.granted = possible && grants(key.first, key.second) ? 1 : 0;
-  if (!send_all(*visit.socket, wire::raw_bytes(verdict)) || verdict.granted == 0) {
+  if (encrypts(visit) && !can_encrypt()) {
+    verdict.granted = wire::TcpVerdict::kCannotEncrypt;
+  } else if (grants(key.first, key.second)) {
+    verdict.granted = wire::TcpVerdict::kGranted;
+  }
+  if (!send_all(*visit.socket, wire::raw_bytes(verdict)) ||
+      verdict.granted != wire::TcpVerdict::kGranted) {
     return Step::kOver;
   }
   calls_.erase(key);
@@ -136,7 +157,7 @@ bool Lobby::encrypts(const Visit& visit) const noexcept {
 bool Lobby::can_encrypt() noexcept {
   if (tls_ != nullptr || no_tls_) return !no_tls_;
   try {
-    auto tls = openssl_driver::Tls::load();
+    auto tls = openssl_driver::Tls::load(config_.tls_library);
     no_tls_ = !tls.ok();
     if (tls) tls_ = std::move(tls).value();
   } catch (const std::bad_alloc&) {  // the next connection asks again

@@ -19,7 +19,7 @@ Lobby::~Lobby() = default;
 Result<bool> Lobby::open() {
   if (!doors_.ok()) return Failure{Error::kOther, "no descriptors left (ulimit -n)"};
   if (config_.encrypts) {  // what was asked for is not left out
-    auto tls = openssl_driver::Tls::load();
+    auto tls = openssl_driver::Tls::load(config_.tls_library);
     if (!tls) return Failure{Error::kOther, "MOONCAKE_MPI_TLS=1: " + tls.failure().message};
     tls_ = std::move(tls).value();
   }

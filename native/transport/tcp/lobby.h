@@ -143,6 +143,7 @@ class Lobby {
 
   Step advance_guest(Visit& visit);
   Step answer_claim(Visit& visit);
+  void tell_of(const Visit& visit);
   Step advance(Call& call, const Key& key, Visit& visit, std::uint64_t now);
   Step advance_handshake(Call& call, const Key& key, Visit& visit, std::uint64_t now);
   Step claim(Call& call, const Key& key, Visit& visit);
@@ -179,6 +180,7 @@ class Lobby {
   std::uint64_t next_check_ns_ = 0;
   std::uint64_t next_sweep_ns_ = 0;
   std::uint64_t next_id_ = 1;
+  bool told_of_stranger_ = false;
   std::vector<Arrival> arrivals_;
   std::vector<Loss> losses_;
   std::atomic<bool> has_news_{false};
