@@ -2,11 +2,16 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
 #include "base/clock.h"
+#include "effort.h"
 #include "party.h"
 
 namespace mooncake_mpi::testing {
@@ -186,6 +191,41 @@ TEST(TcpConnections, AProcessThatSleepsIsWokenByWhatArrives) {
   EXPECT_LT(done_ns - start, 1'900'000'000u) << "when it had waited long enough";
   job[0].release(send);
   job[1].release(receive);
+}
+
+std::size_t descriptors() {
+  const std::filesystem::directory_iterator open("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(open), end(open)));
+}
+
+std::size_t resident_bytes() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return pages * 4096;
+}
+
+// Ten thousand times: MOONCAKE_MPI_TEST_LONG=1.
+TEST(TcpConnections, MadeAndClosedAgainAndAgainLeaveNothing) {
+  const int cycles = std::getenv("MOONCAKE_MPI_TEST_LONG") != nullptr ? 10'000 : effort(200);
+  constexpr Lane kSystem{.name = "Tcp", .kind = Lane::Kind::kTcp};
+  std::size_t open = 0, resident = 0;
+  for (int cycle = 0; cycle < cycles; ++cycle) {
+    Job job(kSystem, 2);
+    exchange(job, cycle % 2, 1 - cycle % 2, 1, 100);
+    exchange(job, 0, 1, 2, 100'000);
+    if (::testing::Test::HasFatalFailure()) return;
+    job.close();
+    if (cycle == cycles / 10) {
+      open = descriptors();
+      resident = resident_bytes();
+    }
+  }
+  EXPECT_EQ(descriptors(), open);
+  if (!kSanitized) {
+    EXPECT_LT(resident_bytes(), resident + (4u << 20));
+  }
+  std::printf("%d cycles: %zu descriptors then and now, %zd KiB more\n", cycles, open,
+              (static_cast<ssize_t>(resident_bytes()) - static_cast<ssize_t>(resident)) / 1024);
 }
 
 }  // namespace
