@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mooncake_mpi.buffers import exporters
+from mooncake_mpi.buffers import torch_tensors
 from mooncake_mpi.buffers.bufferspec import resolve
 
 torch = pytest.importorskip("torch")
@@ -70,4 +70,4 @@ def test_a_tensor_of_a_gpu_is_of_the_stream_that_torch_works_in(monkeypatch, kin
     current = {tensor.device.type: SimpleNamespace(cuda_stream=0x70)}
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[device.type])
     monkeypatch.setattr(torch.version, "hip", hip)
-    assert exporters._torch_stream(tensor) == stream
+    assert torch_tensors.stream_of(tensor) == stream
