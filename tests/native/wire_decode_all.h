@@ -136,7 +136,7 @@ inline bool decode_connection(std::span<const std::byte> bytes) {
   const auto claim = decode_tcp_claim(bytes);
   if (claim && claim->stream > kMaxTcpStreams) std::abort();
   const auto verdict = decode_tcp_verdict(bytes);
-  if (verdict && verdict->granted > 1) std::abort();
+  if (verdict && verdict->granted > TcpVerdict::kCannotEncrypt) std::abort();
   if (claim && verdict) std::abort();
   const auto piece = decode_tcp_piece(bytes);
   if (piece && (piece->ticket == 0 || piece->bytes > kMaxTcpPiece)) std::abort();

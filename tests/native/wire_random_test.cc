@@ -148,7 +148,7 @@ TEST_F(RandomBytes, WhatComesOverAConnectionIsAcceptedWholeAndNeverCrashes) {
     const auto word = static_cast<std::uint32_t>(i);
     std::vector<std::byte> bytes;
     if (i % 4 == 0) bytes = copy(TcpClaim{.stream = word % 5});
-    if (i % 4 == 1) bytes = copy(TcpVerdict{.granted = word / 4 % 2});
+    if (i % 4 == 1) bytes = copy(TcpVerdict{.granted = word / 4 % 3});
     if (i % 4 == 2) bytes = copy(TcpPiece{.ticket = word + 1, .offset = word, .bytes = word});
     if (i % 4 == 3) {
       bytes = copy(TcpFrame{.credit = word});
