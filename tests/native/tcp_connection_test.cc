@@ -1,9 +1,11 @@
 // Whole messages while connections break, and what becomes of the processes at their ends.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -116,6 +118,41 @@ TEST(TcpConnections, ALargeMessageDoesNotHoldUpSmallOnes) {
     job[0].release(*operation);
   for (Operation* operation : {&large_receive, &small_receive})
     job[1].release(*operation);
+}
+
+// Two connections share its only piece: one has it, and the other finds nothing left to do.
+TEST(TcpConnections, AMessageThatIsLeftIsReadNoMoreThoughAllOfItWasBegunWith) {
+  constexpr std::size_t kBytes = 200'000;
+  for (int steps = 0; steps < 12; ++steps) {
+    SCOPED_TRACE(::testing::Message() << "after " << steps << " steps");
+    Job job(kHosts, 2);
+    job.internet().weather.buffer_bytes = 16 * 1024;
+    exchange(job, 0, 1, 1, kBytes);
+    exchange(job, 0, 1, 2, kBytes);
+    void* memory =
+        mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    MessageBytes message(3, kBytes);
+    std::memcpy(memory, message.bytes().data(), kBytes);
+    GuardedBuffer target(kBytes);
+    Operation& receive = job[1].receive(0, 5, target.buffer());
+    Operation& send = job[0].send(1, 5, {static_cast<std::byte*>(memory), kBytes});
+    for (int i = 0; i < steps; ++i)
+      job.step();
+    for (int i = 0; i < 3; ++i)
+      job[0].progress();
+    ASSERT_TRUE(job.run_until([&] {
+      bool left = false;
+      job[0].inspect([&](Protocol& protocol) { left = protocol.leave_send(send); });
+      return left;
+    }));
+    ASSERT_EQ(mprotect(memory, kBytes, PROT_NONE), 0);  // whoever reads it ends the test
+    ASSERT_TRUE(job.finish({&send, &receive}));
+    target.expect(3, kBytes);
+    job[0].release(send);
+    job[1].release(receive);
+    munmap(memory, kBytes);
+  }
 }
 
 // Whatever time passes between two of them.

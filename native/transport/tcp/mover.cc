@@ -121,17 +121,18 @@ bool TcpMover::on_note(const Move& local, Bytes note, PacketSink&) {
   return true;
 }
 
-// What the connections have begun with goes out of a copy; the peer hears that there is no more.
+// What the connections have begun with goes out of a copy, and the peer hears that there is no
+// more. All of it may have been begun with: then there is nothing left to serve.
 void TcpMover::stop(std::uint64_t id) noexcept {
   for (Serving& serving : servings_) {
-    if (serving.id != id || serving.stopped) continue;
+    if (serving.id != id) continue;
     serving.stopped = true;
     serving.address = nullptr;
-    for (const auto& stream : streams_) {
-      if (stream->out_bytes == 0 || stream->out.ticket != serving.ticket) continue;
-      std::memcpy(stream->spill.data(), stream->out_data, stream->out_bytes);
-      stream->out_data = stream->spill.data();
-    }
+  }
+  for (const auto& stream : streams_) {
+    if (stream->out_bytes == 0 || stream->out_id != id || stream->spilled()) continue;
+    std::memcpy(stream->spill.data(), stream->out_data, stream->out_bytes);
+    stream->out_data = stream->spill.data();
   }
 }
 
@@ -180,6 +181,7 @@ bool TcpMover::next_piece(Stream& stream) {
       continue;
     }
     stream.out = {.ticket = serving.ticket};
+    stream.out_id = serving.id;
     stream.out_head_sent = 0;
     if (serving.stopped) {
       servings_.erase(servings_.begin());

@@ -72,6 +72,7 @@ class TcpMover final : public Mover {
 
     // The piece that goes out: what is left of its head, then of its bytes.
     wire::TcpPiece out;
+    std::uint64_t out_id = 0;  // of the operation
     std::size_t out_head_sent = sizeof(wire::TcpPiece);
     const std::byte* out_data = nullptr;
     std::size_t out_bytes = 0;
@@ -88,6 +89,9 @@ class TcpMover final : public Mover {
     std::uint64_t send_from_ns = 0;
     std::uint64_t receive_from_ns = 0;
 
+    bool spilled() const noexcept {
+      return out_data >= spill.data() && out_data < spill.data() + spill.size();
+    }
     bool has_piece() const noexcept { return out_head_sent < sizeof out || out_bytes != 0; }
     bool sends() const noexcept { return has_piece() || socket->owes(); }
   };
