@@ -6,25 +6,10 @@
 #include <cstdint>
 #include <utility>
 
+#include "bindings/owned_reference.h"
+
 namespace mooncake_mpi::bindings {
 namespace {
-
-// A reference that is given back.
-class Owned {
- public:
-  explicit Owned(PyObject* object) noexcept : object_(object) {}
-  ~Owned() { Py_XDECREF(object_); }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  PyObject* get() const noexcept { return object_; }
-  explicit operator bool() const noexcept { return object_ != nullptr; }
-  Owned attribute(PyObject* name) const {
-    return Owned(object_ == nullptr ? nullptr : PyObject_GetAttr(object_, name));
-  }
-
- private:
-  PyObject* object_;
-};
 
 // For good.
 struct Names {

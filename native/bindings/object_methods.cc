@@ -8,6 +8,7 @@
 #include "bindings/communicator.h"
 #include "bindings/interpreter_lock.h"
 #include "bindings/owned_buffer.h"
+#include "bindings/owned_reference.h"
 #include "bindings/receive_methods.h"
 #include "bindings/request_completion.h"
 #include "bindings/runtime.h"
@@ -37,19 +38,6 @@ bool is_plain(PyObject* object) noexcept {
          PyFloat_CheckExact(object) || PyBytes_CheckExact(object) || PyBool_Check(object) ||
          PyComplex_CheckExact(object);
 }
-
-// A reference to `object`, if any.
-class Owned {
- public:
-  explicit Owned(PyObject* object) noexcept : object_(object) {}
-  ~Owned() { Py_XDECREF(object_); }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  PyObject* get() const noexcept { return object_; }
-
- private:
-  PyObject* object_;
-};
 
 // The stream of a plain object; nullptr with the exception set.
 PyObject* pickled(PyObject* object) {
