@@ -102,7 +102,8 @@ class MessageWork(_Work):
         self._source = -1
         if flat is not None and flat is not tensor:
             # Copied back even if the program drops this object.
-            _native.call_when_done(request, self._end_in_passing)
+            if not _native.call_when_done(request, self._end_in_passing):
+                self._end()  # the message had come already
 
     @staticmethod
     def failure(what: tuple[str, str, int, int], reason: object) -> Exception:

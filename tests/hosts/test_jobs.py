@@ -131,7 +131,7 @@ def test_the_command_ends_a_job_at_its_time():
 
 def test_the_command_cuts_and_heals_when_it_is_asked_to():
     text = """
-import os, socket, time
+import os, socket, sys, time
 rank = os.environ["RANK"]
 mine = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 mine.bind(("", 4000)); mine.settimeout(0.02)
@@ -143,7 +143,7 @@ while (now := time.monotonic() - start) < 4:
     try: mine.recv(1); arrived.append(now)
     except OSError: time.sleep(0.02)
 gap = max(b - a for a, b in zip(arrived, arrived[1:]))
-print(f"gap {gap} end {arrived[-1]}", flush=True)
+sys.stdout.write(f"gap {gap} end {arrived[-1]}\\n")  # in one piece
 """
     ended = run_command("none", "-n", "2", "--cut", "0:1@1+1.5", sys.executable, "-c", text)
     assert ended.returncode == 0, ended.stderr

@@ -106,6 +106,17 @@ def test_what_is_not_contiguous_is_sent_and_received(dist, ring, drop):
         work.wait()
 
 
+def test_a_message_that_has_come_is_copied_back_where_nobody_waits(dist, ring):
+    after, before = ring
+    works = [dist.isend(torch.arange(4.0), after, tag=tag) for tag in (1, 2)]
+    dist.recv(torch.zeros(4), before, tag=2)  # the other has come before it
+    column = torch.zeros(4, 2)[:, 1]
+    dist.irecv(column, before, tag=1)
+    assert torch.equal(column, torch.arange(4.0))
+    for work in works:
+        work.wait()
+
+
 def test_a_wait_and_the_word_of_the_end_may_meet(dist, ring):
     after, before = ring
     column = torch.zeros(4, 2)[:, 1]
