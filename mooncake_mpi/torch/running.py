@@ -135,7 +135,8 @@ class Running:
         if not reason:
             self._words.tell(f"{call}: {str(error) or type(error).__name__}")
         port.abandon()
-        if not reason:
+        if not aborted:
+            # Also where another rank does: what is sent to this one is refused only from then on.
             self._words.fail()
         return reason
 

@@ -343,7 +343,8 @@ class Engine final : private PacketSink, private Waker {
   }
   // The progress thread does, where something is unfinished; at once where it is a large transfer.
   [[gnu::always_inline]] void look_after(bool large) {
-    if (!protocol_.unfinished() || !config_.progress_thread) return;
+    const bool needed = protocol_.unfinished() || protocol_.owes_answers();
+    if (!needed || !config_.progress_thread) return;
     if (large) {
       progress_thread_.hurry();
     } else {

@@ -80,7 +80,8 @@ void ProgressThread::stop() {
 // A waiting thread does the work itself.
 bool ProgressThread::unfinished() const noexcept {
   return engine_.waiters_.load(std::memory_order_seq_cst) == 0 &&
-         (engine_.protocol_.unfinished() || engine_.answering_.load(std::memory_order_relaxed));
+         (engine_.protocol_.unfinished() || engine_.protocol_.owes_answers() ||
+          engine_.answering_.load(std::memory_order_relaxed));
 }
 
 bool ProgressThread::nobody_polls(std::uint32_t polls) const noexcept {

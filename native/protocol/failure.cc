@@ -154,6 +154,7 @@ void Protocol::revoke(Context& context) {
   if (context.revoked) return;
   outbox_memory_.reserve(context.unexpected_count() + OutboxMemory::kReserve);
   context.revoked = context.troubled = true;
+  add(revoked_, 1);
   operations_.for_each_live([&](Operation& operation) {
     const bool posted = operation.kind == Operation::Kind::kReceive &&
                         operation.stage == Stage::kPosted && operation.context == &context &&

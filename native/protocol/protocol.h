@@ -106,6 +106,10 @@ class Protocol {
   std::uint32_t background_count() const noexcept {
     return background_.load(std::memory_order_relaxed);
   }
+  // Others may wait for what this process answers: their messages of a communicator that was
+  // revoked are refused, and nobody here waits for anything of it.
+  bool owes_answers() const noexcept { return revoked_.load(std::memory_order_relaxed) != 0; }
+
   bool unfinished() const noexcept {
     return active_.load(std::memory_order_relaxed) != 0 ||
            queued_peers_.load(std::memory_order_relaxed) != 0;
@@ -297,6 +301,7 @@ class Protocol {
   std::vector<Moved> moved_;  // announced messages that have not matched
   std::atomic<std::uint32_t> undeliverable_{0};
   std::atomic<std::uint32_t> background_{0};
+  std::atomic<std::uint32_t> revoked_{0};       // contexts
   std::atomic<std::uint32_t> active_{0};        // operations that are not done
   std::atomic<std::uint32_t> queued_peers_{0};  // the size of peers_with_outbox_
 };

@@ -281,6 +281,7 @@ void Protocol::destroy_closed_contexts() {
     for (auto& matcher : context->matchers) {
       if (matcher != nullptr) drop_unexpected(*matcher);
     }
+    if (context->revoked) add(revoked_, -1);
     contexts_.destroy(*context);
   }
 }

@@ -87,6 +87,31 @@ end([0, 1, 2], first=first, later=later, spared=spared, agreed=agreed,
         assert told["revoked"] == [True, False]
 
 
+def test_who_has_revoked_refuses_what_comes_while_it_makes_no_call(survive):
+    results = survive(
+        3,
+        """
+message = np.ones(1_000_000)
+comm.Sendrecv(message, 1 - rank if rank < 2 else 2, 0, message.copy(), 1 - rank if rank < 2 else 2, 0)
+comm.Barrier()
+if rank == 2:
+    die()
+began, sent = time.monotonic(), None
+if rank == 0:
+    comm.Revoke()
+    time.sleep(6)
+else:
+    time.sleep(1)  # it has not looked, and announces its message before it hears
+    began = time.monotonic()
+    sent = caught(comm.Ssend, message, 0)
+end([0, 1], sent=sent, took=time.monotonic() - began)
+""",
+        survivors=[0, 1],
+    )
+    assert results[1]["sent"][0] == "REVOKED"
+    assert results[1]["took"] < 4
+
+
 @pytest.mark.parametrize("victims", [(0,), (0, 2), (4, 1)])
 def test_survivors_agree_and_shrink_wherever_others_die_in_between(survive, victims):
     survivors = [rank for rank in range(5) if rank not in victims]
