@@ -15,6 +15,9 @@
 namespace mooncake_mpi::bindings {
 namespace {
 
+// Of the driver, which may do little while it calls back.
+constexpr std::uint64_t kLongestCallNs = 20'000'000;
+
 std::atomic<bool> ended{false};
 
 std::mutex& all_mutex() noexcept {
@@ -101,12 +104,12 @@ Result<bool> GraphMessage::give_to(cuda_driver::StreamHandle stream, int device,
 
 void GraphMessage::close() noexcept {
   word_->store(0, std::memory_order_release);
-  if (!closed_.exchange(true)) memory_.gates().count_closed(1);
+  if (!closed_.exchange(true)) memory_.gates().count_closed(kLongestCallNs);
 }
 
 void GraphMessage::open() noexcept {
   word_->store(1, std::memory_order_release);
-  if (closed_.exchange(false)) memory_.gates().count_closed(-1);
+  if (closed_.exchange(false)) memory_.gates().count_opened();
 }
 
 void GraphMessage::post() noexcept {

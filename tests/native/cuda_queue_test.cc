@@ -2,6 +2,7 @@
 // that waits is told of them, and what becomes of them when a device or its driver fails.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <new>
@@ -324,6 +325,35 @@ TEST_F(CudaQueue, NobodyWhoMakesProgressWaitsForADriverThatWaitsForAGate) {
   launch.join();
   EXPECT_TRUE(comes([&] { return !second->at(0, kBytes).empty(); }));
   EXPECT_EQ(cuda.cuCtxPopCurrent(&context), CUDA_SUCCESS);
+}
+
+// Otherwise whoever then launches a kernel for the first time may get at the driver before it.
+TEST_F(CudaQueue, NoGateIsClosedWhileWhoMakesProgressIsAtTheDriver) {
+  std::atomic<int> stage{0};
+  memory_.queue().defer([&] {
+    stage = 1;
+    while (stage != 2)
+      std::this_thread::yield();
+  });
+  std::thread progress([&] { memory_.queue().run(); });
+  while (stage != 1)
+    std::this_thread::yield();
+  const long waits = fake_cuda_calls("cuStreamWaitValue32");
+  std::thread program([&] {
+    auto gate = memory_.gates().close(device_, reinterpret_cast<StreamHandle>(stream_->handle));
+    EXPECT_TRUE(gate.ok());
+    EXPECT_EQ(stage, 2);
+  });
+  while (!memory_.gates().some_closed())
+    std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(fake_cuda_calls("cuStreamWaitValue32"), waits);
+  memory_.queue().run();  // others are not kept
+  stage = 2;
+  program.join();
+  progress.join();
+  EXPECT_EQ(fake_cuda_calls("cuStreamWaitValue32"), waits + 1);
+  EXPECT_FALSE(memory_.gates().some_closed());
 }
 
 TEST(CudaThreads, AReceiveThatIsLeftBehindWakesAThreadThatSleeps) {

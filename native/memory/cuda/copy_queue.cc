@@ -66,8 +66,10 @@ std::uint64_t CopyQueue::nap_ns() const noexcept {
 }
 
 void CopyQueue::run(bool more_to_come) noexcept {
-  if (gates_.some_closed() && leave_to_thread()) return;
+  const bool alone = gates_.enter_driver();
+  if (!alone && leave_to_thread()) return;
   run_here(more_to_come);
+  if (alone) gates_.leave_driver();
 }
 
 // False: there is no thread.

@@ -58,7 +58,7 @@ class Copy {
 
 class CopyQueue final : public DeviceWork {
  public:
-  CopyQueue(cuda_driver::Driver& driver, Moments& moments, const Gates& gates) noexcept
+  CopyQueue(cuda_driver::Driver& driver, Moments& moments, Gates& gates) noexcept
       : driver_(driver), moments_(moments), gates_(gates) {}
   CopyQueue(const CopyQueue&) = delete;
   CopyQueue& operator=(const CopyQueue&) = delete;
@@ -146,7 +146,7 @@ class CopyQueue final : public DeviceWork {
 
   cuda_driver::Driver& driver_;
   Moments& moments_;
-  const Gates& gates_;
+  Gates& gates_;
   std::atomic<std::uint32_t> active_{0};  // submitted or deferred, and not over
   std::atomic<std::uint32_t> under_way_{0};
   std::array<std::atomic<bool>, kMaxDevices> failed_{};

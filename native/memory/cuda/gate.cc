@@ -1,6 +1,9 @@
 #include "memory/cuda/gate.h"
 
 #include <new>
+#include <thread>
+
+#include "base/clock.h"
 
 namespace mooncake_mpi::cuda {
 namespace {
@@ -14,7 +17,7 @@ void Gate::open() noexcept {
   if (word_ == nullptr) return;
   word_->store(value_, std::memory_order_release);
   gates_->give_back(*word_);
-  gates_->count_closed(-1);
+  gates_->count_opened();
   word_ = nullptr;
 }
 
@@ -23,7 +26,7 @@ Result<Gate> Gates::close(int device, cuda_driver::StreamHandle stream) {
   if (!word) return word.failure();
   const std::uint32_t value = word.value()->load(std::memory_order_relaxed) + 1;
   // Before the stream waits: who copies from now on minds it.
-  count_closed(1);
+  count_closed();
   Gate gate;
   gate.gates_ = this;
   gate.word_ = word.value();
@@ -50,6 +53,21 @@ Result<std::atomic<std::uint32_t>*> Gates::take_word(int device) {
   std::atomic<std::uint32_t>* word = free_.back();
   free_.pop_back();
   return word;
+}
+
+void Gates::count_closed(std::uint64_t limit_ns) noexcept {
+  closed_.fetch_add(1, std::memory_order_seq_cst);
+  if (in_driver_.load(std::memory_order_seq_cst) == 0) return;
+  const std::uint64_t began_ns = now_ns();
+  while (in_driver_.load(std::memory_order_seq_cst) != 0 && now_ns() - began_ns < limit_ns)
+    std::this_thread::yield();
+}
+
+bool Gates::enter_driver() noexcept {
+  in_driver_.fetch_add(1, std::memory_order_seq_cst);
+  if (closed_.load(std::memory_order_seq_cst) == 0) return true;
+  leave_driver();
+  return false;
 }
 
 void Gates::give_back(std::atomic<std::uint32_t>& word) noexcept {

@@ -1,7 +1,7 @@
 // A wait in a stream of the program, which a store of the host ends. Nothing that is submitted
 // later may be what ends it: a stream that waits may hold up any other stream of the process, and a
-// thread that launches a kernel for the first time holds the driver until no stream waits. Any
-// thread.
+// thread that launches a kernel for the first time holds the driver until no stream waits. So who
+// opens gates calls the driver only while none is closed, and none is closed meanwhile. Any thread.
 #pragma once
 
 #include <atomic>
@@ -52,7 +52,14 @@ class Gates {
   bool some_closed() const noexcept { return closed_.load(std::memory_order_acquire) != 0; }
   // A word for a wait that is a part of a graph, whose value begins anew each time; for good.
   Result<std::atomic<std::uint32_t>*> take_word(int device);
-  void count_closed(int change) noexcept { closed_.fetch_add(change, std::memory_order_acq_rel); }
+  // Before a stream waits: returns when nobody is at the driver any more who may have to open the
+  // gate, or else after `limit_ns`.
+  void count_closed(std::uint64_t limit_ns = UINT64_MAX) noexcept;
+  void count_opened() noexcept { closed_.fetch_sub(1, std::memory_order_seq_cst); }
+
+  // Of who opens gates, around calls of the driver. False: it may be kept there until one opens.
+  bool enter_driver() noexcept;
+  void leave_driver() noexcept { in_driver_.fetch_sub(1, std::memory_order_release); }
 
  private:
   friend class Gate;
@@ -60,6 +67,7 @@ class Gates {
 
   cuda_driver::Driver& driver_;
   std::atomic<int> closed_{0};
+  std::atomic<int> in_driver_{0};
   std::mutex mutex_;
   std::vector<std::atomic<std::uint32_t>*> free_;
   std::size_t words_ = 0;  // all; there is room for so many
