@@ -93,7 +93,7 @@ build_native() {
 run_native() { # run_native folder command-prefix...; of the tests that test_options leave
   local folder=$1
   shift
-  "$@" "$venv/bin/ctest" --test-dir "build/$folder" --output-on-failure --timeout 120 --parallel "$(nproc)" \
+  "$@" "$venv/bin/ctest" --test-dir "build/$folder" --output-on-failure --timeout 120 --parallel "$(($(nproc) * 3 / 2))" \
     --no-tests=error --output-junit "$results/$folder.xml" "${test_options[@]}"
 }
 

@@ -1,4 +1,4 @@
-// Plays of random bytes over every lane, for some seconds each. MOONCAKE_MPI_FUZZ_SECONDS makes it
+// Plays of random bytes over every lane, for a second each. MOONCAKE_MPI_FUZZ_SECONDS makes it
 // longer, MOONCAKE_MPI_FUZZ_SEED plays one again: a failure says which it was.
 #include <gtest/gtest.h>
 
@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "effort.h"
 #include "engine_play.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -58,7 +57,7 @@ void play_for_a_while(const Lane& lane, bool honest) {
   const std::uint64_t again = number_of("MOONCAKE_MPI_FUZZ_SEED", 0);
   if (again != 0) return play_seed(again, lane, honest);
   const std::uint64_t limit_ns =
-      number_of("MOONCAKE_MPI_FUZZ_SECONDS", kSanitized ? 2 : 1) * 1'000'000'000u;
+      number_of("MOONCAKE_MPI_FUZZ_SECONDS", 1) * 1'000'000'000u;
   std::random_device entropy;
   int plays = 0;
   for (const std::uint64_t start = now_ns(); now_ns() - start < limit_ns; ++plays) {
