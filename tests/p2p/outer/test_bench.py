@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
+import fake_cuda
 import pytest
 from jobs import run
+
+TESTS = Path(__file__).parents[2]
 
 QUICK = ["--iterations", "20", "--warmup", "2", "--repeats", "2"]
 
 
-def bench(ranks, *arguments):
-    return run(ranks, "-m", "mooncake_mpi", "bench", *arguments)
+def bench(ranks, *arguments, **options):
+    return run(ranks, "-m", "mooncake_mpi", "bench", *arguments, **options)
 
 
 def bench_json(path, ranks, command, *arguments):
@@ -73,6 +78,21 @@ def test_torch_and_its_gloo_backend_are_measured(tmp_path):
     quick = ["--sizes", "8,64K", "--iterations", "3", "--repeats", "1", "--memory", "torch"]
     table, _ = bench_json(tmp_path / "x.json", 2, "latency", "--against", "mpi,gloo", *quick)
     assert (table["peers"][0], table["peers"][2]) == ("mooncake_mpi", "torch gloo")
+    for row in table["rows"]:
+        assert all(statistics["median"] > 0 for statistics in row["statistics"])
+
+
+def test_arrays_of_a_gpu_are_measured_beside_the_bare_copies(tmp_path):
+    stand_in = {  # of CuPy, on a libcuda that needs no GPU
+        "PYTHONPATH": os.pathsep.join([str(TESTS / "gpu" / "stand_in"), str(TESTS)]),
+        "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
+    }
+    wanted = ["--device", "cuda", "--against", "cupy-nccl,copy", "--sizes", "8,4K", *QUICK]
+    outcome = bench(2, "bandwidth", *wanted, "--json", tmp_path / "x.json", environment=stand_in)
+    assert outcome.returncode == 0, outcome.output
+    table = json.loads((tmp_path / "x.json").read_text())["table"]
+    assert table["peers"] == ["mooncake_mpi", "copy engine"]
+    assert "without cupy-nccl: cupy has no NCCL here" in outcome.output
     for row in table["rows"]:
         assert all(statistics["median"] > 0 for statistics in row["statistics"])
 
