@@ -5,12 +5,12 @@ Called in the thread that makes the default group, no lock of its own.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +82,8 @@ def _store(world: MPI.Intracomm, timeout: Any) -> Any:
     on_one_node = world.allreduce(node.Get_size() == world.Get_size(), MPI.LAND)
     node.Free()
     limit = {} if timeout is None else {"timeout": timeout}
-    if on_one_node:
-        folder = tempfile.mkdtemp(prefix="mooncake_mpi-store-") if world.Get_rank() == 0 else None
-        folder = world.bcast(folder)
-        if world.Get_rank() == 0:
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return dist.FileStore(str(Path(str(folder)) / "store"), world.Get_size())
+    if on_one_node and (store := _file_store(world)) is not None:
+        return store
     if world.Get_rank() == 0:
         server = dist.TCPStore(
             _own_address(), 0, world.Get_size(), is_master=True, wait_for_workers=False, **limit
@@ -98,6 +94,26 @@ def _store(world: MPI.Intracomm, timeout: Any) -> Any:
     return dist.TCPStore(
         host, port, world.Get_size(), is_master=False, wait_for_workers=False, **limit
     )
+
+
+def _file_store(world: MPI.Intracomm) -> Any | None:
+    """A file of this user, which has no name any more; ``None`` where not everybody can open it.
+
+    torch opens it again for each call, also for the last ones, when the processes end one after the
+    other: nobody could remove it by its name without disturbing those who end later.
+    """
+    from mpi4py import MPI
+
+    folder = tempfile.mkdtemp(prefix="mooncake_mpi-store-") if world.Get_rank() == 0 else None
+    folder = str(world.bcast(folder))
+    path = ""
+    with suppress(OSError):  # a container's own temporary folder
+        # open for as long as the process lives
+        path = f"/proc/self/fd/{os.open(Path(folder) / 'store', os.O_RDWR | os.O_CREAT, 0o600)}"
+    is_open = world.allreduce(os.access(path, os.R_OK | os.W_OK), MPI.LAND)
+    if world.Get_rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+    return dist.FileStore(path, world.Get_size()) if is_open else None
 
 
 def _own_address() -> str:
