@@ -23,11 +23,14 @@ class Launcher:
     rank: str
 
 
+_HYDRA = Launcher("a launcher of MPICH's kind (hydra)", "PMI_SIZE", "PMI_RANK")
+_SRUN = Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
+
 #: The nearest first: a launcher that another one has started stands before that.
 LAUNCHERS = (
     Launcher("Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    Launcher("a launcher of MPICH's kind (hydra)", "PMI_SIZE", "PMI_RANK"),
-    Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    _HYDRA,
+    _SRUN,
     Launcher("torchrun", "WORLD_SIZE", "RANK"),
 )
 
@@ -42,8 +45,18 @@ def launcher_of(environ: Mapping[str, str]) -> tuple[Launcher, int, int] | None:
     for launcher in LAUNCHERS:
         size = _number(environ, launcher.size)
         if size > 1 and launcher.rank in environ:
-            return launcher, size, _number(environ, launcher.rank)
+            rank = _number(environ, launcher.rank)
+            is_srun = launcher is _HYDRA and _says(environ, _SRUN, size, rank)  # --mpi=pmi2
+            return _SRUN if is_srun else launcher, size, rank
     return None
+
+
+def _says(environ: Mapping[str, str], launcher: Launcher, size: int, rank: int) -> bool:
+    """Whether that launcher, too, started so many processes and has this number for this one."""
+    known = launcher.rank in environ
+    return known and (size, rank) == tuple(
+        _number(environ, name) for name in (launcher.size, launcher.rank)
+    )
 
 
 def remedy(launcher: Launcher, vendor: str) -> str:

@@ -14,6 +14,9 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2", "SLURM_NTASKS": "4"}
         (SLURM, "MPICH", ["srun started 4", "srun --mpi=pmi2", "mpiexec of MPICH"]),
         (SLURM, "Intel MPI", ["--mpi=pmi2", "I_MPI_PMI_LIBRARY"]),
         ({"PMI_SIZE": "2", "PMI_RANK": "0"}, "Open MPI", ["MPICH's kind", "mpirun of Open MPI"]),
+        ({**SLURM, "PMI_SIZE": "4", "PMI_RANK": "2"}, "Open MPI", ["srun started 4", "--mpi=pmix"]),
+        # mpiexec has its helpers on each node started by srun
+        ({**SLURM, "PMI_SIZE": "8", "PMI_RANK": "2"}, "Open MPI", ["MPICH's kind", "started 8"]),
         (
             {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "1"},
             "MPICH",
