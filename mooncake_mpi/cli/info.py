@@ -84,6 +84,7 @@ def document(world: Intracomm, hosts: Sequence[str]) -> dict[str, Any]:
             {"rank": rank, "host": host, "way": way}
             for rank, (host, way) in enumerate(zip(hosts, ways(world), strict=True))
         ],
+        "gpu_memory": _gpu_memory(),
         "lanes": {name: _native.missing_lanes().get(name, "on") for name in _native.LANES},
         "transfers": [asdict(peer) for peer in transfers(world)],
         "tcp_addresses": _native.tcp_addresses(),
@@ -153,6 +154,7 @@ def _lines(world: Intracomm, hosts: Sequence[str]) -> Iterator[tuple[str, object
         yield f"lane to {ranks}", way
     yield from transferred(world)
     yield "memory for messages", _memory()
+    yield "memory of GPUs", _gpu_memory()
     yield from tcp()
     yield from rdma()
     yield "messages of the MPI library", _ELSEWHERE[0]
@@ -226,6 +228,14 @@ def _memory() -> str:
         return "none: MPI.Alloc_mem and mooncake_mpi.empty give ordinary memory"
     _native.free_block(address)
     return "mapped by the ranks of the node (MPI.Alloc_mem, mooncake_mpi.empty)"
+
+
+def _gpu_memory() -> str:
+    """Whether there is a CUDA driver for arrays of GPUs; the lane for them is on in any case."""
+    from mooncake_mpi import _native
+
+    trouble = _native.gpu_objection(0, 1)
+    return "carried" if trouble.startswith("no GPU memory") else f"refused: {trouble}"
 
 
 def tcp() -> Iterator[tuple[str, str]]:

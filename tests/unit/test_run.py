@@ -140,6 +140,20 @@ def test_info_names_the_library_and_the_lanes():
         assert word in done.stdout
 
 
+def test_info_says_whether_there_is_a_driver_for_gpus():
+    import os
+
+    import fake_cuda
+
+    for library, said in [
+        ("/not/there.so", "refused: no CUDA driver: /not/there.so"),
+        (str(fake_cuda.path()), "carried"),
+    ]:
+        done = run("info", env=os.environ | {"MOONCAKE_MPI_CUDA_LIBRARY": library})
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("memory of GPUs")]
+        assert said in line
+
+
 def test_the_doctor_sends_messages():
     done = run("doctor")
     assert done.returncode == 0, done.stderr
