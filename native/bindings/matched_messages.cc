@@ -61,7 +61,7 @@ nb::object probe_matched(Communicator& communicator, Int given_source, Int given
     return nb::none();
   }
   if (envelope.error != Error::kNone) {
-    raise_no_message(envelope.error, source);
+    raise_no_message(envelope.error, hold.context(), source);
     throw nb::python_error();
   }
   return nb::cast(

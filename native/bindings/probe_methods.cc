@@ -39,13 +39,15 @@ bool prepare_probe(const Signature<3>& signature, PyObject* self, PyObject* cons
 
 }  // namespace
 
-PyObject* raise_no_message(Error error, int source) {
+PyObject* raise_no_message(Error error, Context& context, int source) {
   if (error == Error::kCommunicator) {
     return raise_error(error, "invalid communicator: it was freed while this call waited");
   }
   Completion completion;
   completion.source = source;
-  return raise_completion_error(error, completion);
+  std::string why;
+  if (error == Error::kUnreachable) why = runtime().engine->why_lost(context, source);
+  return raise_completion_error(error, completion, &why);
 }
 
 PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -66,7 +68,9 @@ PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
         })) {
       return nullptr;
     }
-    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
+    if (envelope.error != Error::kNone) {
+      return raise_no_message(envelope.error, hold.context(), call.source);
+    }
     completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
   }
   if (!fill_status(call.status, completion)) return nullptr;
@@ -79,10 +83,11 @@ PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, P
   Completion completion = proc_null_completion();
   if (!call.proc_null) {
     Engine::Envelope envelope{};
-    if (!runtime().engine->iprobe(call.communicator->context(), call.source, call.tag, envelope)) {
-      Py_RETURN_FALSE;
+    Context& context = call.communicator->context();
+    if (!runtime().engine->iprobe(context, call.source, call.tag, envelope)) Py_RETURN_FALSE;
+    if (envelope.error != Error::kNone) {
+      return raise_no_message(envelope.error, context, call.source);
     }
-    if (envelope.error != Error::kNone) return raise_no_message(envelope.error, call.source);
     completion = {Error::kNone, false, envelope.source, envelope.tag, -1, envelope.bytes};
   }
   if (!fill_status(call.status, completion)) return nullptr;

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "base/result.h"
+#include "protocol/context.h"
 
 namespace mooncake_mpi::bindings {
 
@@ -10,6 +11,6 @@ PyObject* comm_probe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, Py
 PyObject* comm_iprobe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 
 // Raises the error of a probe that can find nothing.
-PyObject* raise_no_message(Error error, int source);
+PyObject* raise_no_message(Error error, Context& context, int source);
 
 }  // namespace mooncake_mpi::bindings

@@ -88,7 +88,7 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     give_up_receive(operation, view, MatchChannel::kMessages);
     return nullptr;
   }
-  if (operation.completion.error == Error::kPathLost) [[unlikely]]
+  if (has_no_path(operation.completion)) [[unlikely]]
     return raise_path_lost(operation, status);
   const Completion completion = operation.completion;
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);

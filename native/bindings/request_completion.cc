@@ -67,9 +67,10 @@ Error finish_request(RequestObject& request, PyObject* status) {
     }
     request.completion = request.operation->completion;
     if (request.any_size) memory = std::move(request.operation->owned_buffer);
-    if (request.completion.error == Error::kPathLost && request.failure == nullptr) [[unlikely]] {
+    if (has_no_path(request.completion) && request.failure == nullptr) [[unlikely]] {
       const std::string why = runtime().engine->why_lost(*request.operation);
-      const std::string text = completion_message(Error::kPathLost, request.completion, &why);
+      const std::string text =
+          completion_message(request.completion.error, request.completion, &why);
       request.failure = PyUnicode_FromString(text.c_str());
       if (request.failure == nullptr) PyErr_Clear();  // its completion says enough
     }
@@ -110,6 +111,14 @@ std::string completion_message(Error error, const Completion& completion, const 
            "(Ack_failed acknowledges the failure)";
   }
   if (error == Error::kRevoked) return "the communicator was revoked";
+  if (error == Error::kUnreachable) {
+    std::string text = "no message can be received from ";
+    text += completion.source == kAnySource ? "any other rank of the communicator"
+                                            : "rank " + std::to_string(completion.source);
+    text += ": no lane reaches ";
+    text += completion.source == kAnySource ? "one" : "its process";
+    return why == nullptr || why->empty() ? text : text + " (" + *why + ")";
+  }
   const bool send = completion.dest >= 0;
   if (error == Error::kProcessFailed || error == Error::kPathLost) {
     std::string reason = "its process has ended";

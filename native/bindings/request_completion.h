@@ -18,7 +18,11 @@ Error finish_request(RequestObject& request, PyObject* status);
 // What went wrong, naming the peer; `why` there is no path to it is said where it is known.
 std::string completion_message(Error error, const Completion& completion,
                                const std::string* why = nullptr);
-// Ends an operation that failed since there is no path to its peer, and says why.
+// Failed since there is no path to its peer.
+inline bool has_no_path(const Completion& completion) noexcept {
+  return completion.error == Error::kPathLost || completion.error == Error::kUnreachable;
+}
+// Ends such an operation, and says why.
 [[gnu::cold]] PyObject* raise_path_lost(Operation& operation, PyObject* status);
 // The same of a request's operation, in the words of who refused it if there are any.
 std::string failure_message(const RequestObject& request, Error error);

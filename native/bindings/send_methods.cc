@@ -183,7 +183,7 @@ bool wait_send(Operation& operation, BufferView& view) {
     give_up_send(operation, view);
     return false;
   }
-  if (operation.completion.error == Error::kPathLost) [[unlikely]] {
+  if (has_no_path(operation.completion)) [[unlikely]] {
     raise_path_lost(operation, nullptr);
     return false;
   }

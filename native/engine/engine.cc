@@ -30,7 +30,7 @@ Engine::Engine(const EngineConfig& config, const ProcessId& process,
           [this] { report(); }) {
   protocol_.set_sink(this);
   protocol_.set_parking(config.progress_thread);
-  protocol_.set_on_meeting([this](std::uint32_t known) -> Peer& { return peers_.meet(known); });
+  protocol_.set_on_meeting([this](std::uint32_t known) -> Peer& { return meet(known); });
   protocol_.set_on_revocation([this](Context& context) { spread_revocation(context); });
 }
 
@@ -211,7 +211,7 @@ Result<bool> Engine::activate(Context& context, std::size_t members, std::string
     if (added) peers_.expect(address);
     Peer* peer = peers_.met(known);
     if (peer == nullptr && near) {
-      peer = &peers_.meet(known);
+      peer = &meet(known);
       watch(*peer);
     }
     table.push_back({peer != nullptr ? peer : &peers_.stranger(), address.context, known});
@@ -264,9 +264,37 @@ Peer* Engine::on_connect(const ProcessId& process) {
   return peer;
 }
 
+// Who waits for a message of a process that no lane reaches hears of it, as who sends to it does.
+Peer& Engine::meet(std::uint32_t known) {
+  Peer& peer = peers_.meet(known);
+  if (!peers_.may_reach(peer)) protocol_.give_up_on(peer);
+  return peer;
+}
+
+// That of the first other member; there is one.
+std::string Engine::why_isolated(Context& context) {
+  if (!context.isolated) return {};
+  const std::int32_t other = context.rank == 0 ? 1 : 0;
+  return "rank " + std::to_string(other) + ": " + protocol_.peer_of(context, other).unreachable;
+}
+
+// As far as is known without a connection. One that has failed is told of in another way.
+bool Engine::is_isolated(const Context& context) const {
+  for (std::int32_t rank = 0; rank < context.size; ++rank) {
+    const Context::Member& member = context.members[static_cast<std::size_t>(rank)];
+    if (rank == context.rank) continue;
+    const Peer* peer = member.peer->is_stranger ? peers_.met(member.known) : member.peer;
+    const bool reached = peer != nullptr ? !peer->is_unreachable()
+                                         : peers_.may_reach(peers_.book().address(member.known));
+    if (reached) return false;
+  }
+  return context.size > 1;
+}
+
 Result<bool> Engine::connect(Peer& peer) {
   Result<bool> connected = peers_.connect(peer);
   if (connected) choose_patience();
+  if (peer.is_unreachable()) protocol_.give_up_on(peer);
   return connected;
 }
 
@@ -277,6 +305,8 @@ bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Env
   Matcher& matcher = context.matcher(MatchChannel::kMessages);
   Unexpected* found = message != nullptr ? matcher.take(source, tag) : matcher.find(source, tag);
   if (found == nullptr) {
+    if (source != kAnySource)
+      protocol_.peer_of(context, source);  // which finds that none reaches it
     if (context.closing) [[unlikely]] {
       envelope.error = Error::kCommunicator;
     } else if (context.troubled) [[unlikely]] {
@@ -319,7 +349,14 @@ void Engine::release(Operation& operation) {
 
 std::string Engine::why_lost(const Operation& operation) {
   std::lock_guard lock(mutex_);
-  return operation.peer != nullptr ? operation.peer->unreachable : std::string();
+  if (operation.peer != nullptr) return operation.peer->unreachable;
+  return operation.context != nullptr ? why_isolated(*operation.context) : std::string();
+}
+
+std::string Engine::why_lost(Context& context, std::int32_t source) {
+  std::lock_guard lock(mutex_);
+  return source == kAnySource ? why_isolated(context)
+                              : protocol_.peer_of(context, source).unreachable;
 }
 
 bool Engine::watch_completion(Operation& operation, CompletionWatch& watch) {

@@ -135,8 +135,11 @@ class Engine final : private PacketSink, private Waker {
   // others.
   void give_back(Context& context, std::int32_t source, std::int32_t tag, Bytes bytes);
   void release(Operation& operation);
-  // Of one that is done because no path to its peer is left: what the lane said; empty: nothing.
+  // Of one that is done because no path to its peer is left, or there is none: what the lane said;
+  // empty: nothing.
   std::string why_lost(const Operation& operation);
+  // Of a source that no lane reaches.
+  std::string why_lost(Context& context, std::int32_t source);
   // `watch` is told when the operation is done, by the thread that completes it; false: it is done.
   bool watch_completion(Operation& operation, CompletionWatch& watch);
 
@@ -323,7 +326,10 @@ class Engine final : private PacketSink, private Waker {
     return work != nullptr ? work->nap_ns() : UINT64_MAX;
   }
   Result<bool> open_lanes(const std::vector<Lane>& lanes);
+  Peer& meet(std::uint32_t known);
   Result<bool> connect(Peer& peer);
+  bool is_isolated(const Context& context) const;
+  std::string why_isolated(Context& context);
   void watch(Peer& peer);
   void on_process_end(std::uint64_t token);
   Result<std::unique_ptr<std::byte[]>> copy_of(const Buffer& buffer);
@@ -374,6 +380,7 @@ class Engine final : private PacketSink, private Waker {
   std::string detour_of(const Peer& peer) const;
   std::string name_of(const Peer& peer);
   void call_awaited(std::uint64_t id);
+  std::string unconnected();
   void choose_policy();
   void choose_patience();
   void choose_polled() noexcept;

@@ -1,9 +1,13 @@
 // A hang explains itself: what calls wait for, on the board and on standard error.
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "drivers/linux/main_thread_stack.h"
 #include "engine/engine.h"
@@ -24,12 +28,17 @@ std::uint64_t Engine::begin_wait(const WaitRecord& record) {
 }
 
 // Who waits for a process of another host that it has no connection to calls it: where neither
-// reaches the other, both hear of it, and not only the one that sends.
+// reaches the other, both hear of it, and not only the one that sends. Who waits for any process
+// calls nobody, as that would be all of them; but there has to be one that can send something.
 void Engine::call_awaited(std::uint64_t id) {
   try {
     for (const Awaited& awaited : waits_.awaited(id)) {
       Context* context = protocol_.contexts().find(awaited.context_number);
-      if (context == nullptr || awaited.source < 0) continue;
+      if (context == nullptr) continue;
+      if (awaited.source == kAnySource) {
+        if (is_isolated(*context)) protocol_.isolate(*context);
+        continue;
+      }
       Peer& peer = protocol_.peer_of(*context, awaited.source);
       if (peer.channel != nullptr || peer.failure != Error::kNone || peers_.is_near(peer)) continue;
       [[maybe_unused]] const auto connected = connect(peer);  // what comes of it the channel tells
@@ -45,7 +54,12 @@ void Engine::end_wait(std::uint64_t id) {
 
 std::vector<Awaited> Engine::awaited(std::uint64_t id) {
   std::lock_guard lock(mutex_);
-  return waits_.awaited(id);
+  std::vector<Awaited> messages = waits_.awaited(id);
+  std::erase_if(messages, [this](const Awaited& awaited) {
+    const Context* context = protocol_.contexts().find(awaited.context_number);
+    return context == nullptr || context->troubled;
+  });
+  return messages;
 }
 
 void Engine::found_in_library(std::uint64_t id, const LibraryMessage& message) {
@@ -55,8 +69,51 @@ void Engine::found_in_library(std::uint64_t id, const LibraryMessage& message) {
 
 std::string Engine::explain(std::string_view elsewhere) {
   mutex_.lock_as_visitor();
-  std::string text = waits_.explain(own_address_.pid, elsewhere);
+  std::string text = waits_.explain(own_address_.pid, elsewhere) + unconnected();
   mutex_.unlock();
+  return text;
+}
+
+// Of those on other hosts that a call waits for: who cannot call this process has not been heard,
+// and whoever only waits for any rank calls none.
+std::string Engine::unconnected() {
+  constexpr std::size_t kMost = 8;
+  std::map<std::string, std::vector<std::string>> by_communicator;
+  const auto look = [&](Context& context, std::int32_t rank) {
+    const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+    const bool far = peer.is_stranger || !peers_.is_near(peer);
+    if (!far || peer.failure != Error::kNone) return;
+    std::vector<std::string> troubles;
+    if (peer.channel != nullptr && (troubles = peer.channel->troubles()).empty()) return;
+    std::string line = "rank " + std::to_string(rank);
+    for (const std::string& trouble : troubles)
+      line += (&trouble == &troubles.front() ? " (" : "; ") + trouble;
+    by_communicator[context.label].push_back(line + (troubles.empty() ? "" : ")"));
+  };
+  for (const std::uint64_t id : waits_.ids()) {
+    for (const Awaited& awaited : waits_.awaited(id)) {
+      Context* context = protocol_.contexts().find(awaited.context_number);
+      if (context == nullptr) continue;
+      if (awaited.source != kAnySource) {
+        look(*context, awaited.source);
+        continue;
+      }
+      for (std::int32_t rank = 0; rank < context->size; ++rank) {
+        if (rank != context->rank) look(*context, rank);
+      }
+    }
+  }
+  std::string text;
+  for (auto& [label, lines] : by_communicator) {
+    std::ranges::sort(lines);
+    const auto [end, last] = std::ranges::unique(lines);
+    lines.erase(end, last);
+    text += "  not connected on " + label + " with ";
+    for (std::size_t i = 0; i < lines.size() && i < kMost; ++i)
+      text += (i == 0 ? "" : ", ") + lines[i];
+    if (lines.size() > kMost) text += ", and " + std::to_string(lines.size() - kMost) + " more";
+    text += "; whoever sends calls the other\n";
+  }
   return text;
 }
 

@@ -2,6 +2,7 @@
 // held for every call.
 #include "engine/peers.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/clock.h"
@@ -64,7 +65,19 @@ std::optional<wire::Secret> Peers::secret_of(const ProcessId& process) const {
 bool Peers::refuses(const ProcessId& process) const {
   const std::uint32_t known = book_.find(process);
   const Peer* peer = known != AddressBook::kNone ? met(known) : nullptr;
-  return peer != nullptr && peer->channel == nullptr && !peer->unreachable.empty();
+  return peer != nullptr && peer->is_unreachable();
+}
+
+bool Peers::may_reach(const wire::Address& address) const {
+  return std::ranges::any_of(lanes_, [&](const auto& lane) {
+    return !lane->only_moves() && lane->unreachable_reason(address).empty();
+  });
+}
+
+bool Peers::may_reach(Peer& peer) {
+  if (peer.channel != nullptr || may_reach(peer.address)) return true;
+  if (peer.unreachable.empty()) peer.unreachable = connect_over_lanes(peer).failure().message;
+  return false;
 }
 
 Result<bool> Peers::connect(Peer& peer) {

@@ -38,6 +38,9 @@ class Peers {
   // What stands for every process that was never talked to: no channel, no failure.
   Peer& stranger() noexcept { return stranger_; }
   const AddressBook& book() const noexcept { return book_; }
+  // Whether a lane says that it reaches it; if none does it is unreachable from now on.
+  bool may_reach(Peer& peer);
+  bool may_reach(const wire::Address& address) const;
   // Gives it a channel, or says why no lane can. One that has ended gets a channel to nowhere.
   Result<bool> connect(Peer& peer);
   // A process that has connected to this one, connected in turn; nullptr: not known, or not yet.

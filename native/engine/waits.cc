@@ -65,18 +65,23 @@ std::vector<Awaited> Waits::awaited(std::uint64_t id) const {
   const auto wait = waits_.find(id);
   if (wait == waits_.end()) return messages;
   const WaitRecord& record = wait->second;
-  // Where a member has failed the library may not be called as if nothing were.
-  if (record.probed != nullptr && !record.probed->troubled) {
+  if (record.probed != nullptr) {
     messages.push_back({record.probed->number, record.source, record.tag});
   }
   for (const std::uint64_t operation_id : record.operations) {
     const Operation* operation = protocol_.operations().find(operation_id);
     if (operation == nullptr || operation->stage != Operation::Stage::kPosted) continue;
     if (operation->channel != MatchChannel::kMessages || messages.size() == kMost) continue;
-    if (operation->context->troubled) continue;
     messages.push_back({operation->context_number, operation->source, operation->tag});
   }
   return messages;
+}
+
+std::vector<std::uint64_t> Waits::ids() const {
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, record] : waits_)
+    ids.push_back(id);
+  return ids;
 }
 
 void Waits::found_in_library(std::uint64_t id, const LibraryMessage& message) {

@@ -38,6 +38,7 @@ class Waits {
   std::uint64_t begin(const WaitRecord& record);
   void end(std::uint64_t id);
   std::vector<Awaited> awaited(std::uint64_t id) const;
+  std::vector<std::uint64_t> ids() const;
   void found_in_library(std::uint64_t id, const LibraryMessage& message);
   // What the process waits for, and the heads of its queues. `elsewhere`: where in the MPI library
   // it is while no call here waits, if it is.

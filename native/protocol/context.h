@@ -42,8 +42,9 @@ struct Context {
   std::int32_t rank = 0;
   std::int32_t size = 0;
   bool closing = false;   // freed by its owner, kept while anything refers to it
-  bool troubled = false;  // revoked, or a member has failed: calls look closer
+  bool troubled = false;  // revoked, or a member has failed or is not reached: calls look closer
   bool revoked = false;
+  bool isolated = false;             // no lane reaches any other member
   std::vector<std::int32_t> failed;  // ranks, in the order in which their end was noticed
   std::size_t acknowledged = 0;      // of them
   std::uint32_t holders = 0;         // outside the engine: calls that wait, matched messages

@@ -22,7 +22,11 @@ bool is_posted_from_any(const Operation& operation) noexcept {
 Error Protocol::trouble(const Context& context, MatchChannel channel,
                         std::int32_t source) noexcept {
   if (context.revoked && channel != MatchChannel::kAgreements) return Error::kRevoked;
-  if (source != kAnySource) return context.members[static_cast<std::size_t>(source)].peer->failure;
+  if (source != kAnySource) {
+    const Peer& peer = *context.members[static_cast<std::size_t>(source)].peer;
+    return peer.is_unreachable() ? Error::kUnreachable : peer.failure;
+  }
+  if (context.isolated) return Error::kUnreachable;
   return context.failed.size() > context.acknowledged ? Error::kProcessFailedPending : Error::kNone;
 }
 
@@ -108,6 +112,25 @@ void Protocol::fail_peer(Peer& peer, Error error) {
   });
 }
 
+void Protocol::give_up_on(const Peer& peer) {
+  contexts_.for_each([&](Context& context) {
+    for (Context::Member& member : context.members)
+      context.troubled |= member.is(peer);
+  });
+  operations_.for_each_live([&](Operation& operation) {
+    if (operation.peer == &peer && operation.posted()) abort(operation, Error::kUnreachable);
+  });
+}
+
+void Protocol::isolate(Context& context) {
+  context.isolated = context.troubled = true;
+  operations_.for_each_live([&](Operation& operation) {
+    if (operation.context == &context && is_posted_from_any(operation)) {
+      abort(operation, Error::kUnreachable);
+    }
+  });
+}
+
 void Protocol::leave_behind() {
   peers_with_outbox_.for_each([&](Peer& peer) { peer.outbox.clear(outbox_memory_); });
   operations_.for_each_live([&](Operation& operation) {
@@ -131,7 +154,9 @@ void Protocol::leave_behind() {
 
 void Protocol::adopt_failures(Context& context) {
   for (std::size_t rank = 0; rank < context.members.size(); ++rank) {
-    if (context.members[rank].peer->failure == Error::kNone) continue;
+    const Peer& peer = *context.members[rank].peer;
+    context.troubled |= peer.is_unreachable();
+    if (peer.failure == Error::kNone) continue;
     context.failed.push_back(static_cast<std::int32_t>(rank));
     context.troubled = true;
   }

@@ -37,6 +37,9 @@ struct Peer : ListLink<OutboxTag> {
   std::vector<std::string> detours;  // why messages take a longer way than they could
   bool detour_told = false;          // the program was warned
 
+  // No lane reaches it, which is not the same as having failed.
+  bool is_unreachable() const noexcept { return channel == nullptr && !unreachable.empty(); }
+
   Mover* mover(wire::LaneId lane_id) const noexcept {
     for (const auto& one : movers) {
       if (one->lane() == lane_id) return one.get();

@@ -130,6 +130,10 @@ class Protocol {
   // The peer is gone: its operations fail with `error`, and receives from any source in its
   // communicators are interrupted.
   void fail_peer(Peer& peer, Error error);
+  // No lane reaches the peer: what is received from it fails with kUnreachable.
+  void give_up_on(const Peer& peer);
+  // Nor any other member: likewise what is received from any source.
+  void isolate(Context& context);
   // In a forked child: every operation fails, and no channel is touched.
   void leave_behind();
   // Members that failed before the context was activated.

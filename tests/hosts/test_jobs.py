@@ -99,16 +99,23 @@ def test_a_job_is_told_to_be_on_hosts_that_no_lane_reaches(hosts, program):
         program("""
 from mooncake_mpi import MPI
 comm = MPI.COMM_WORLD
-try:
-    comm.Send(bytearray(8), 1 - comm.rank)
-except Exception as error:
-    print(f"<{comm.rank}: {error}>", flush=True)
+other = 1 - comm.rank
+def test_often():
+    request = comm.Irecv(bytearray(8), other)
+    while not request.Test(): pass
+for call in (
+    lambda: comm.Send(bytearray(8), other), lambda: comm.Recv(bytearray(8), other), test_often,
+    lambda: comm.Probe(other), lambda: comm.recv(), lambda: comm.Probe(),
+):
+    try: call()
+    except MPI.Exception as error: print(f"<{comm.rank}: {error}>", flush=True)
 """),
         environment={"MOONCAKE_MPI_LANES": "self,shm"},
     )
     for rank in range(2):
-        assert f"<{rank}: " in outcome.output, outcome.output
-    assert "host" in outcome.output.split("<0: ")[1].split(">")[0]
+        said = [line for line in outcome.output.splitlines() if f"<{rank}: " in line]
+        assert len(said) == 6, outcome.output
+        assert all("shm: another host" in line for line in said)
 
 
 def run_command(*words, **options):

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <set>
 
 #include "drivers/linux/fake_process_watch.h"
@@ -68,6 +69,83 @@ TEST(Lanes, AnEmptyOneIsCarriedInTheAddressAndHarmsNobody) {
   std::byte byte{7};
   const Buffer buffer{&byte, 1};
   EXPECT_TRUE(first->try_send_now(*contexts[0], MatchChannel::kMessages, 1, 0, buffer));
+}
+
+class OutOfReach : public ::testing::Test {
+ protected:
+  static constexpr MatchChannel kChannel = MatchChannel::kMessages;
+
+  void SetUp() override {
+    for (int rank = 0; rank < 2; ++rank)
+      contexts_.push_back(engines_[rank]->create_context(rank, 2).value());
+    const std::vector members{engines_[0]->address(*contexts_[0]),
+                              engines_[1]->address(*contexts_[1])};
+    for (int rank = 0; rank < 2; ++rank)
+      ASSERT_TRUE(engines_[rank]->activate(*contexts_[rank], members).ok());
+  }
+  static std::unique_ptr<Engine> process_on(const char* host) {
+    ::setenv("MOONCAKE_MPI_HOST_ID", host, 1);
+    auto engine = engine_with({self_lane(), shm::lane()});
+    ::unsetenv("MOONCAKE_MPI_HOST_ID");
+    return engine;
+  }
+  Operation* receive(std::int32_t source) {
+    return engines_[0]->receive(*contexts_[0], kChannel, source, 3, {&byte_, 1});
+  }
+  void wait_for(const Operation& operation) {
+    WaitRecord record;
+    record.operations = {operation.id()};
+    engines_[0]->end_wait(engines_[0]->begin_wait(record));
+  }
+
+  const std::unique_ptr<Engine> engines_[2] = {process_on("one"), process_on("two")};
+  std::vector<Context*> contexts_;
+  std::byte byte_{7};
+};
+
+TEST_F(OutOfReach, NothingIsReceivedNorProbed) {
+  Operation* failed = receive(1);
+  ASSERT_TRUE(failed->done);
+  EXPECT_EQ(failed->completion.error, Error::kUnreachable);
+  EXPECT_NE(engines_[0]->why_lost(*failed).find("shm: another host"), std::string::npos);
+  engines_[0]->release(*failed);
+  Engine::Envelope envelope;
+  EXPECT_TRUE(engines_[0]->iprobe(*contexts_[0], 1, 3, envelope));
+  EXPECT_EQ(envelope.error, Error::kUnreachable);
+  EXPECT_TRUE(engines_[0]->failures(*contexts_[0]).ranks.empty()) << "it may be well";
+  EXPECT_FALSE(engines_[0]->send(*contexts_[0], kChannel, 1, 3, {&byte_, 1}, SendMode::kStandard));
+  // In a communicator that was made before, and in one that is made after that.
+  auto members = contexts_[0]->members;
+  Context* copy = engines_[0]->create_context(0, 2).value();
+  engines_[0]->activate_known(*copy, std::move(members), "copy");
+  failed = engines_[0]->receive(*copy, kChannel, 1, 3, {&byte_, 1});
+  EXPECT_EQ(failed->completion.error, Error::kUnreachable);
+}
+
+TEST_F(OutOfReach, AProbeAloneFindsIt) {
+  Engine::Envelope envelope;
+  EXPECT_TRUE(engines_[0]->iprobe(*contexts_[0], 1, 3, envelope));
+  EXPECT_EQ(envelope.error, Error::kUnreachable);
+}
+
+// What this process sends to itself it receives; a call that waits for another process ends.
+TEST_F(OutOfReach, NobodyElseIsWaitedFor) {
+  Operation* own = receive(kAnySource);
+  EXPECT_FALSE(own->done);
+  ASSERT_TRUE(engines_[0]->send(*contexts_[0], kChannel, 0, 3, {&byte_, 1}, SendMode::kBuffered));
+  engines_[0]->progress();
+  EXPECT_TRUE(own->done);
+  EXPECT_EQ(own->completion.error, Error::kNone);
+  Operation* failed = receive(kAnySource);
+  EXPECT_FALSE(failed->done);
+  wait_for(*failed);
+  ASSERT_TRUE(failed->done);
+  EXPECT_EQ(failed->completion.error, Error::kUnreachable);
+  EXPECT_NE(engines_[0]->why_lost(*failed).find("rank 1: "), std::string::npos);
+  Engine::Envelope envelope;
+  EXPECT_TRUE(engines_[0]->iprobe(*contexts_[0], kAnySource, 3, envelope));
+  EXPECT_EQ(envelope.error, Error::kUnreachable);
+  EXPECT_NE(engines_[0]->why_lost(*contexts_[0], kAnySource).find("shm"), std::string::npos);
 }
 
 // Counts what it is asked for, and declines.

@@ -144,6 +144,21 @@ TEST_F(Strangers, ThatAreLostAreLostToEveryCommunicator) {
   EXPECT_EQ(engines_[0]->failures(*duplicate()[0]).ranks, std::vector<std::int32_t>{1});
 }
 
+// Who waits for any rank calls none: if none of them can call it, it says with whom it never spoke.
+TEST_F(Strangers, AreNamedByAWaitForAnyOfThem) {
+  Operation* waits = engines_[0]->receive(*contexts_[0], kChannel, kAnySource, 3, {&in_, 1});
+  WaitRecord record;
+  record.operations = {waits->id()};
+  const std::uint64_t id = engines_[0]->begin_wait(record);
+  EXPECT_TRUE(contexts_[0]->members[1].peer->is_stranger);
+  EXPECT_NE(engines_[0]->explain().find(" with rank 1; whoever sends"), std::string::npos)
+      << engines_[0]->explain();
+  Operation* sent = send(1, *contexts_[1]);
+  ASSERT_TRUE(run([&] { return sent->done && waits->done; }));
+  EXPECT_EQ(engines_[0]->explain().find("not connected"), std::string::npos);
+  engines_[0]->end_wait(id);
+}
+
 TEST_F(Strangers, TakeLittleAndOnlyWhoIsTalkedToIsMade) {
   constexpr int kMembers = 10'000;
   Engine& engine = *engines_[0];
