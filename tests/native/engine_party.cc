@@ -74,8 +74,8 @@ std::vector<mooncake_mpi::Lane> lanes_of(const Lane& lane, verbs_driver::FakeFab
     } else {
       drivers.config.interfaces = {"127.0.0.0/8"};
     }
-    drivers.config.timeout_ns = 3'000'000'000u;
-    drivers.config.refused_ns = 2'000'000'000u;
+    drivers.config.timeout_ns = lane.refused_ns + 1'000'000'000u;
+    drivers.config.refused_ns = lane.refused_ns;
     drivers.config.streams = 2;
     drivers.config.stream_bytes = 50'000;
     drivers.config.few_peers = lane.few_peers;

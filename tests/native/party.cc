@@ -42,10 +42,12 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
 Job::~Job() = default;
 
 bool Job::run_until(const std::function<bool()>& done) {
-  // A lane may have timers, and threads of its own: what takes this long is a hang.
+  // A lane may have timers, and threads of its own: where nothing happens for so long it hangs.
   constexpr std::uint64_t kPatienceNs = 20'000'000'000u;
-  for (const std::uint64_t start = now_ns(); now_ns() - start < kPatienceNs;) {
-    if (run_until_idle(done)) return true;
+  for (std::uint64_t last = now_ns(); now_ns() - last < kPatienceNs;) {
+    bool happened = false;
+    if (run_until_idle(done, &happened)) return true;
+    if (happened) last = now_ns();
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
   return done();
@@ -53,12 +55,13 @@ bool Job::run_until(const std::function<bool()>& done) {
 
 // Parties that share one thread never wait for each other: after a few idle rounds nothing more
 // happens by itself.
-bool Job::run_until_idle(const std::function<bool()>& done) {
+bool Job::run_until_idle(const std::function<bool()>& done, bool* happened) {
   for (int idle = 0; idle < 5; ++idle) {
     if (done()) return true;
     for (std::size_t rank = 0; rank < parties_.size(); ++rank) {
       if (!dead_[rank] && parties_[rank]->progress() != 0) idle = -1;
     }
+    *happened |= idle < 0;
   }
   return done();
 }

@@ -103,6 +103,8 @@ struct Lane {
   std::uint32_t few_peers = 2;  // that are asked one by one
   std::uint64_t closely_ns = 5'000;  // packets no further apart go together
   bool encrypts = false;             // with TLS
+  // Over TCP. Long, as on a busy machine a thread may not run for seconds.
+  std::uint64_t refused_ns = 60'000'000'000u;
 };
 
 void PrintTo(const Lane& lane, std::ostream* out);
@@ -123,7 +125,7 @@ class Job {
   void close() { parties_.clear(); }
   Party& operator[](int rank) { return *parties_[static_cast<std::size_t>(rank)]; }
 
-  // Everybody makes progress until `done`; false when it is not for a long time.
+  // Everybody makes progress until `done`; false when nothing has happened for a long time.
   bool run_until(const std::function<bool()>& done);
   // Until these operations are done.
   bool finish(std::initializer_list<Operation*> operations);
@@ -136,7 +138,7 @@ class Job {
   void kill(int rank);
 
  private:
-  bool run_until_idle(const std::function<bool()>& done);
+  bool run_until_idle(const std::function<bool()>& done, bool* happened);
 
   FakeNetwork network_;
   verbs_driver::FakeFabric fabric_;

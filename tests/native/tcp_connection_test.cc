@@ -20,6 +20,8 @@ namespace mooncake_mpi::testing {
 namespace {
 
 constexpr Lane kHosts{.name = "TcpFake", .kind = Lane::Kind::kTcpFake};
+constexpr Lane kImpatient{
+    .name = "TcpFake", .kind = Lane::Kind::kTcpFake, .refused_ns = 1'000'000'000u};
 
 void exchange(Job& job, int from, int to, std::uint32_t seed, std::size_t bytes) {
   MessageBytes message(seed, bytes);
@@ -70,7 +72,7 @@ TEST(TcpConnections, ThatBreakInAMessageFailItAndThatPeerAlone) {
 }
 
 TEST(TcpConnections, OfAHostThatAnswersNothingFailItsMessages) {
-  Job job(kHosts, 3);
+  Job job(kImpatient, 3);
   exchange(job, 0, 1, 1, 100);
   exchange(job, 0, 2, 2, 100);
   GuardedBuffer target(10);
@@ -82,7 +84,7 @@ TEST(TcpConnections, OfAHostThatAnswersNothingFailItsMessages) {
 }
 
 TEST(TcpConnections, ToAProcessThatListensNowhereFailInTheEnd) {
-  Job job(kHosts, 2);
+  Job job(kImpatient, 2);
   job.internet().weather.refusals = 1 << 30;
   MessageBytes message(3, 100);
   Operation& send = job[0].send(1, 5, message.buffer());
