@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,10 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+# Without torch the folder of its tests would be taken for it, as soon as tests/ is on the path.
+if (found := find_spec("torch")) is None or found.origin is None:
+    sys.modules["torch"] = None  # type: ignore[assignment]
 
 ALLOWED_SKIPS_FILE = Path(__file__).with_name("allowed_skips.txt")
 

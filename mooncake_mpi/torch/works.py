@@ -100,10 +100,10 @@ class MessageWork(_Work):
         self._lock = Lock()
         self._ended = False
         self._source = -1
-        if flat is not None and flat is not tensor:
-            # Copied back even if the program drops this object.
-            if not _native.call_when_done(request, self._end_in_passing):
-                self._end()  # the message had come already
+        # Copied back even if the program drops this object; now, if the message had come already.
+        is_copied = flat is not None and flat is not tensor
+        if is_copied and not _native.call_when_done(request, self._end_in_passing):
+            self._end()
 
     @staticmethod
     def failure(what: tuple[str, str, int, int], reason: object) -> Exception:

@@ -56,8 +56,7 @@ void play_for_a_while(const Lane& lane, bool honest) {
   say_which_at_death();
   const std::uint64_t again = number_of("MOONCAKE_MPI_FUZZ_SEED", 0);
   if (again != 0) return play_seed(again, lane, honest);
-  const std::uint64_t limit_ns =
-      number_of("MOONCAKE_MPI_FUZZ_SECONDS", 1) * 1'000'000'000u;
+  const std::uint64_t limit_ns = number_of("MOONCAKE_MPI_FUZZ_SECONDS", 1) * 1'000'000'000u;
   std::random_device entropy;
   int plays = 0;
   for (const std::uint64_t start = now_ns(); now_ns() - start < limit_ns; ++plays) {
