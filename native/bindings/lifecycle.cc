@@ -41,6 +41,7 @@ EngineConfig read_config(const nb::dict& config) {
   const Settings settings = read_settings(config);
   ProtocolLimits& limits = engine_config.limits;
   settings.read("eager_limit_bytes", limits.eager_bytes);
+  settings.read("eager_limit_bytes", limits.unmapped_eager_bytes);
   settings.read("eager_limit_bytes", limits.far_eager_bytes);
   settings.read("unexpected_limit_bytes", limits.unexpected_bytes);
   auto scaled = [&](const char* name, std::uint64_t unit, std::uint64_t& into) {

@@ -73,6 +73,13 @@ class SharedPool {
     return may_contain(address) ? look_for_region(address, bytes, seen) : 0;
   }
 
+  // Spares the lock for most addresses: none outside these bounds was ever in an arena.
+  bool may_contain(const void* address) const noexcept {
+    const auto place = reinterpret_cast<std::uintptr_t>(address);
+    return place >= lowest_.load(std::memory_order_relaxed) &&
+           place < highest_.load(std::memory_order_relaxed);
+  }
+
   // These bytes with what is around them up to multiples of `granule` (a power of two), as far as
   // the region goes; empty when they lie in none.
   std::span<std::byte> surroundings(const void* address, std::size_t bytes,
@@ -92,12 +99,6 @@ class SharedPool {
   void after_fork_in_child() noexcept;
 
  private:
-  // Spares the lock for most addresses: none outside these bounds was ever in an arena.
-  bool may_contain(const void* address) const noexcept {
-    const auto place = reinterpret_cast<std::uintptr_t>(address);
-    return place >= lowest_.load(std::memory_order_relaxed) &&
-           place < highest_.load(std::memory_order_relaxed);
-  }
   RegionId look_for_region(const void* address, std::size_t bytes, Seen& seen) const;
   Arena* find(const void* address, std::size_t bytes) const noexcept;
   Arena* add_arena(std::size_t bytes);

@@ -24,9 +24,10 @@ namespace mooncake_mpi {
 enum class SendMode : std::uint8_t { kStandard = 0, kSynchronous = 1, kReady = 2, kBuffered = 3 };
 
 struct ProtocolLimits {
-  std::uint64_t eager_bytes = 8 * 1024;          // longer messages go by rendezvous
-  std::uint64_t far_eager_bytes = 16 * 1024;     // to other hosts, where it takes longer
-  std::uint64_t unexpected_bytes = 1024 * 1024;  // of eager messages unmatched, per peer
+  std::uint64_t eager_bytes = 8 * 1024;            // longer messages go by rendezvous
+  std::uint64_t unmapped_eager_bytes = 64 * 1024;  // of memory that the peer has not mapped
+  std::uint64_t far_eager_bytes = 16 * 1024;       // to other hosts, where it takes longer
+  std::uint64_t unexpected_bytes = 1024 * 1024;    // of eager messages unmatched, per peer
   CopyLimits copy;
 };
 
@@ -205,7 +206,8 @@ class Protocol {
   bool try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer);
   void start_send(Operation& send, bool synchronous);
   bool announce(Operation& send);
-  std::uint64_t eager_limit(const Peer& peer) const noexcept;
+  bool fits_packet(const Peer& peer, const Buffer& buffer) const noexcept;
+  bool is_quicker_in_packet(const Peer& peer, const Buffer& buffer) const noexcept;
   bool credit_left(Peer& peer, std::uint64_t bytes) noexcept;
   void on_ack(Peer& from, const wire::Header& header, Bytes payload);
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);

@@ -24,11 +24,20 @@ Protocol::~Protocol() {
   });
 }
 
-// What fits one packet at most, whatever was configured.
-std::uint64_t Protocol::eager_limit(const Peer& peer) const noexcept {
+// What a packet can hold, whatever was configured.
+bool Protocol::fits_packet(const Peer& peer, const Buffer& buffer) const noexcept {
   const Channel& channel = *peer.channel;
-  return std::min<std::uint64_t>(channel.is_far() ? limits_.far_eager_bytes : limits_.eager_bytes,
-                                 channel.max_payload_bytes() - sizeof(wire::EagerSync));
+  if (buffer.bytes > channel.max_payload_bytes() - sizeof(wire::EagerSync)) return false;
+  return buffer.bytes <= (channel.is_far() ? limits_.far_eager_bytes : limits_.eager_bytes) ||
+         is_quicker_in_packet(peer, buffer);
+}
+
+// Where the peer has not mapped the buffer, two copies by the processors take less time than one by
+// the kernel, which looks up page after page.
+bool Protocol::is_quicker_in_packet(const Peer& peer, const Buffer& buffer) const noexcept {
+  return buffer.bytes <= limits_.unmapped_eager_bytes && !peer.channel->is_far() &&
+         std::ranges::none_of(peer.movers,
+                              [&](const auto& mover) { return mover->is_mapped(buffer); });
 }
 
 // The sender's side of the bound on the receiver's unexpected queue: eager bytes on their way or
@@ -40,7 +49,7 @@ bool Protocol::credit_left(Peer& peer, std::uint64_t bytes) noexcept {
 }
 
 bool Protocol::try_send_now(Peer& peer, const wire::Header& header, const Buffer& buffer) {
-  if (buffer.bytes > eager_limit(peer) || !peer.outbox.empty() || peer.failure != Error::kNone ||
+  if (!fits_packet(peer, buffer) || !peer.outbox.empty() || peer.failure != Error::kNone ||
       !credit_left(peer, buffer.bytes)) {
     return false;
   }
@@ -117,8 +126,7 @@ bool Protocol::announce(Operation& send) {
   Peer& peer = *send.peer;
   wire::Header header = send.header;
   const Buffer& buffer = send.buffer;
-  if (send.supply != nullptr || buffer.bytes > eager_limit(peer) ||
-      !credit_left(peer, buffer.bytes)) {
+  if (send.supply != nullptr || !fits_packet(peer, buffer) || !credit_left(peer, buffer.bytes)) {
     return announce_rendezvous(send);
   }
   const Bytes bytes(buffer.address, buffer.bytes);

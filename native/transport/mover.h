@@ -82,6 +82,8 @@ class Mover {
   // The peer is gone: no message's memory is touched any more, and nobody is told.
   virtual void abandon() noexcept = 0;
 
+  // Whether the peer loads the buffer's bytes where they are, and asks no kernel or adapter.
+  virtual bool is_mapped(const Buffer& /*buffer*/) noexcept { return false; }
   // Whether it reaches all host memory of the peer.
   virtual bool reaches_everything() const noexcept { return false; }
 };

@@ -142,7 +142,8 @@ EngineConfig configure(const Options& options) {
   EngineConfig config;
   config.pool = &process_pool();
   if (options.eager != 0) {
-    config.limits.eager_bytes = config.limits.far_eager_bytes = options.eager;
+    config.limits.eager_bytes = config.limits.unmapped_eager_bytes = options.eager;
+    config.limits.far_eager_bytes = options.eager;
   }
   if (options.spin_us != 0) config.spin_ns = options.spin_us * 1000;
   return config;

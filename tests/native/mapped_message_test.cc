@@ -9,6 +9,7 @@
 namespace mooncake_mpi::testing {
 namespace {
 
+constexpr Lane kUnmapped{"Shm", Lane::Kind::kShm, {}, false, false};
 constexpr Lane kMapped{"ShmMapped", Lane::Kind::kShm, {}, true, true};
 constexpr Lane kMappedAlone{"ShmMappedWithoutCma", Lane::Kind::kShmWithoutCma, {}, true, true};
 constexpr Lane kTargetMapped{"Target", Lane::Kind::kShmWithoutCma, {}, false, true};
@@ -42,6 +43,27 @@ TEST(MappedMessages, IntoAMappedBufferAreWrittenByTheSenderWhereTheReceiverCanno
   EXPECT_EQ(receive.completion.bytes, kBytes);
   EXPECT_EQ(job[0].counters().chunks_written, 4u);
   EXPECT_EQ(job[0].counters().fragments_sent, 0u);
+}
+
+// Two copies by the processors are quicker than one by the kernel, and slower than one by a
+// processor.
+TEST(MappedMessages, OfMiddleSizeAreAnnouncedWhereThoseOfOtherMemoryGoAtOnce) {
+  const ProtocolLimits limits;
+  for (const bool mapped : {false, true}) {
+    for (const std::size_t bytes : {limits.eager_bytes, limits.eager_bytes + 1,
+                                    limits.unmapped_eager_bytes, limits.unmapped_eager_bytes + 1}) {
+      Job job(mapped ? kMapped : kUnmapped, 2);
+      MessageBytes message(1, bytes);
+      GuardedBuffer target(bytes);
+      Operation& send = job[0].send(1, 0, message.buffer());
+      Operation& receive = job[1].receive(0, 0, target.buffer());
+      ASSERT_TRUE(job.finish({&send, &receive}));
+      target.expect(1, bytes);
+      const bool at_once = bytes <= (mapped ? limits.eager_bytes : limits.unmapped_eager_bytes);
+      EXPECT_EQ(job[0].counters().eager_sent, at_once ? 1u : 0u) << mapped << ' ' << bytes;
+      EXPECT_EQ(job[0].counters().rendezvous_sent, at_once ? 0u : 1u) << mapped << ' ' << bytes;
+    }
+  }
 }
 
 // The receiver goes on no longer once it has seen all messages: the sender can copy what is left of

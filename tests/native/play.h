@@ -14,10 +14,11 @@ namespace mooncake_mpi::testing {
 inline constexpr int kRanks = 3;
 inline constexpr int kTags = 3;
 inline constexpr std::size_t kMostLive = 24;
-inline constexpr std::uint64_t kSizes[] = {0,     1,     100,    1'023,  1'024,  1'025,
-                                           4'096, 9'000, 40'000, 70'000, 130'000};
+inline constexpr std::uint64_t kSizes[] = {0,     1,     100,   1'023,  1'024,  1'025,  1'536,
+                                           1'537, 4'096, 9'000, 40'000, 70'000, 130'000};
 inline constexpr ProtocolLimits kLimits{
     .eager_bytes = 1'024,
+    .unmapped_eager_bytes = 1'536,
     .far_eager_bytes = 2'048,
     .unexpected_bytes = 8'192,
     .copy = {.shared_bytes = 32 * 1024, .past_caches_bytes = 100'000}};

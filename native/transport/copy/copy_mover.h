@@ -106,6 +106,9 @@ class CopyMover : public Mover {
 
   TransferPath path() const noexcept final { return TransferPath::kCopy; }
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept final;
+  bool is_mapped(const Buffer& buffer) noexcept override {
+    return work_.place_of(buffer.address, buffer.bytes).region != 0;
+  }
   bool start_read(const Move& into, Bytes key, PacketSink& sink) final;
   bool start_write(const Move& from, Bytes key, PacketSink& sink) final;
   bool on_note(const Move& local, Bytes note, PacketSink& sink) final;

@@ -42,6 +42,7 @@ class SelfMover final : public CopyMover {
  public:
   using CopyMover::CopyMover;
   wire::LaneId lane() const noexcept override { return SelfTransport::kLane; }
+  bool is_mapped(const Buffer&) noexcept override { return true; }
   bool reaches_everything() const noexcept override { return true; }
 
  private:

@@ -26,7 +26,9 @@ inline constexpr std::size_t kPage = 4096;
 inline constexpr std::uint32_t kMaxSlots = 4096;
 inline constexpr std::uint32_t kDescriptors = 512;
 inline constexpr std::size_t kPayloadBytes = 256 * 1024;
-inline constexpr std::size_t kMaxPacketBytes = 32 * 1024;
+inline constexpr std::size_t kMaxPacketBytes = 64 * 1024 + 64;  // 64 KiB and what is before them
+// Of a stream: one end copies into the ring while the other copies out of it.
+inline constexpr std::size_t kFragmentBytes = 32 * 1024;
 inline constexpr std::uint32_t kJobs = 60;  // for windows of messages; what the page has room for
 
 struct SegmentHeader {
@@ -37,7 +39,7 @@ struct SegmentHeader {
   HangBoard board;
   linux_driver::LifeMark mark;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000015u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000016u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {

@@ -88,6 +88,7 @@ class ShmChannel final : public Channel {
 
   bool try_send(const wire::Header& header, Bytes prefix, Bytes payload) noexcept override;
   std::size_t max_payload_bytes() const noexcept override { return kMaxPacketBytes; }
+  std::size_t packet_payload_bytes() const noexcept override { return kFragmentBytes; }
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override;
   void want_room(bool wanted) noexcept override;
