@@ -386,7 +386,7 @@ SETTINGS: dict[str, Setting] = {
     "tcp_streams": Setting(
         "MOONCAKE_MPI_TCP_STREAMS",
         parse_integer,
-        "1",
+        "2",
         "connections to each peer for large messages, 0 to 4, beside the one for all others",
     ),
     "tcp_stream_bytes": Setting(

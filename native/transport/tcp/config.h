@@ -22,7 +22,7 @@ struct Config {
   // A waiting thread polls this long before it sleeps: to be woken takes two threads.
   std::uint64_t patience_ns = 2'000'000;
   // Connections to each process for messages of so many bytes and more, beside the one for packets.
-  std::uint32_t streams = 1;
+  std::uint32_t streams = 2;
   std::uint64_t stream_bytes = 1 << 20;
   // Small packets to one process go together where no more time than that is between them.
   std::uint64_t closely_ns = 5'000;
