@@ -93,9 +93,7 @@ Lobby::Step Lobby::advance_handshake(Call& call, const Key& key, Visit& visit, s
       return Step::kOver;
     }
     if (state == wire::Handshake::State::kDone) {
-      if (encrypts(visit) && !can_encrypt()) {
-        return Step::kOver;
-      }
+      if (encrypts(visit) && !can_encrypt()) return Step::kOver;
       return call.claimed ? Step::kOver : claim(call, key, visit);
     }
     const iovec room = room_of(visit.in.data(), visit.in.size());

@@ -149,9 +149,9 @@ class Lobby {
   Step claim(Call& call, const Key& key, Visit& visit);
   Step take_verdict(Call& call, const Key& key, Visit& visit, std::uint64_t now);
   void start_visit(Call& call, const Key& key, std::uint64_t now);
-  // The connection as both sides want it; nullptr where it cannot be had.
   bool encrypts(const Visit& visit) const noexcept;
   bool can_encrypt() noexcept;
+  // The connection as both sides want it; one that is cut where that cannot be had.
   std::shared_ptr<Socket> finished(Visit& visit, bool called);
   std::optional<wire::Secret> secret_of(const ProcessId& process) const;
   bool grants(const ProcessId& process, std::uint32_t stream) const;
