@@ -490,6 +490,9 @@ class StreamEnd:
         What `stream` (None: that of the call) is given from now on comes after the message of `request`, which is null then.
         """
 
+    def leave(self, request: object) -> None:
+        """Have the message of `request`, which is null then, arrive by itself."""
+
     def landed(self, request: object) -> bool:
         """
         Once `request` is complete: whether the message, if any, is in the program's array.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mooncake_mpi.buffers.streams import handle_of
 from mooncake_mpi.errhandlers import reported
-from mooncake_mpi.requests.composites import CompositeRequest, complete_unwatched
+from mooncake_mpi.requests.composites import CompositeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,8 @@ class EnqueuedMessage:
         self._request.Cancel()
 
     def _leave(self) -> None:
-        complete_unwatched(self)
+        if self._end is not None:
+            self._end.leave(self._request)
 
     def _finish(self, stream: int | None) -> None:
         if self._end is not None:

@@ -79,6 +79,66 @@ class Unattended final : public Notices::Notice {
   BufferView view_;
 };
 
+bool has_bytes(const Completion& completion) noexcept {
+  return (completion.error == Error::kNone || completion.error == Error::kTruncate) &&
+         !completion.cancelled;
+}
+
+// The way of what a receive got from pinned memory into the program's array.
+std::shared_ptr<cuda::Copy> bring(cuda::GpuMemory& memory, const cuda::Turn& turn,
+                                  cuda_driver::DeviceAddress array,
+                                  std::shared_ptr<const void> kept = nullptr) {
+  return memory.queue().submit({.kind = cuda::Copy::Kind::kUp,
+                                .device = turn.device,
+                                .to = array,
+                                .from = reinterpret_cast<cuda_driver::DeviceAddress>(turn.memory),
+                                .bytes = turn.bytes,
+                                .after = nullptr,
+                                .kept = std::move(kept)});
+}
+
+// Of a receive whose request was dropped: what came is brought into the array all the same. That
+// is kept until it is there, and given back by who has the GIL.
+class Landing final : public Notices::Notice {
+ public:
+  Landing(Operation& operation, BufferView&& view, cuda::GpuMemory& memory, const cuda::Turn& turn,
+          cuda_driver::DeviceAddress array)
+      : operation_(operation),
+        memory_(memory),
+        array_(array),
+        kept_(new Kept(std::move(view), turn), [](Kept* kept) { kept->on_done(); }) {}
+  void settle() override {
+    try {
+      if (has_bytes(operation_.completion)) bring(memory_, kept_->turn, array_, kept_);
+    } catch (const std::bad_alloc&) {  // the array stays as it was
+    }
+    Unattended(operation_, BufferView()).settle();
+    runtime().engine->progress();
+  }
+
+ private:
+  struct Kept final : Notices::Notice {
+    Kept(BufferView&& its_view, const cuda::Turn& its_turn)
+        : view(std::move(its_view)), turn(its_turn) {}
+    void settle() override { view.release(); }
+
+    BufferView view;
+    cuda::Turn turn;
+  };
+
+  Operation& operation_;
+  cuda::GpuMemory& memory_;
+  cuda_driver::DeviceAddress array_;
+  std::shared_ptr<Kept> kept_;
+};
+
+// Has it settled once the operation is done.
+void settle_when_done(Operation& operation, Notices::Notice* notice) {
+  if (runtime().engine->watch_completion(operation, *notice)) return;
+  notice->settle();
+  delete notice;
+}
+
 template <class T>
 T unlocked_or_throw(auto&& call) {
   Result<T> result = [&] {
@@ -265,10 +325,7 @@ void enqueue(Communicator& communicator, bool send, nb::object buf, Int given_ra
     throw EngineFailure(finished.failure());
   }
   runtime().engine->entrust(operation);
-  auto* unattended = new Unattended(operation, std::move(started.view));
-  if (runtime().engine->watch_completion(operation, *unattended)) return;
-  unattended->settle();
-  delete unattended;
+  settle_when_done(operation, new Unattended(operation, std::move(started.view)));
 }
 
 nb::tuple start_enqueued(Communicator& communicator, bool send, nb::object buf, Int given_rank,
@@ -288,6 +345,13 @@ nb::tuple start_enqueued(Communicator& communicator, bool send, nb::object buf, 
   return nb::make_tuple(request, nb::cast(end.release(), nb::rv_policy::take_ownership));
 }
 
+// What it has of its operation, which somebody else ends; it is null from now on.
+BufferView take_from(RequestObject& request) noexcept {
+  request.operation = nullptr;
+  request.state = RequestObject::State::kNull;
+  return std::move(request.view);
+}
+
 // The stream goes on when the request is complete; it is null from now on.
 void finish_enqueued(StreamEndObject& object, nb::object given, nb::object stream) {
   RequestObject* request = plain_owner(given.ptr());
@@ -295,14 +359,26 @@ void finish_enqueued(StreamEndObject& object, nb::object given, nb::object strea
   const auto handle = stream.is_none() ? object.end->stream() : nb::cast<std::uintptr_t>(stream);
   Operation* operation = request->operation;
   unlocked_or_throw<bool>([&] { return finish(object, operation, handle); });
-  request->operation = nullptr;
-  request->state = RequestObject::State::kNull;
-  BufferView view = std::move(request->view);
+  BufferView view = take_from(*request);
+  if (operation != nullptr) {
+    settle_when_done(*operation, new Unattended(*operation, std::move(view)));
+  }
+}
+
+// The request is dropped, and no stream waits: the operation ends by itself.
+void leave_enqueued(StreamEndObject& object, nb::object given) {
+  RequestObject* request = plain_owner(given.ptr());
+  if (request == nullptr || request->state != RequestObject::State::kActive) return;
+  Operation* operation = request->operation;
+  BufferView view = take_from(*request);
   if (operation == nullptr) return;
-  auto* unattended = new Unattended(*operation, std::move(view));
-  if (runtime().engine->watch_completion(*operation, *unattended)) return;
-  unattended->settle();
-  delete unattended;
+  const cuda::Turn& turn = object.end->turn();
+  if (object.way == Way::kSend || turn.block == nullptr) {
+    settle_when_done(*operation, new Unattended(*operation, std::move(view)));
+  } else {
+    settle_when_done(*operation,
+                     new Landing(*operation, std::move(view), object.memory, turn, object.array));
+  }
 }
 
 // Of a request that is complete: whether the program finds the message in its array. Begins to
@@ -312,18 +388,8 @@ bool landed(StreamEndObject& object, nb::object given) {
   if (object.way == Way::kSend || turn.block == nullptr) return true;
   const RequestObject* request = plain_owner(given.ptr());
   if (request == nullptr || request->operation == nullptr) return true;
-  const Completion& completion = request->operation->completion;
-  const bool received = completion.error == Error::kNone || completion.error == Error::kTruncate;
-  if (!received || completion.cancelled) return true;
-  if (object.copy == nullptr) {
-    object.copy = object.memory.queue().submit(
-        {.kind = cuda::Copy::Kind::kUp,
-         .device = turn.device,
-         .to = object.array,
-         .from = reinterpret_cast<cuda_driver::DeviceAddress>(turn.memory),
-         .bytes = turn.bytes,
-         .after = nullptr});
-  }
+  if (!has_bytes(request->operation->completion)) return true;
+  if (object.copy == nullptr) object.copy = bring(object.memory, turn, object.array);
   runtime().engine->progress();
   if (!object.copy->over()) return false;
   if (object.copy->failed()) throw EngineFailure({Error::kBuffer, object.memory.queue().trouble()});
@@ -342,6 +408,8 @@ void define_stream_order(nb::module_& m) {
       .def("finish", &finish_enqueued, "request"_a, "stream"_a.none(),
            "What `stream` (None: that of the call) is given from now on comes after the message of "
            "`request`, which is null then.")
+      .def("leave", &leave_enqueued, "request"_a,
+           "Have the message of `request`, which is null then, arrive by itself.")
       .def("landed", &landed, "request"_a,
            "Once `request` is complete: whether the message, if any, is in the program's array.");
   m.def("enqueue", &enqueue, "communicator"_a, "send"_a, "buf"_a, "rank"_a, "tag"_a,

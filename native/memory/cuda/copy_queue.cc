@@ -22,6 +22,7 @@ std::shared_ptr<Copy> CopyQueue::submit(const Request& request) {
   copy->after_ = request.after;
   copy->rows_ = request.rows;
   copy->to_pitch_ = request.to_pitch;
+  copy->kept_ = request.kept;
   std::scoped_lock lock(inbox_mutex_);
   inbox_.push_back(copy);
   active_.fetch_add(1, std::memory_order_relaxed);

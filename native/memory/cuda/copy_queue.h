@@ -51,6 +51,7 @@ class Copy {
   std::uint64_t rows_ = 1;
   std::uint64_t to_pitch_ = 0;
   std::shared_ptr<const Moment> after_;
+  std::shared_ptr<const void> kept_;
   cuda_driver::Stream* stream_ = nullptr;
   std::uint32_t ticket_ = 0;
   std::atomic<State> state_{State::kQueued};
@@ -72,6 +73,8 @@ class CopyQueue final : public DeviceWork {
     std::shared_ptr<const Moment> after;  // begins then; nullptr: at once
     std::uint64_t rows = 1;               // into so many of that size, so far apart
     std::uint64_t to_pitch = 0;
+    std::shared_ptr<const void>
+        kept{};  // what it needs, let go of when nothing is touched any more
   };
   // Copies of one kind on one device that need not wait are known to be over in this order.
   std::shared_ptr<Copy> submit(const Request& request);

@@ -178,6 +178,29 @@ def test_requests_are_tested_waited_for_together_and_dropped(comm, made, stream)
     synchronize(stream)
 
 
+def test_dropped_receives_arrive_while_another_stream_waits(comm, made, streams):
+    right, left = ring_of(comm)
+    stream, waiting = streams(2)
+    arrays = [made(5000).set(255) for _ in range(8)]
+    awaited = made(100).set(255)
+    requests = [comm.Irecv_enqueue(array, left, 1, stream=stream.handle) for array in arrays]
+    comm.Recv_enqueue(awaited, left, 2, stream=waiting.handle)
+    requests.clear()
+    sends = [comm.Isend(pattern(5000, comm.rank), right, 1) for _ in arrays]
+    until = time.monotonic() + 0.05  # another thread copies
+    while time.monotonic() < until:
+        comm.Iprobe()
+    sends.append(comm.Isend(pattern(100, comm.rank), right, 2))
+    until = time.monotonic() + 5
+    while not all(is_pattern(array.get(), left) for array in arrays) and time.monotonic() < until:
+        comm.Iprobe()
+    MPI.Request.Waitall(sends)
+    synchronize(waiting)
+    assert is_pattern(awaited.get(), left)
+    for array in arrays:
+        assert is_pattern(array.get(), left)
+
+
 def test_a_shorter_message_leaves_the_rest_of_the_array(comm, made, stream, queue):
     right, left = ring_of(comm)
     into = made(5000).set(0)
@@ -208,7 +231,7 @@ def test_a_wildcard_receive(comm, made, stream, size):
     into = made(size).set(255)
     comm.Recv_enqueue(into, MPI.ANY_SOURCE, MPI.ANY_TAG, stream=stream.handle)
     quiet_barrier()
-    comm.Send(made(size).set(pattern(size, comm.rank)), right, 5)
+    comm.Send(pattern(size, comm.rank), right, 5)  # the engine's stream may be behind this one
     synchronize(stream)
     assert is_pattern(into.get(), left)
 
