@@ -26,9 +26,8 @@ html_title = f"mooncake_mpi {release}"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 
-if (
-    os.environ.get("DOCS_LINKS") == "1"
-):  # an inventory that cannot be fetched is a warning, after a while
+# An inventory that cannot be fetched is a warning, after a while.
+if os.environ.get("DOCS_LINKS") == "1":
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_timeout = 20
     intersphinx_mapping = {
