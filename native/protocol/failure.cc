@@ -53,11 +53,20 @@ void Protocol::start_troubled_receive(Operation& receive) {
 bool Protocol::is_refused(Context& context, MatchChannel channel, const wire::Header& header) {
   if (channel != MatchChannel::kAgreements) return context.revoked || refusing_;
   if (header.tag != kRevocationTag) return refusing_;
-  if (!context.revoked) {
-    revoke(context);
-    if (on_revocation_) on_revocation_(context);
-  }
+  hear_of_revocation(context);
   return true;
+}
+
+void Protocol::hear_of_revocation(Context& context) {
+  if (context.revoked) return;
+  revoke(context);
+  if (on_revocation_) on_revocation_(context);
+}
+
+// The refusal of a message may come before the notice.
+void Protocol::hear_of_revocation(const Operation& send) {
+  Context* context = contexts_.find(send.context_number);
+  if (context != nullptr) hear_of_revocation(*context);
 }
 
 // Ends an operation that is not done, from whatever stage it is in.

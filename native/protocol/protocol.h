@@ -235,6 +235,8 @@ class Protocol {
 
   // failure.cc
   [[gnu::cold]] bool is_refused(Context& context, MatchChannel channel, const wire::Header& header);
+  [[gnu::cold]] void hear_of_revocation(Context& context);
+  [[gnu::cold]] void hear_of_revocation(const Operation& send);
   [[gnu::cold]] void start_troubled_receive(Operation& receive);
   void abort(Operation& operation, Error error);
   void interrupt(Operation& receive);

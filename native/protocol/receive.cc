@@ -121,15 +121,20 @@ bool Protocol::recognize(Context& context, std::int32_t rank, Peer& from) noexce
   return true;
 }
 
-// The communicator was freed, or never existed: the sender must not wait for ever.
+// The communicator was freed or revoked, or never existed: the sender must not wait for ever.
 void Protocol::reject_message(Peer& from, std::uint64_t send_id, const wire::Header& header) {
   ++counters_.packets_rejected;
   if (header.kind != wire::Kind::kRts) {
     from.channel->return_credit(static_cast<std::uint32_t>(header.length() + kMessageOverhead));
   }
-  if (header.kind != wire::Kind::kEager) {
-    send_control(from, wire::Fin{send_id, refusing_ ? wire::kNobodyReceives : 1, 0});
+  if (header.kind == wire::Kind::kEager) return;
+  std::uint32_t reason = 1;
+  if (refusing_) {
+    reason = wire::kNobodyReceives;
+  } else if (const Context* context = contexts_.find(header.context)) {
+    if (context->revoked) reason = wire::kRevokedThere;
   }
+  send_control(from, wire::Fin{send_id, reason, 0});
 }
 
 Operation* Protocol::receive(Context& context, MatchChannel channel, std::int32_t source,

@@ -180,6 +180,8 @@ void Protocol::on_fin(Peer& from, const wire::Header& header, Bytes payload) {
       return;
     }
     if (fin.status == 0) count(*send, send->buffer.bytes);
+    if (fin.status == wire::kRevokedThere) [[unlikely]]
+      hear_of_revocation(*send);
     complete(*send, fin.status == 0 ? Error::kNone : refusal(*send));
   }
 }

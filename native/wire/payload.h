@@ -39,12 +39,14 @@ struct Data {
 
 struct Fin {
   std::uint64_t id;      // the operation of the process that gets this packet
-  std::uint32_t status;  // zero: success; kNobodyReceives; else the message was not taken
+  std::uint32_t status;  // zero: success; a reason below; else the message was not taken
   std::uint32_t reserved;
 };
 
 // The receiver of the message is at its end.
 inline constexpr std::uint32_t kNobodyReceives = 2;
+// The communicator of the message was revoked, which its sender may not have heard yet.
+inline constexpr std::uint32_t kRevokedThere = 3;
 
 struct Ack {
   std::uint64_t send_id;

@@ -222,10 +222,10 @@ TEST_P(Failures, ARevokedCommunicatorEndsWhatWaitsAndRefusesTheRest) {
   job[0].revoke();
   EXPECT_TRUE(posted.done);
   EXPECT_EQ(posted.completion.error, Error::kRevoked);
-  job[1].revoke();
   ASSERT_TRUE(job.finish({&announced, &synchronous})) << "the receiver refuses them";
   EXPECT_EQ(announced.completion.error, Error::kRevoked);
   EXPECT_EQ(synchronous.completion.error, Error::kRevoked);
+  EXPECT_TRUE(job[1].context().revoked) << "the refusals tell, if the notice has not come yet";
   Operation& later = job[0].receive(1, 5, target.buffer());
   EXPECT_EQ(later.completion.error, Error::kRevoked);
   job[0].release(posted);

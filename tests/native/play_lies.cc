@@ -149,7 +149,8 @@ std::uint64_t Play::put_body(wire::Kind kind) {
       put_noise(data_bytes);
       break;
     case wire::Kind::kFin:
-      put(wire::Fin{some_id(), choices_.below(4), 0});
+      // Of a revocation the play would have to know: a lane's thread hears of it between two calls.
+      put(wire::Fin{some_id(), choices_.below(wire::kRevokedThere), 0});
       break;
     case wire::Kind::kAck:
       put(wire::Ack{some_id()});
