@@ -47,6 +47,7 @@ nb::dict stats() {
   result["unexpected_bytes"] = unexpected_bytes;
   result["eager_limit_bytes"] = limits.eager_bytes;
   result["unexpected_limit_bytes"] = limits.unexpected_bytes;
+  result["oversubscribed"] = runtime().engine->oversubscribed();
   return result;
 }
 

@@ -2,24 +2,14 @@
 // Any thread; each call takes the engine's lock, and the private functions are called with it held.
 #include "engine/engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <utility>
 
+#include "drivers/linux/cores.h"
 #include "engine/failure.h"
 #include "engine/process_identity.h"
 
 namespace mooncake_mpi {
-namespace {
-
-int usable_cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
-}  // namespace
-
 Engine::Engine(const EngineConfig& config, const ProcessId& process,
                std::unique_ptr<linux_driver::ProcessWatch> watch)
     : config_(config),
@@ -97,8 +87,11 @@ Result<bool> Engine::open_lanes(const std::vector<Lane>& lanes) {
 }
 
 void Engine::before_sleep(bool sleeping) {
+  attend(!sleeping);
   protocol_.want_room(sleeping);
   if (!sleeping) return;
+  constexpr std::uint64_t kPinnedAgainNs = 1'000'000'000;  // or moved, by the program or by others
+  if (now_ns() - policy_chosen_ns_ > kPinnedAgainNs) choose_policy();
   for (const auto& lane : lanes_)
     lane->before_sleep();
 }
@@ -114,12 +107,18 @@ void Engine::on_failure(Peer& peer, const std::string& reason) {
   fail(peer, Error::kPathLost);
 }
 
-// Processes of this node that share our cores decide how long it pays to poll.
+// Processes of this node that share our cores decide how long it pays to poll: not those that
+// launchers have pinned to others.
 void Engine::choose_policy() {
+  const linux_driver::CoreSet cores(0);
   int processes = 0;
-  peers_.for_each(
-      [&](const Peer& peer) { processes += peers_.is_near(peer) && peer.failure == Error::kNone; });
-  const bool crowded = processes > usable_cores();
+  peers_.for_each([&](const Peer& peer) {
+    if (!peers_.is_near(peer) || peer.failure != Error::kNone) return;
+    processes += peer.address.pid == own_address_.pid ||
+                 linux_driver::CoreSet(peer.address.pid).shares_any(cores);
+  });
+  const bool crowded = processes > cores.count();
+  policy_chosen_ns_ = now_ns();
   oversubscribed_.store(crowded, std::memory_order_relaxed);
   spin_ns_.store(crowded ? 1'000 : config_.spin_ns, std::memory_order_relaxed);
   choose_patience();

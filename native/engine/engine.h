@@ -169,17 +169,11 @@ class Engine final : private PacketSink, private Waker {
   void set_device_work(DeviceWork& work) noexcept {
     device_work_.store(&work, std::memory_order_release);
   }
-  // Polls for a short while without ever sleeping; for callers that hold a lock of their own. A
-  // turn that did something counts for many: what takes long is not for here.
+  // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
   template <class Done>
   bool spin(Done&& done, unsigned turns) {
-    constexpr unsigned kTurnsOfWork = 8;
-    for (unsigned turn = 0; turn < turns; ++turn) {
-      turn += kTurnsOfWork * progress();
-      if (done()) return true;
-      cpu_relax();
-    }
-    return false;
+    constexpr unsigned kAtOnce = 2;  // what is there then was not waited for
+    return poll_until(done, kAtOnce) || poll_attended(done, turns - kAtOnce);
   }
   template <class Done>
   WaitResult wait(Done&& done, std::uint64_t timeout_ns, bool again = false) {
@@ -193,6 +187,13 @@ class Engine final : private PacketSink, private Waker {
           std::lock_guard lock(mutex_);
           before_sleep(sleeping);
         });
+  }
+  // Peers are told that a thread waits, or no longer; true: that it is awake. With more processes
+  // than cores none is for long. Of several threads the last one counts.
+  bool attend(bool attends) noexcept {
+    const bool awake = attends && !oversubscribed_.load(std::memory_order_relaxed);
+    doorbell_->attended.store(awake ? 1 : 0, std::memory_order_relaxed);
+    return awake;
   }
   // Sends what is buffered or was left to the engine; gives up after `timeout_ns`.
   bool flush(std::uint64_t timeout_ns);
@@ -269,8 +270,10 @@ class Engine final : private PacketSink, private Waker {
    public:
     explicit Waiting(Engine& engine) noexcept : engine_(engine) {
       engine_.waiters_.fetch_add(1, std::memory_order_seq_cst);
+      engine_.attend(true);
     }
     ~Waiting() {
+      engine_.attend(false);
       engine_.waiters_.fetch_sub(1, std::memory_order_seq_cst);
       engine_.leave(nullptr);
     }
@@ -305,6 +308,24 @@ class Engine final : private PacketSink, private Waker {
   void poll_now() override;
   std::optional<wire::Secret> secret_known_of(const ProcessId& process) const override {
     return peers_.book().secret_known_of(process);
+  }
+  // A turn that did something counts for many: what takes long is not for here.
+  template <class Done>
+  bool poll_until(Done&& done, unsigned turns) {
+    constexpr unsigned kTurnsOfWork = 8;
+    for (unsigned turn = 0; turn < turns; ++turn) {
+      turn += kTurnsOfWork * progress();
+      if (done()) return true;
+      cpu_relax();
+    }
+    return false;
+  }
+  template <class Done>
+  [[gnu::noinline]] bool poll_attended(Done& done, unsigned turns) {
+    attend(true);
+    const bool is_done = poll_until(done, turns);
+    attend(false);
+    return is_done;
   }
   void before_sleep(bool sleeping);
   void do_device_work(bool more_to_come) {
@@ -404,6 +425,7 @@ class Engine final : private PacketSink, private Waker {
   Waits waits_{protocol_};
   std::atomic<pid_t> asked_by_{0};
   std::uint64_t last_failure_ns_ = 0;
+  std::uint64_t policy_chosen_ns_ = 0;
   Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
   // Read by waiting threads while a communicator is made by another.

@@ -19,6 +19,9 @@ struct alignas(64) Doorbell {
   std::atomic<std::uint32_t> transfer_sleepers{0};
   std::atomic<std::uint32_t> ringers_fence{0};
   alignas(64) std::atomic<std::uint32_t> rung{0};
+  // A hint, of its own line since it changes with every wait: a thread of the process waits in a
+  // call and is awake, so that what a peer asks for is done at once.
+  alignas(64) std::atomic<std::uint32_t> attended{0};
 
   std::uint32_t announce(bool transfers_only = false) noexcept {
     std::uint32_t ticket = rung.load(std::memory_order_acquire);

@@ -39,7 +39,7 @@ struct SegmentHeader {
   HangBoard board;
   linux_driver::LifeMark mark;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000016u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000017u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {

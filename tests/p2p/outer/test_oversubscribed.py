@@ -49,3 +49,39 @@ assert (into == np.arange(1, size + 1, dtype=np.uint8)[:, None]).all()
 """)
     outcome = run(8, path, cores={min(os.sched_getaffinity(0))}, timeout=60)
     assert outcome.returncode == 0, outcome.output
+
+
+PINNED = """
+import os, sys, time
+cores = sorted(os.sched_getaffinity(0))[:2]
+import numpy as np
+from mooncake_mpi import MPI, _native
+comm = MPI.COMM_WORLD
+
+def pinned_to(core):
+    os.sched_setaffinity(0, {core})
+    comm.Barrier()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # waits that slept look again
+        if comm.rank == 0:
+            time.sleep(0.3); comm.send(None, 1); comm.recv(None, 1)
+        else:
+            comm.recv(None, 0); time.sleep(0.3); comm.send(None, 0)
+        yield _native.stats()["oversubscribed"]
+
+for one in (False, True, False):
+    core = cores[0] if one else cores[comm.rank]
+    for said in pinned_to(core):
+        if comm.allreduce(said == one, MPI.LAND):
+            break
+    else:
+        sys.exit(f"rank {comm.rank} on core {core}: oversubscribed is {said}")
+print("ended")
+"""
+
+
+def test_ranks_share_cores_where_they_are_pinned_to_the_same_ones(program):
+    cores = set(sorted(os.sched_getaffinity(0))[:2])
+    outcome = run(2, program(PINNED), cores=cores, timeout=90)
+    assert outcome.returncode == 0, outcome.output
+    assert outcome.output.split() == ["ended", "ended"]
