@@ -163,6 +163,7 @@ class EngineParty final : public Party {
     const unsigned worked = engine_->progress();
     return uses_cuda_ && cuda_memory().queue().waits() ? worked + 1 : worked;  // a GPU is at it
   }
+  bool attend(bool attends) override { return engine_->attend(attends); }
   void wait(std::uint64_t timeout_ns, bool again) override {
     engine_->wait([] { return false; }, timeout_ns, again);
   }

@@ -73,12 +73,15 @@ void Play::act() {
 
 void Play::rarely() {
   if (choices_.below(6) != 0) return;
-  switch (choices_.below(3)) {
+  switch (choices_.below(4)) {
     case 0:
       revoked_ = true;
       return job_[living()].revoke();
     case 1:
       return kill(1 + static_cast<int>(choices_.below(kRanks - 1)));
+    case 2:
+      job_[living()].attend(choices_.below(2) == 0);
+      return;
     default:
       job_[living()].acknowledge(choices_.below(kRanks));
   }

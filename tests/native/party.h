@@ -35,6 +35,8 @@ class Party {
   virtual void release(Operation& operation) = 0;
   virtual unsigned progress() = 0;
   // Waits for nothing that comes; `again`: it has done so before.
+  // As if a thread of it waited from now on, or no longer; true: so that peers hear of it.
+  virtual bool attend(bool /*attends*/) { return false; }
   virtual void wait(std::uint64_t /*timeout_ns*/, bool /*again*/) {}
   // This process has ended: nothing of it does anything any more.
   virtual void stop() {}

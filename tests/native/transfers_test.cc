@@ -20,18 +20,18 @@ Traffic total(const Transfers::ByPath& paths) {
   return sum;
 }
 
+void exchange(Job& job, std::size_t bytes, std::size_t room) {
+  MessageBytes message(1, bytes);
+  GuardedBuffer target(room);
+  Operation& receive = job[1].receive(0, 5, target.buffer());
+  Operation& send = job[0].send(1, 5, message.buffer());
+  ASSERT_TRUE(job.finish({&send, &receive}));
+  job[0].release(send);
+  job[1].release(receive);
+}
+
 class CountedTransfers : public OverEveryLane {
  protected:
-  static void exchange(Job& job, std::size_t bytes, std::size_t room) {
-    MessageBytes message(1, bytes);
-    GuardedBuffer target(room);
-    Operation& receive = job[1].receive(0, 5, target.buffer());
-    Operation& send = job[0].send(1, 5, message.buffer());
-    ASSERT_TRUE(job.finish({&send, &receive}));
-    job[0].release(send);
-    job[1].release(receive);
-  }
-
   // All that was counted at one end was counted as this.
   static void expect_all(const Transfers::ByPath& paths, TransferPath path) {
     EXPECT_EQ(on(paths, path).messages, total(paths).messages)
@@ -111,6 +111,27 @@ TEST_P(CountedTransfers, KnowWhyGpusDoNotReachEachOther) {
     EXPECT_TRUE(reasons.empty()) << reasons[0];
   }
   EXPECT_TRUE(job[1].detours(0).empty());
+}
+
+// Where peers map no memory the kernel's copy is slower than a stream while both sides are there.
+TEST(ShortTransfers, AreStreamsWhileTheSenderWaits) {
+  Job job({"Shm", Lane::Kind::kShm}, 2);
+  const auto received = [&](TransferPath path) {
+    return on(job[1].transfers(0).received(), path).messages;
+  };
+  constexpr std::size_t kShort = 1 << 20;
+  ASSERT_NO_FATAL_FAILURE(exchange(job, kShort, kShort));
+  EXPECT_EQ(received(TransferPath::kStream), 0u) << "nobody waits";
+  if (!job[0].attend(true)) GTEST_SKIP() << "there is one core for both parties";
+  ASSERT_NO_FATAL_FAILURE(exchange(job, kShort, kShort));
+  ASSERT_NO_FATAL_FAILURE(exchange(job, kShort, kShort / 2));
+  EXPECT_EQ(received(TransferPath::kStream), 2u);
+  ASSERT_NO_FATAL_FAILURE(exchange(job, 2 * kBytes, 2 * kBytes));
+  EXPECT_EQ(received(TransferPath::kStream), 2u) << "it is too long";
+  job[0].attend(false);
+  ASSERT_NO_FATAL_FAILURE(exchange(job, kShort, kShort));
+  EXPECT_EQ(received(TransferPath::kStream), 2u);
+  EXPECT_EQ(received(TransferPath::kCopy), 3u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Lanes, CountedTransfers, ::testing::ValuesIn(kLanes), lane_name);

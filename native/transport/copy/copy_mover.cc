@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "base/clock.h"
 #include "wire/copy_notes.h"
 
 namespace mooncake_mpi {
@@ -120,6 +121,7 @@ unsigned CopyWork::advance_all(PacketSink& sink) {
         break;
       }
     }
+    if (copy.undecided) ++progress;  // for a moment: nobody sleeps meanwhile
     // What could not go on has to wait for the peer's part, or for room in the sink.
     return copied < kTurnBytes;
   });
@@ -180,23 +182,51 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   copy->chunk_bytes = choose_chunk_bytes(into.bytes);
   copy->chunk_count =
       static_cast<std::uint32_t>((into.bytes + copy->chunk_bytes - 1) / copy->chunk_bytes);
-  if (into.sink == nullptr && into.bytes >= work_.config_.limits.shared_bytes &&
-      copy->chunk_count > 1 && is_helpful(into.bytes)) {
-    copy->job = acquire_job();
-  }
+  copy->undecided = is_streamed(way, into.bytes) && into.sink == nullptr;
   work_.copies_.push_back(*copy);  // not before the next poll: the sender may have moved the bytes
-  if (copy->job == kNoJob) return true;
-  copy->generation = work_.next_generation_++;
-  own_job(copy->job)->open(copy->generation);
+  if (!copy->undecided) share(*copy, sink);
+  return true;
+}
+
+// Asks the peer to take chunks of a copy, too.
+void CopyMover::share(Copy& copy, PacketSink& sink) {
+  const Move& into = copy.move;
+  if (into.sink != nullptr || into.bytes < work_.config_.limits.shared_bytes ||
+      copy.chunk_count <= 1 || !is_helpful(into.bytes)) {
+    return;
+  }
+  copy.job = acquire_job();
+  if (copy.job == kNoJob) return;
+  copy.generation = work_.next_generation_++;
+  own_job(copy.job)->open(copy.generation);
   wire::ShareCopy share;
-  share.job = copy->job;
+  share.job = copy.job;
   share.receive_id = into.id;
   share.place = work_.place_of(into.address, into.bytes);
   share.length = into.bytes;
-  share.chunk_bytes = copy->chunk_bytes;
-  share.generation = copy->generation;
+  share.chunk_bytes = copy.chunk_bytes;
+  share.generation = copy.generation;
   sink.send_note(peer_, lane(), into.peer_id, as_note(share));
-  return true;
+}
+
+bool CopyMover::is_streamed(Reach way, std::uint64_t bytes) const noexcept {
+  return way == Reach::kKernel && bytes <= work_.config_.limits.stream_bytes;
+}
+
+// When a copy's turn comes: one whose sender waits in a call ends here, and a stream is asked for.
+// A sender that has just announced it gets a moment to come that far. True: it is copied.
+bool CopyMover::decide(Copy& copy, PacketSink& sink) {
+  constexpr std::uint64_t kMomentNs = 1'000;
+  const bool attended = is_attended();
+  if (!attended) {
+    const std::uint64_t now = now_ns();
+    if (copy.since_ns == 0) copy.since_ns = now;
+    if (now - copy.since_ns < kMomentNs) return false;
+  }
+  copy.undecided = false;
+  copy.unreadable = attended;
+  if (!attended) share(copy, sink);
+  return !attended;
 }
 
 bool CopyMover::start_write(const Move& from, Bytes key, PacketSink&) {
@@ -204,7 +234,7 @@ bool CopyMover::start_write(const Move& from, Bytes key, PacketSink&) {
   if (!place) return false;
   const RemoteMemory remote{place->address, place->region};
   const Reach way = reach(remote, from.bytes);
-  if (way == Reach::kNone) return false;
+  if (way == Reach::kNone || is_streamed(way, from.bytes)) return false;
   Copy* copy = work_.take(*this, Copy::Role::kWrite, from, remote);
   if (copy == nullptr) return false;
   copy->mapped = way == Reach::kMapped;
@@ -242,6 +272,7 @@ void CopyMover::finish(Copy& copy) noexcept {
 }
 
 std::uint64_t CopyMover::advance(Copy& copy, PacketSink& sink) {
+  if (copy.undecided && !decide(copy, sink)) return 0;
   switch (copy.role) {
     case Copy::Role::kRead:
       return copy.job == kNoJob ? read_alone(copy) : read_shared(copy);

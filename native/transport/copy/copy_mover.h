@@ -20,6 +20,9 @@ class CopyMover;
 struct CopyLimits {
   std::uint64_t shared_bytes = 32 * 1024;     // from here on both sides copy
   std::uint64_t past_caches_bytes = 8 << 20;  // from here on mapped memory is stored around them
+  // Up to here a stream is faster than the kernel, which looks up every page of the peer's, as long
+  // as both sides wait for it.
+  std::uint64_t stream_bytes = 2 << 20;
 };
 
 struct CopyConfig {
@@ -42,6 +45,7 @@ struct Copy : ListLink<CopyTag> {
   CopyMover* mover = nullptr;
   Role role = Role::kRead;
   bool mapped = false;      // the peer's bytes are copied by loads and stores
+  bool undecided = false;   // a stream may be better
   bool unreadable = false;  // the system has closed that way in the middle
   Error error = Error::kNone;
   Move move;
@@ -53,6 +57,7 @@ struct Copy : ListLink<CopyTag> {
   std::uint32_t job = kNoJob;
   std::uint32_t generation = 0;
   std::uint32_t own_chunks = 0;  // of a shared copy, not the peer's
+  std::uint64_t since_ns = 0;    // undecided
 };
 
 // All copies of one lane, in the order in which they go on.
@@ -132,16 +137,21 @@ class CopyMover : public Mover {
   virtual CopyJob* peer_job(std::uint32_t) noexcept { return nullptr; }
   // Wakes the peer if it sleeps.
   virtual void ring() noexcept {}
+  // Whether the peer waits in a call at this moment, so that it would stream at once.
+  virtual bool is_attended() noexcept { return false; }
 
  private:
   friend class CopyWork;
 
   // Bytes copied now; 0: none at the moment, or none any more.
   std::uint64_t advance(Copy& copy, PacketSink& sink);
+  bool decide(Copy& copy, PacketSink& sink);
+  void share(Copy& copy, PacketSink& sink);
   std::uint64_t read_alone(Copy& copy) noexcept;
   std::uint64_t read_shared(Copy& copy) noexcept;
   std::uint64_t write_alone(Copy& copy) noexcept;
   std::uint64_t help(Copy& copy, PacketSink& sink);
+  bool is_streamed(Reach way, std::uint64_t bytes) const noexcept;
   bool over(const Copy& copy) noexcept;
   bool is_helpful(std::uint64_t bytes) noexcept;
   void finish(Copy& copy) noexcept;

@@ -29,6 +29,7 @@ class ShmMover final : public CopyMover {
   CopyJob* own_job(std::uint32_t job) noexcept override;
   CopyJob* peer_job(std::uint32_t job) noexcept override;
   void ring() noexcept override { channel_.ring(); }
+  bool is_attended() noexcept override { return channel_.is_attended(); }
 
   ShmChannel& channel_;
   linux_driver::ProcessMemory& memory_;

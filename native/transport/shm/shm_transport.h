@@ -95,6 +95,9 @@ class ShmChannel final : public Channel {
 
   void ring() noexcept { slot_.header().doorbell.ring(true); }
 
+  bool is_attended() const noexcept {
+    return slot_.header().doorbell.attended.load(std::memory_order_relaxed) != 0;
+  }
   bool is_refused() const noexcept {
     return producer_.header().refused.load(std::memory_order_acquire) != 0;
   }
