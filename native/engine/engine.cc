@@ -371,7 +371,7 @@ unsigned Engine::poll() {
   try {
     // One that was dormant may be added by what arrives; there is room for it.
     for (auto lane = polled_.begin(); lane != polled_.end(); ++lane)
-      count += (*lane)->poll(*this);
+      count += (*lane)->quiet() ? 0 : (*lane)->poll(*this);
     if (peers_.has_unanswerable()) [[unlikely]] {
       for (Peer* peer : peers_.take_unanswerable())
         fail(*peer, Error::kPathLost);

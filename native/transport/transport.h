@@ -76,6 +76,9 @@ class Transport {
   // There is nothing to poll for before the next expect() or connect(): a lane that is not needed
   // costs no message anything.
   virtual bool dormant() const noexcept { return false; }
+  // Nothing of it is under way: it is not polled until it says otherwise. No virtual call, as every
+  // turn of every wait asks.
+  bool quiet() const noexcept { return quiet_; }
   // Delivers what has arrived, and goes on with what movers have begun; returns how much there was
   // to do (0: idle).
   virtual unsigned poll(PacketSink& sink) = 0;
@@ -108,6 +111,9 @@ class Transport {
   virtual HangBoard* board() noexcept { return nullptr; }
   virtual linux_driver::LifeMark* life_mark() noexcept { return nullptr; }
   virtual int board_descriptor(const wire::Address& /*peer*/) const { return -1; }
+
+ protected:
+  bool quiet_ = false;
 };
 
 }  // namespace mooncake_mpi

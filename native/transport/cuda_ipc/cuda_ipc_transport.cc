@@ -21,12 +21,11 @@ Result<Way> CudaIpcTransport::connect(const wire::Address& address, Peer& peer) 
 }
 
 unsigned CudaIpcTransport::poll(PacketSink& sink) {
-  if (busy_.empty()) [[likely]]
-    return 0;
   unsigned worked = 0;
   for (CudaMover* mover : busy_)
     worked += mover->advance(sink);
   std::erase_if(busy_, [](CudaMover* mover) { return mover->rest(); });
+  quiet_ = busy_.empty();
   return worked;
 }
 

@@ -20,7 +20,9 @@ class CudaIpcTransport final : public Transport {
   static constexpr wire::LaneId kLane = 4;
 
   explicit CudaIpcTransport(const wire::Address& self) noexcept
-      : process_(self.uid), host_(self.host) {}
+      : process_(self.uid), host_(self.host) {
+    quiet_ = true;
+  }
 
   std::string_view name() const noexcept override { return "cuda_ipc"; }
   void describe(wire::Address& address) const override { address.add(kLane, {}); }

@@ -22,6 +22,7 @@ void CudaMover::attend() {
   if (busy_) return;
   busy_ = true;
   transport_.busy_.push_back(this);  // there is room for every mover
+  transport_.quiet_ = false;
 }
 
 bool CudaMover::rest() noexcept {

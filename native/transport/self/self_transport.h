@@ -25,6 +25,7 @@ class SelfTransport final : public Transport {
     return peer.uid == process_ ? "" : "another process";
   }
   Result<Way> connect(const wire::Address& address, Peer& peer) override;
+  bool dormant() const noexcept override { return peer_ == nullptr; }
   unsigned poll(PacketSink& sink) override;
 
  private:
