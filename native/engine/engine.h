@@ -298,6 +298,9 @@ class Engine final : private PacketSink, private Waker {
   void on_moved(Peer& peer, std::uint64_t id, Error error) override {
     protocol_.on_moved(peer, id, error);
   }
+  std::uint64_t bytes_sent(const Peer& peer) const noexcept override {
+    return peer.transfers.bytes_sent();
+  }
   void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override {
     protocol_.send_note(peer, lane, id, note);
   }

@@ -107,10 +107,12 @@ struct Operation : Posted, ListLink<WorkTag> {
   CompletionWatch* watches = nullptr;  // told when the operation is done, the latest first
   std::uint64_t heir = 0;       // put back before it was whole: the receive that matched it then
   bool may_be_written = false;  // receive: the sender may write the buffer by itself
-  bool shared = false;          // send: a mover may read the bytes on behalf of the receiver
-  bool moved = false;           // receive: the sender's bytes are elsewhere, and are read again
-  bool moving = false;          // send: the receiver has yet to be told so
-  bool given_back = false;      // send: parked; its completion record is the program's already
+  // Send: a mover may read the bytes on behalf of the receiver. Receive: one has left them to a
+  // stream. It is told when the operation is done.
+  bool shared = false;
+  bool moved = false;       // receive: the sender's bytes are elsewhere, and are read again
+  bool moving = false;      // send: the receiver has yet to be told so
+  bool given_back = false;  // send: parked; its completion record is the program's already
   void forget_unusual() noexcept {
     unusual = false;
     supply.reset();

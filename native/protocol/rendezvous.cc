@@ -167,6 +167,7 @@ void Protocol::finish_moved(Operation& receive, Error error) {
     receive.completion.error = error;
     complete(receive, error);
   } else if (error != Error::kNone) {
+    receive.shared = receive.unusual = true;
     ask(receive);
   } else {
     send_control(*receive.peer, wire::Fin{receive.remote_id, 0, 0});

@@ -252,9 +252,11 @@ CompletionWatch* Protocol::end_unusual(Operation& operation) {
   if (operation.undeliverable_since_ns != 0) add(undeliverable_, -1);
   if (operation.given_back) parked_bytes_ -= operation.buffer.bytes;
   if (operation.exposures != kNotExposed) conceal(operation);
-  if (operation.shared && operation.kind == Operation::Kind::kSend) {
-    for (const auto& mover : operation.peer->movers)
-      mover->stop(operation.id());
+  if (operation.shared) {
+    for (const auto& mover : operation.peer->movers) {
+      operation.kind == Operation::Kind::kSend ? mover->stop(operation.id())
+                                               : mover->on_streamed(*sink_);
+    }
   }
   // Once they are gone nothing of the devices' touches the program's memory.
   operation.sink.reset();

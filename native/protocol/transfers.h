@@ -24,6 +24,12 @@ class Transfers {
   void count_received(TransferPath path, std::uint64_t bytes) noexcept {
     add(received_, path, bytes);
   }
+  std::uint64_t bytes_sent() const noexcept {
+    std::uint64_t bytes = 0;
+    for (const Traffic& traffic : sent_)
+      bytes += traffic.bytes;
+    return bytes;
+  }
   const ByPath& sent() const noexcept { return sent_; }
   const ByPath& received() const noexcept { return received_; }
 

@@ -73,6 +73,10 @@ class Mover {
   // no sense.
   virtual bool on_note(const Move& /*local*/, Bytes /*note*/, PacketSink&) { return false; }
 
+  // A message whose bytes start_read() was to move, and that a stream was asked for instead, is
+  // over.
+  virtual void on_streamed(PacketSink&) noexcept {}
+
   // The sender takes its memory back: a write for that operation, and what notes about it have
   // begun, end here, and nobody is told.
   virtual void stop(std::uint64_t /*id*/) noexcept {}

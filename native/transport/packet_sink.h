@@ -38,6 +38,8 @@ class PacketSink {
   virtual void on_moved(Peer& peer, std::uint64_t id, Error error) = 0;
   // Takes a mover's words to the peer's mover of the same lane, about the peer's operation `id`.
   virtual void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) = 0;
+  // How much was sent to that peer so far, but for small messages.
+  virtual std::uint64_t bytes_sent(const Peer&) const noexcept { return 0; }
   // A message of so many bytes takes a longer way to that peer, or from it, than there could be,
   // and why; no reason: there is no lane for it.
   virtual void on_detour(Peer& /*peer*/, std::uint64_t /*bytes*/,

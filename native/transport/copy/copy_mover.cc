@@ -7,16 +7,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
-#include <utility>
 
 #include "base/clock.h"
 #include "wire/copy_notes.h"
 
 namespace mooncake_mpi {
 namespace {
-
-constexpr std::uint64_t kTurnBytes = 256 * 1024;  // then other traffic has its turn
 
 // Of a shared copy: small enough that both sides end together, large enough that a system call's
 // fixed cost disappears: a half each of a short message.
@@ -25,7 +21,7 @@ std::uint32_t choose_chunk_bytes(std::uint64_t bytes) {
   constexpr std::uint64_t kSmallest = 16 * 1024;
   constexpr std::uint64_t kPage = 4096;
   const std::uint64_t share = bytes <= kShort ? bytes / 2 : bytes / 4;
-  const std::uint64_t most = std::max(kTurnBytes, bytes / CopyJob::kMaxChunks + 1);
+  const std::uint64_t most = std::max(CopyWork::kTurnBytes, bytes / CopyJob::kMaxChunks + 1);
   const std::uint64_t pages = (std::clamp(share, kSmallest, most) + kPage - 1) / kPage;
   return static_cast<std::uint32_t>(pages * kPage);
 }
@@ -42,124 +38,6 @@ Bytes as_note(const Layout& layout) noexcept {
 }
 
 }  // namespace
-
-CopyWork::~CopyWork() {
-  while (Copy* copy = spare_.pop_front())
-    delete copy;
-}
-
-Copy* CopyWork::take(CopyMover& mover, Copy::Role role, const Move& move,
-                     const RemoteMemory& remote) noexcept {
-  Copy* copy = spare_.pop_front();
-  if (copy == nullptr) copy = new (std::nothrow) Copy;
-  if (copy == nullptr) return nullptr;
-  *copy = {};
-  copy->mover = &mover;
-  copy->role = role;
-  copy->move = move;
-  copy->remote = remote;
-  ++under_way_;
-  writes_ += role == Copy::Role::kWrite ? 1 : 0;
-  return copy;
-}
-
-wire::Place CopyWork::place_of(const std::byte* address, std::uint64_t bytes) noexcept {
-  const SharedPool* pool = config_.pool;
-  return {reinterpret_cast<std::uint64_t>(address),
-          pool != nullptr ? pool->region_of(address, bytes, seen_) : 0};
-}
-
-void CopyWork::give_back(Copy& copy) noexcept {
-  List::remove(copy);
-  recycle(copy);
-}
-
-void CopyWork::recycle(Copy& copy) noexcept {
-  --under_way_;
-  writes_ -= copy.role == Copy::Role::kWrite ? 1 : 0;
-  spare_.push_back(copy);
-}
-
-void CopyWork::drop(const CopyMover& mover) noexcept {
-  for (List* list : {&copies_, &helps_, &finished_}) {
-    list->for_each([&](Copy& copy) {
-      if (copy.mover == &mover) give_back(copy);
-    });
-  }
-}
-
-// A send has one copy at most; thousands of receives may be under way beside it.
-void CopyWork::drop_send(const CopyMover& mover, std::uint64_t id) noexcept {
-  bool found = false;
-  const auto visit = [&](Copy& copy) {
-    found = copy.mover == &mover && copy.move.id == id && copy.role != Copy::Role::kRead;
-    if (found) give_back(copy);
-    return !found;
-  };
-  helps_.for_each_while(visit);
-  if (!found && writes_ != 0) copies_.for_each_while(visit);
-  if (!found && writes_ != 0) finished_.for_each_while(visit);
-}
-
-// Help for others comes last: two processes that receive from each other copy best when each copies
-// its own. Short messages are finished one after the other, long ones take turns.
-unsigned CopyWork::advance_all(PacketSink& sink) {
-  std::uint64_t copied = 0;
-  unsigned progress = 0;
-  Copy* last = nullptr;
-  copies_.for_each_while([&](Copy& copy) {
-    last = &copy;
-    for (std::uint64_t bytes = 1; bytes != 0 && copied < kTurnBytes;) {
-      bytes = copy.mover->advance(copy, sink);
-      copied += bytes;
-      if (copy.mover->over(copy)) {
-        copy.mover->finish(copy);
-        List::remove(copy);
-        finished_.push_back(copy);
-        last = nullptr;
-        ++progress;
-        break;
-      }
-    }
-    if (copy.undecided) ++progress;  // for a moment: nobody sleeps meanwhile
-    // What could not go on has to wait for the peer's part, or for room in the sink.
-    return copied < kTurnBytes;
-  });
-  if (last != nullptr && copied >= kTurnBytes) {
-    List::remove(*last);
-    copies_.push_back(*last);
-  }
-  report(sink);
-  if (copied != 0 || progress != 0) return progress + 1;
-  // A chunk of each: so each side takes the same part of messages that are alike.
-  helps_.for_each_while([&](Copy& copy) {
-    ++progress;
-    const std::uint64_t bytes = copy.mover->advance(copy, sink);
-    copied += bytes;
-    if (bytes == 0) {
-      give_back(copy);
-    } else {
-      List::remove(copy);
-      helps_.push_back(copy);
-    }
-    return copied < kTurnBytes;
-  });
-  return progress;
-}
-
-// What cannot be told, for want of memory, is told later.
-void CopyWork::report(PacketSink& sink) {
-  while (Copy* copy = finished_.pop_front()) {
-    try {
-      sink.on_moved(copy->mover->peer_, copy->move.id,
-                    copy->unreadable ? Error::kOther : copy->error);
-    } catch (...) {
-      finished_.push_back(*copy);
-      throw;
-    }
-    recycle(*copy);
-  }
-}
 
 Answer CopyMover::expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept {
   if (buffer.device != nullptr || buffer.address == nullptr) return Answer::kNo;
@@ -213,20 +91,29 @@ bool CopyMover::is_streamed(Reach way, std::uint64_t bytes) const noexcept {
   return way == Reach::kKernel && bytes <= work_.config_.limits.stream_bytes;
 }
 
-// When a copy's turn comes: one whose sender waits in a call ends here, and a stream is asked for.
-// A sender that has just announced it gets a moment to come that far. True: it is copied.
+// When a copy's turn comes: one whose sender waits in a call may end here, and a stream is asked
+// for. A sender that has just announced it gets a moment to come that far. True: it is copied.
 bool CopyMover::decide(Copy& copy, PacketSink& sink) {
   constexpr std::uint64_t kMomentNs = 1'000;
   const bool attended = is_attended();
-  if (!attended) {
-    const std::uint64_t now = now_ns();
-    if (copy.since_ns == 0) copy.since_ns = now;
-    if (now - copy.since_ns < kMomentNs) return false;
-  }
+  const std::uint64_t now = now_ns();
+  if (copy.since_ns == 0) copy.since_ns = now;
+  if (!attended && now - copy.since_ns < kMomentNs) return false;
   copy.undecided = false;
-  copy.unreadable = attended;
-  if (!attended) share(copy, sink);
-  return !attended;
+  const WayChoice::Way way =
+      choice_.begin(copy.move.bytes, attended, now, sink.bytes_sent(peer_), leader());
+  tell_follower(choice_.says());
+  if (way == WayChoice::kStream) {
+    copy.unreadable = true;
+    return false;
+  }
+  copy.chosen = true;
+  share(copy, sink);
+  return true;
+}
+
+void CopyMover::on_streamed(PacketSink& sink) noexcept {
+  choice_.end(now_ns(), sink.bytes_sent(peer_));
 }
 
 bool CopyMover::start_write(const Move& from, Bytes key, PacketSink&) {
@@ -262,7 +149,8 @@ bool CopyMover::is_helpful(std::uint64_t bytes) noexcept {
   return true;
 }
 
-void CopyMover::finish(Copy& copy) noexcept {
+void CopyMover::finish(Copy& copy, PacketSink& sink) noexcept {
+  if (copy.chosen && !copy.unreadable) choice_.end(now_ns(), sink.bytes_sent(peer_));
   if (copy.role != Copy::Role::kRead || copy.job == kNoJob) return;
   release_job(copy.job);
   helped_ = copy.own_chunks < copy.chunk_count;
@@ -294,7 +182,7 @@ void CopyMover::take_error(Copy& copy, Error error) const noexcept {
 }
 
 std::uint64_t CopyMover::read_alone(Copy& copy) noexcept {
-  const std::uint64_t bytes = std::min(kTurnBytes, copy.move.bytes - copy.done);
+  const std::uint64_t bytes = std::min(CopyWork::kTurnBytes, copy.move.bytes - copy.done);
   std::span<std::byte> to(copy.move.address + copy.done, bytes);
   if (copy.move.sink != nullptr) to = copy.move.sink->room(copy.done, bytes);
   if (to.empty()) return 0;
@@ -336,7 +224,7 @@ std::uint64_t CopyMover::read_shared(Copy& copy) noexcept {
 }
 
 std::uint64_t CopyMover::write_alone(Copy& copy) noexcept {
-  const std::uint64_t most = std::min(kTurnBytes, copy.move.bytes - copy.done);
+  const std::uint64_t most = std::min(CopyWork::kTurnBytes, copy.move.bytes - copy.done);
   std::uint64_t written = 0;
   while (written < most) {
     Bytes run(copy.move.address + copy.done, most - written);

@@ -10,6 +10,7 @@
 #include "memory/region.h"
 #include "memory/shared_pool.h"
 #include "transport/copy/copy_job.h"
+#include "transport/copy/way_choice.h"
 #include "transport/mover.h"
 #include "wire/copy_notes.h"
 
@@ -20,8 +21,8 @@ class CopyMover;
 struct CopyLimits {
   std::uint64_t shared_bytes = 32 * 1024;     // from here on both sides copy
   std::uint64_t past_caches_bytes = 8 << 20;  // from here on mapped memory is stored around them
-  // Up to here a stream is faster than the kernel, which looks up every page of the peer's, as long
-  // as both sides wait for it.
+  // Up to here a stream may be faster than the kernel, which looks up every page of the peer's, as
+  // long as both sides wait for it.
   std::uint64_t stream_bytes = 2 << 20;
 };
 
@@ -46,6 +47,7 @@ struct Copy : ListLink<CopyTag> {
   Role role = Role::kRead;
   bool mapped = false;      // the peer's bytes are copied by loads and stores
   bool undecided = false;   // a stream may be better
+  bool chosen = false;      // it was not, see WayChoice
   bool unreadable = false;  // the system has closed that way in the middle
   Error error = Error::kNone;
   Move move;
@@ -63,6 +65,8 @@ struct Copy : ListLink<CopyTag> {
 // All copies of one lane, in the order in which they go on.
 class CopyWork {
  public:
+  static constexpr std::uint64_t kTurnBytes = 256 * 1024;  // then other traffic has its turn
+
   CopyWork(const CopyConfig& config, MoverCounters& counters) noexcept
       : config_(config), counters_(counters) {}
   ~CopyWork();
@@ -117,6 +121,7 @@ class CopyMover : public Mover {
   bool start_read(const Move& into, Bytes key, PacketSink& sink) final;
   bool start_write(const Move& from, Bytes key, PacketSink& sink) final;
   bool on_note(const Move& local, Bytes note, PacketSink& sink) final;
+  void on_streamed(PacketSink& sink) noexcept final;
   void stop(std::uint64_t id) noexcept final;
   void abandon() noexcept override;
 
@@ -139,6 +144,10 @@ class CopyMover : public Mover {
   virtual void ring() noexcept {}
   // Whether the peer waits in a call at this moment, so that it would stream at once.
   virtual bool is_attended() noexcept { return false; }
+  // What the choices of the two ends say to each other: of the end that leads, and to the one that
+  // follows.
+  virtual std::uint32_t leader() noexcept { return 0; }
+  virtual void tell_follower(std::uint32_t /*says*/) noexcept {}
 
  private:
   friend class CopyWork;
@@ -154,7 +163,7 @@ class CopyMover : public Mover {
   bool is_streamed(Reach way, std::uint64_t bytes) const noexcept;
   bool over(const Copy& copy) noexcept;
   bool is_helpful(std::uint64_t bytes) noexcept;
-  void finish(Copy& copy) noexcept;
+  void finish(Copy& copy, PacketSink& sink) noexcept;
   void read_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
   Error write_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
   void take_error(Copy& copy, Error error) const noexcept;
@@ -169,6 +178,7 @@ class CopyMover : public Mover {
   bool helped_ = true;          // the last copy that was shared with the peer
   std::uint32_t unshared_ = 0;  // copies since then
   std::uint32_t patience_ = 4;  // so many until it is asked again
+  WayChoice choice_;
 };
 
 }  // namespace mooncake_mpi

@@ -56,6 +56,8 @@ struct SlotHeader {
   // Written once by the producer, which is the peer, when it claims the slot.
   std::atomic<std::uint32_t> ready{0};
   ProcessId producer;
+  // Written by the producer where it leads in the choice of ways: what WayChoice says.
+  std::atomic<std::uint32_t> way{0};
   // Written by the consumer; the producer reads them when its own view says that the ring is full.
   alignas(64) std::atomic<std::uint64_t> descriptors_consumed{0};
   std::atomic<std::uint64_t> payload_consumed{0};

@@ -18,12 +18,13 @@ Error copy_error(int code) noexcept {
 }  // namespace
 
 ShmMover::ShmMover(ShmTransport& transport, ShmChannel& channel,
-                   const linux_driver::RemoteProcess& process, bool can_read)
+                   const linux_driver::RemoteProcess& process, bool can_read, bool leads)
     : CopyMover(transport.work_, channel.peer_),
       channel_(channel),
       memory_(*transport.process_memory_),
       process_(process),
       can_read_(can_read),
+      leads_(leads),
       regions_(*transport.region_mapper_, process.pid) {}
 
 Reach ShmMover::reach(const RemoteMemory& remote, std::uint64_t bytes) noexcept {
@@ -61,6 +62,15 @@ std::uint32_t ShmMover::acquire_job() noexcept {
 
 void ShmMover::release_job(std::uint32_t job) noexcept {
   channel_.incoming_->jobs_in_use &= ~(std::uint64_t{1} << job);
+}
+
+std::uint32_t ShmMover::leader() noexcept {
+  if (leads_ || channel_.incoming_ == nullptr) return 0;
+  return channel_.incoming_->slot.header().way.load(std::memory_order_relaxed);
+}
+
+void ShmMover::tell_follower(std::uint32_t says) noexcept {
+  if (leads_) channel_.producer_.header().way.store(says, std::memory_order_relaxed);
 }
 
 CopyJob* ShmMover::own_job(std::uint32_t job) noexcept {

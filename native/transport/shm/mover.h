@@ -13,7 +13,7 @@ class ShmMover final : public CopyMover {
  public:
   // `channel` outlives it.
   ShmMover(ShmTransport& transport, ShmChannel& channel, const linux_driver::RemoteProcess& process,
-           bool can_read);
+           bool can_read, bool leads);
 
   wire::LaneId lane() const noexcept override { return ShmTransport::kLane; }
   bool reaches_everything() const noexcept override { return can_read_; }
@@ -30,11 +30,14 @@ class ShmMover final : public CopyMover {
   CopyJob* peer_job(std::uint32_t job) noexcept override;
   void ring() noexcept override { channel_.ring(); }
   bool is_attended() noexcept override { return channel_.is_attended(); }
+  std::uint32_t leader() noexcept override;
+  void tell_follower(std::uint32_t says) noexcept override;
 
   ShmChannel& channel_;
   linux_driver::ProcessMemory& memory_;
   linux_driver::RemoteProcess process_;
   bool can_read_;  // until the system refuses it
+  bool leads_;     // of the two, in the choice of ways
   PeerRegions regions_;
 };
 

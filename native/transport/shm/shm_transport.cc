@@ -78,7 +78,8 @@ Result<Way> ShmTransport::connect(const wire::Address& address, Peer& peer) {
   auto channel = std::make_unique<ShmChannel>(*this, std::move(slot).value(), peer);
   const bool can_read = probe(process);
   process.mark = &channel->slot_.header().mark;
-  auto mover = std::make_unique<ShmMover>(*this, *channel, process, can_read);
+  auto mover =
+      std::make_unique<ShmMover>(*this, *channel, process, can_read, process_ < address.uid);
   channels_[&peer] = channel.get();
   for (const auto& incoming : incoming_) {
     if (incoming->peer == &peer) {

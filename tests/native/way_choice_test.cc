@@ -1,0 +1,120 @@
+// Which way messages take, by what both have cost. One thread.
+#include "transport/copy/way_choice.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace mooncake_mpi::testing {
+namespace {
+
+using Way = WayChoice::Way;
+
+constexpr std::uint64_t kBytes = 256 * 1024;
+
+class Ways : public ::testing::Test {
+ protected:
+  // One after the other: how many took each way.
+  std::map<Way, int> go(int messages, std::uint64_t stream_ns, std::uint64_t kernel_ns,
+                        std::uint64_t bytes = kBytes) {
+    std::map<Way, int> taken;
+    for (int i = 0; i < messages; ++i) {
+      const Way way = choice_.begin(bytes, true, now_, 0, 0);
+      now_ += way == WayChoice::kStream ? stream_ns : kernel_ns;
+      choice_.end(now_, 0);
+      ++taken[way];
+    }
+    return taken;
+  }
+
+  WayChoice choice_;
+  std::uint64_t now_ = 1;
+};
+
+TEST_F(Ways, TheFasterOneIsTakenAndTheOtherRarelyTried) {
+  EXPECT_GT(go(2000, 5'000, 12'000)[WayChoice::kStream], 1950);
+  EXPECT_GT(go(2000, 5'000, 12'000)[WayChoice::kStream], 1960);
+}
+
+TEST_F(Ways, WhatIsTriedIsNeverForgotten) {
+  go(2000, 5'000, 12'000);
+  EXPECT_GT(go(2000, 5'000, 12'000)[WayChoice::kKernel], 5);
+  EXPECT_LT(go(2000, 12'000, 5'000)[WayChoice::kStream], 600) << "the other is the faster one now";
+  EXPECT_GT(go(2000, 12'000, 5'000)[WayChoice::kKernel], 1970);
+}
+
+TEST_F(Ways, AStreamThatIsHardlyFasterIsNotTaken) {
+  go(500, 11'000, 12'000);
+  EXPECT_GT(go(500, 11'000, 12'000)[WayChoice::kKernel], 440);
+}
+
+TEST_F(Ways, EachLengthHasItsOwn) {
+  go(500, 5'000, 12'000, 100'000);
+  go(500, 50'000, 40'000, 1'000'000);
+  EXPECT_GT(go(500, 5'000, 12'000, 100'000)[WayChoice::kStream], 480);
+  EXPECT_GT(go(500, 50'000, 40'000, 1'000'000)[WayChoice::kKernel], 480);
+}
+
+TEST_F(Ways, OneInterruptionChangesNothing) {
+  go(500, 9'000, 12'000);
+  EXPECT_EQ(choice_.begin(kBytes, true, now_, 0, 0), WayChoice::kStream);
+  now_ += 50'000'000;
+  choice_.end(now_, 0);
+  EXPECT_GT(go(200, 9'000, 12'000)[WayChoice::kStream], 150);
+}
+
+TEST_F(Ways, MessagesUnderWayTogetherTakeTheSame) {
+  go(500, 12'000, 5'000);
+  for (int window = 0; window < 300; ++window) {
+    const Way first = choice_.begin(kBytes, true, now_, 0, 0);
+    for (int i = 1; i < 16; ++i)
+      EXPECT_EQ(choice_.begin(kBytes, true, now_, 0, 0), first);
+    now_ += 16 * (first == WayChoice::kStream ? 4'000 : 8'000);
+    for (int i = 0; i < 16; ++i)
+      choice_.end(now_, 0);
+  }
+  EXPECT_EQ(choice_.begin(kBytes, true, now_, 0, 0), WayChoice::kStream)
+      << "in windows it is the faster";
+}
+
+TEST_F(Ways, TheTwoEndsTakeTheSameWhileMessagesGoBothWays) {
+  WayChoice follower;
+  int apart = 0;
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    const Way led = choice_.begin(kBytes, true, now_, i * kBytes, 0);
+    const Way followed = follower.begin(kBytes, true, now_, i * kBytes, choice_.says());
+    apart += led != followed;
+    // together the kernel is the faster one, while one alone starves the other's streams
+    now_ += led != followed ? 20'000 : led == WayChoice::kKernel ? 8'000 : 12'000;
+    choice_.end(now_, i * kBytes + kBytes);
+    follower.end(now_, i * kBytes + kBytes);
+  }
+  EXPECT_EQ(apart, 0);
+  EXPECT_EQ(choice_.says() & 1, WayChoice::kKernel);
+  int streams = 0;
+  for (int i = 0; i < 100; ++i) {  // the leader is silent now
+    streams += follower.begin(kBytes, true, now_, 0, choice_.says()) == WayChoice::kStream;
+    now_ += 1'000;
+    follower.end(now_, 0);
+  }
+  EXPECT_LT(streams, 100);
+}
+
+TEST_F(Ways, WhereNobodyStreamsNothingIsLearnt) {
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(choice_.begin(kBytes, false, now_, 0, 0), WayChoice::kKernel);
+    now_ += 1;
+    choice_.end(now_, 0);
+  }
+  EXPECT_GT(go(500, 5'000, 12'000)[WayChoice::kStream], 480);
+}
+
+TEST_F(Ways, AnEndTooManyOrTooFewDoesNoHarm) {
+  choice_.end(now_, 0);
+  for (int i = 0; i < 300; ++i)
+    choice_.begin(kBytes, true, now_, 0, 0);  // their ends are never heard of
+  EXPECT_GT(go(3000, 5'000, 12'000)[WayChoice::kStream], 2000);
+}
+
+}  // namespace
+}  // namespace mooncake_mpi::testing
