@@ -57,9 +57,6 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   Copy* copy = work_.take(*this, Copy::Role::kRead, into, remote);
   if (copy == nullptr) return false;
   copy->mapped = way == Reach::kMapped;
-  copy->chunk_bytes = choose_chunk_bytes(into.bytes);
-  copy->chunk_count =
-      static_cast<std::uint32_t>((into.bytes + copy->chunk_bytes - 1) / copy->chunk_bytes);
   copy->undecided = is_streamed(way, into.bytes) && into.sink == nullptr;
   work_.copies_.push_back(*copy);  // not before the next poll: the sender may have moved the bytes
   if (!copy->undecided) share(*copy, sink);
@@ -69,10 +66,11 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
 // Asks the peer to take chunks of a copy, too.
 void CopyMover::share(Copy& copy, PacketSink& sink) {
   const Move& into = copy.move;
-  if (into.sink != nullptr || into.bytes < work_.config_.limits.shared_bytes ||
-      copy.chunk_count <= 1 || !is_helpful(into.bytes)) {
-    return;
-  }
+  if (into.sink != nullptr || into.bytes < work_.config_.limits.shared_bytes) return;
+  copy.chunk_bytes = choose_chunk_bytes(into.bytes);
+  copy.chunk_count =
+      static_cast<std::uint32_t>((into.bytes + copy.chunk_bytes - 1) / copy.chunk_bytes);
+  if (copy.chunk_count <= 1 || !is_helpful(into.bytes)) return;
   copy.job = acquire_job();
   if (copy.job == kNoJob) return;
   copy.generation = work_.next_generation_++;
