@@ -189,9 +189,11 @@ class Engine final : private PacketSink, private Waker {
         });
   }
   // Peers are told that a thread waits, or no longer; true: that it is awake. With more processes
-  // than cores none is for long. Of several threads the last one counts.
+  // than cores none is for long, and where the call returns before the peer asks for a stream, only
+  // a progress thread is there for it. Of several threads the last one counts.
   bool attend(bool attends) noexcept {
-    const bool awake = attends && !oversubscribed_.load(std::memory_order_relaxed);
+    const bool awake =
+        attends && config_.progress_thread && !oversubscribed_.load(std::memory_order_relaxed);
     doorbell_->attended.store(awake ? 1 : 0, std::memory_order_relaxed);
     return awake;
   }

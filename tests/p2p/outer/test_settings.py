@@ -114,3 +114,35 @@ def test_where_the_kernel_refuses_copies_between_processes_messages_still_arrive
     outcome = run(2, path)
     assert outcome.returncode == 0, outcome.output
     assert outcome.output.strip() == "all arrived"
+
+
+LEFT_BEHIND = """
+import numpy as np
+from mooncake_mpi import MPI
+comm, big, tiny = MPI.COMM_WORLD, np.ones(400_000, np.uint8), np.zeros(1, np.uint8)
+MPI.Attach_buffer(bytearray(1 << 20))
+for turn in range(400):
+    if comm.rank == 0:
+        comm.Bsend(big, 1)
+        comm.Recv(tiny, 1)  # a peer that looks meanwhile sees it wait
+    else:
+        big[:] = 0
+        request = comm.Irecv(big, 0)
+        for _ in range(turn % 40):
+            request.Test()
+        comm.Send(tiny, 0)
+        request.Wait()
+        assert big.all()
+    MPI.Intracomm.Barrier(comm)
+MPI.Detach_buffer()
+print("ended")
+"""
+
+
+def test_without_a_thread_no_message_needs_a_sender_that_has_gone_on(program):
+    outcome = run(
+        2,
+        program(LEFT_BEHIND),
+        environment={"MOONCAKE_MPI_PROGRESS_THREAD": "0", "MOONCAKE_MPI_TIMEOUT_S": "20"},
+    )
+    assert outcome.output.split() == ["ended", "ended"], outcome.output
