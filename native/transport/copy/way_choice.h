@@ -21,8 +21,8 @@ class WayChoice {
   static constexpr std::size_t kWays = 2;
 
   // The way of a message that begins now. Where a stream is not to be had it is the other, and
-  // nothing is learnt of the period. `sent`: bytes that were sent to the peer so far. `leader`:
-  // what the peer's choice says(), where this one follows it, else 0.
+  // where that is so for many nothing is learnt of the period. `sent`: bytes that were sent to the
+  // peer so far. `leader`: what the peer's choice says(), where this one follows it, else 0.
   Way begin(std::uint64_t bytes, bool can_stream, std::uint64_t now_ns, std::uint64_t sent,
             std::uint32_t leader) noexcept {
     const std::size_t length = length_class(bytes);
@@ -30,6 +30,7 @@ class WayChoice {
       alike_ = under_way_ == 0;
       under_way_ = 0;
       bytes_ = 0;
+      messages_ = strays_ = 0;
       length_ = length;
       since_ns_ = now_ns;
       sent_before_ = sent;
@@ -41,7 +42,9 @@ class WayChoice {
       said_ =
           (said_ / (2 * kWords) + 1) * 2 * kWords + static_cast<std::uint32_t>(2 * length) + way_;
     }
-    alike_ &= length == length_ && can_stream;
+    alike_ &= length == length_;
+    ++messages_;
+    strays_ += can_stream ? 0 : 1;
     ++under_way_;
     bytes_ += bytes;
     return can_stream ? way_ : kKernel;
@@ -49,7 +52,7 @@ class WayChoice {
 
   // One of them is over.
   void end(std::uint64_t now_ns, std::uint64_t sent) noexcept {
-    if (under_way_ == 0 || --under_way_ != 0 || !alike_) return;
+    if (under_way_ == 0 || --under_way_ != 0 || !alike_ || strays_ * 4 > messages_) return;
     const std::uint64_t moved = bytes_ + (sent - sent_before_);
     learn(known_[length_], std::max<std::uint64_t>(1, (now_ns - since_ns_) * 1024 / moved));
   }
@@ -124,11 +127,13 @@ class WayChoice {
   std::uint64_t bytes_ = 0;  // of the period's messages
   std::uint64_t sent_before_ = 0;
   std::uint32_t under_way_ = 0;
+  std::uint32_t messages_ = 0;  // of the period; strays: that had no choice
+  std::uint32_t strays_ = 0;
   std::uint32_t said_ = 0;
   std::uint32_t leader_ = 0;
   std::size_t length_ = 0;
   Way way_ = kStream;
-  bool alike_ = false;  // of one length, and all in that way
+  bool alike_ = false;  // of one length
 };
 
 }  // namespace mooncake_mpi
