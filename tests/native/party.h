@@ -34,9 +34,9 @@ class Party {
   virtual bool cancel(Operation& operation) = 0;
   virtual void release(Operation& operation) = 0;
   virtual unsigned progress() = 0;
-  // Waits for nothing that comes; `again`: it has done so before.
   // As if a thread of it waited from now on, or no longer; true: so that peers hear of it.
   virtual bool attend(bool /*attends*/) { return false; }
+  // Waits for nothing that comes; `again`: it has done so before.
   virtual void wait(std::uint64_t /*timeout_ns*/, bool /*again*/) {}
   // This process has ended: nothing of it does anything any more.
   virtual void stop() {}

@@ -92,12 +92,28 @@ TEST_F(Ways, TheTwoEndsTakeTheSameWhileMessagesGoBothWays) {
   EXPECT_EQ(apart, 0);
   EXPECT_EQ(choice_.says() & 1, WayChoice::kKernel);
   int streams = 0;
-  for (int i = 0; i < 100; ++i) {  // the leader is silent now
-    streams += follower.begin(kBytes, true, now_, 0, choice_.says()) == WayChoice::kStream;
-    now_ += 1'000;
+  for (int i = 0; i < 2000; ++i) {  // the leader is silent now, and a stream the faster one
+    const Way way = follower.begin(kBytes, true, now_, 0, choice_.says());
+    streams += way == WayChoice::kStream;
+    now_ += way == WayChoice::kStream ? 1'000 : 8'000;
     follower.end(now_, 0);
   }
-  EXPECT_LT(streams, 100);
+  EXPECT_GT(streams, 1500);
+}
+
+TEST_F(Ways, AFirstMessageWithoutAChoiceDoesNotChooseForItsWindow) {
+  int streams = 0;
+  for (int window = 0; window < 200; ++window) {
+    EXPECT_EQ(choice_.begin(kBytes, false, now_, 0, 0), WayChoice::kKernel);
+    const Way way = choice_.begin(kBytes, true, now_, 0, 0);
+    for (int i = 2; i < 16; ++i)
+      choice_.begin(kBytes, true, now_, 0, 0);
+    streams += way == WayChoice::kStream;
+    now_ += way == WayChoice::kStream ? 100'000 : 200'000;
+    for (int i = 0; i < 16; ++i)
+      choice_.end(now_, 0);
+  }
+  EXPECT_GT(streams, 150);
 }
 
 TEST_F(Ways, WhereNobodyStreamsNothingIsLearnt) {

@@ -47,7 +47,7 @@ struct Copy : ListLink<CopyTag> {
   Role role = Role::kRead;
   bool mapped = false;      // the peer's bytes are copied by loads and stores
   bool undecided = false;   // a stream may be better
-  bool chosen = false;      // it was not, see WayChoice
+  bool chosen = false;      // by WayChoice, which hears when it is over
   bool unreadable = false;  // the system has closed that way in the middle
   Error error = Error::kNone;
   Move move;

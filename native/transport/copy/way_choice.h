@@ -34,10 +34,10 @@ class WayChoice {
       length_ = length;
       since_ns_ = now_ns;
       sent_before_ = sent;
-      way_ = can_stream ? choose(known_[length]) : kKernel;
+      way_ = choose(known_[length]);
       // While messages go both ways the two take the same: one of them alone would be left behind.
       const bool follows = leader != leader_ && (leader >> 1) % kWords == length;
-      if (follows && can_stream) way_ = static_cast<Way>(leader & 1);
+      if (follows) way_ = static_cast<Way>(leader & 1);
       leader_ = leader;
       said_ =
           (said_ / (2 * kWords) + 1) * 2 * kWords + static_cast<std::uint32_t>(2 * length) + way_;
