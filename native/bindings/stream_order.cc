@@ -25,11 +25,12 @@ namespace {
 
 using Way = cuda::StreamEnd::Way;
 
-// Opens a gate when the message has ended, well or not: by whoever completes it, with the engine's
-// lock held and without the GIL.
+// Lets a stream go on when the message has ended, well or not: by whoever completes it, with the
+// engine's lock held and without the GIL.
 class GateKeeper final : public CompletionWatch {
  public:
-  explicit GateKeeper(cuda::Gate gate) : gate_(std::move(gate)) {
+  explicit GateKeeper(cuda::Gate gate, std::shared_ptr<cuda::StreamWork> work = nullptr)
+      : gate_(std::move(gate)), work_(std::move(work)) {
     const std::scoped_lock lock(mutex());
     all().insert(this);
   }
@@ -37,14 +38,14 @@ class GateKeeper final : public CompletionWatch {
     {
       const std::scoped_lock lock(mutex());
       all().erase(this);
-      gate_.open();
+      let_go();
     }
     delete this;
   }
   static void open_all() noexcept {
     const std::scoped_lock lock(mutex());
     for (GateKeeper* keeper : all())
-      keeper->gate_.open();
+      keeper->let_go();
   }
 
  private:
@@ -56,7 +57,12 @@ class GateKeeper final : public CompletionWatch {
     static auto* instance = new std::unordered_set<GateKeeper*>;
     return *instance;
   }
+  void let_go() noexcept {
+    gate_.open();
+    if (work_ != nullptr) work_->order({});  // where nothing was ordered before
+  }
   cuda::Gate gate_;
+  std::shared_ptr<cuda::StreamWork> work_;
 };
 
 // Of a message that nobody has a request for: its error is the communicator's.
@@ -175,6 +181,13 @@ Result<bool> finish(StreamEndObject& object, Operation* operation,
   cuda::StreamEnd& end = *object.end;
   auto device = object.memory.driver().device_of(stream, end.device());
   if (!device) return device.failure();
+  if (end.work() != nullptr) {
+    auto waits = end.wait_with_work(stream);
+    if (!waits) return waits;
+    auto* keeper = new GateKeeper(cuda::Gate(), end.work());
+    if (!runtime().engine->watch_completion(*operation, *keeper)) keeper->on_done();
+    return true;
+  }
   if (end.is_awaited() && operation != nullptr && !is_finished(*operation)) {
     auto gate = end.wait(device.value(), stream);
     if (!gate) return gate.failure();
@@ -202,6 +215,7 @@ void check_memory(const BufferView& view) {
 
 // What a call names, with the driver's answers.
 struct Place {
+  cuda_driver::Allocation allocation;  // of an array
   int device = -1;
   bool captured = false;  // the stream is being captured
 };
@@ -213,7 +227,8 @@ Result<Place> place_of(cuda::GpuMemory& memory, const Buffer& buffer,
     auto located =
         memory.driver().locate(reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address));
     if (!located) return located.failure();
-    place.device = located.value().device;
+    place.allocation = located.value();
+    place.device = place.allocation.device;
   }
   auto device = memory.driver().device_of(stream, place.device);
   if (!device) return device.failure();
@@ -275,7 +290,8 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
                           reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address), nullptr});
   cuda::StreamEnd& end = *object->end;
   started.operation = unlocked_or_throw<Operation*>([&]() -> Result<Operation*> {
-    auto begun = end.begin(way, buffer, place.device, handle, memory.blocks());
+    auto begun =
+        end.begin(way, buffer, place.allocation, place.device, handle, memory.blocks(), !request);
     if (!begun) return begun.failure();
     const Buffer ordered{nullptr, buffer.bytes, &memory.in_stream_order(buffer.device == nullptr),
                          handle};

@@ -182,6 +182,30 @@ Result<bool> Driver::wait_in(int device, StreamHandle stream,
   });
 }
 
+Result<Image> Driver::load_image(int device, const char* image) {
+  CUmodule loaded = nullptr;
+  auto called = in_stream(device, "the library's kernels",
+                          [&] { return cuda_.cuModuleLoadData(&loaded, image); });
+  if (!called) return called.failure();
+  return loaded;
+}
+
+Result<Function> Driver::function_of(int device, Image image, const char* name) {
+  CUfunction function = nullptr;
+  auto called =
+      in_stream(device, name, [&] { return cuda_.cuModuleGetFunction(&function, image, name); });
+  if (!called) return called.failure();
+  return function;
+}
+
+Result<bool> Driver::launch_in(int device, StreamHandle stream, Function function, unsigned blocks,
+                               unsigned threads, void** parameters) {
+  return in_stream(device, "a kernel of the library", [&] {
+    return cuda_.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, handle_of(stream),
+                                parameters, nullptr);
+  });
+}
+
 Result<bool> Driver::call_in(int device, StreamHandle stream, void (*function)(void*),
                              void* argument) {
   return in_stream(device, "a stream's call of the host",

@@ -19,6 +19,9 @@ namespace mooncake_mpi::cuda_driver {
 
 using DeviceAddress = std::uint64_t;
 using StreamHandle = std::uintptr_t;  // CUstream, with CUDA's own numbers for the default streams
+// A program of the device's, and one of its functions; for the life of the process.
+using Image = CUmodule;
+using Function = CUfunction;
 using IpcHandle = std::array<std::byte, sizeof(CUipcMemHandle)>;
 
 // The allocation that an address belongs to.
@@ -80,6 +83,11 @@ class Driver {
   // It goes on when the host has stored that value in the word, or a later one.
   Result<bool> wait_in(int device, StreamHandle stream, const std::atomic<std::uint32_t>& word,
                        std::uint32_t value);
+  // Kernels: `image` is PTX, which the driver compiles.
+  Result<Image> load_image(int device, const char* image);
+  Result<Function> function_of(int device, Image image, const char* name);
+  Result<bool> launch_in(int device, StreamHandle stream, Function function, unsigned blocks,
+                         unsigned threads, void** parameters);
   // It calls the function on a thread of the driver's, which must not call the driver.
   Result<bool> call_in(int device, StreamHandle stream, void (*function)(void*), void* argument);
   // The device that a stream belongs to; of the default streams, which every device has, that is

@@ -61,6 +61,7 @@ std::string CopyQueue::trouble() const {
 // point nobody knows.
 std::uint64_t CopyQueue::nap_ns() const noexcept {
   if (under_way_.load(std::memory_order_relaxed) != 0) return 0;
+  if (moments_.awaited_devices() != 0 && moments_.some_are_soon()) return 0;
   const bool awaits =
       active_.load(std::memory_order_relaxed) != 0 || moments_.awaited_devices() != 0;
   return awaits ? 20'000 : UINT64_MAX;

@@ -16,6 +16,7 @@
 #include "memory/cuda/moment.h"
 #include "memory/cuda/slots.h"
 #include "memory/cuda/stream_end.h"
+#include "memory/cuda/stream_work.h"
 #include "memory/memory_device.h"
 
 namespace mooncake_mpi::cuda {
@@ -41,6 +42,7 @@ class GpuMemory final : public MemoryDevice {
         moments_(driver),
         gates_(driver),
         queue_(driver, moments_, gates_),
+        works_(driver, gates_, moments_),
         slots_(driver, queue_),
         blocks_(driver) {}
 
@@ -61,7 +63,7 @@ class GpuMemory final : public MemoryDevice {
   Blocks& device_blocks(int device);
   Moments& moments() noexcept { return moments_; }
   std::unique_ptr<StreamEnd> stream_end() {
-    return std::make_unique<StreamEnd>(driver_, gates_, moments_);
+    return std::make_unique<StreamEnd>(driver_, gates_, moments_, works_);
   }
   StreamMemory& in_stream_order(bool is_host) noexcept {
     return is_host ? host_in_stream_ : array_in_stream_;
@@ -74,6 +76,7 @@ class GpuMemory final : public MemoryDevice {
   Moments moments_;
   Gates gates_;
   CopyQueue queue_;
+  StreamWorks works_;
   Slots slots_;
   Blocks blocks_;
   std::mutex mutex_;                                      // guards the next

@@ -1,5 +1,6 @@
 #include "memory/cuda/moment.h"
 
+#include <algorithm>
 #include <new>
 
 namespace mooncake_mpi::cuda {
@@ -11,7 +12,7 @@ constexpr std::size_t kWords = 256;     // in one piece of pinned memory
 }  // namespace
 
 Moment::~Moment() {
-  if (word_ != nullptr) moments_->give_back({word_, value_});
+  if (moments_ != nullptr) moments_->give_back({word_, value_});
 }
 
 Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream, Heard heard) {
@@ -68,11 +69,29 @@ void Moments::give_back(Word word) noexcept {
   (written ? free_ : late_).push_back(word);
 }
 
-void Moments::await(Word word, int device) noexcept {
+void Moments::await(Word word, int device, bool soon) noexcept {
   std::scoped_lock lock(mutex_);
   if (awaited_.size() == words_) look();
-  awaited_.push_back({word, device});
+  awaited_.push_back({word, device, soon});
+  count();
+}
+
+void Moments::watch(std::atomic<std::uint32_t>& word, std::uint32_t value, int device) noexcept {
+  await({&word, value}, device, true);
+}
+
+void Moments::make_room(std::size_t words) {
+  std::scoped_lock lock(mutex_);
+  awaited_.reserve(words_ + words);
+  free_.reserve(words_ + words);
+  late_.reserve(words_ + words);
+  words_ += words;
+}
+
+void Moments::count() noexcept {
   count_.store(awaited_.size(), std::memory_order_relaxed);
+  soon_.store(static_cast<std::size_t>(std::ranges::count_if(awaited_, &Awaited::soon)),
+              std::memory_order_relaxed);
 }
 
 // A word is used again when it has been written: of those that were not there is one at most.
@@ -81,7 +100,7 @@ void Moments::look() noexcept {
     const std::uint32_t written = awaited.word.word->load(std::memory_order_acquire);
     return static_cast<std::int32_t>(written - awaited.word.value) >= 0;
   });
-  count_.store(awaited_.size(), std::memory_order_relaxed);
+  count();
 }
 
 std::uint64_t Moments::awaited_devices() noexcept {
@@ -97,7 +116,7 @@ std::uint64_t Moments::awaited_devices() noexcept {
 void Moments::forget(int device) noexcept {
   std::scoped_lock lock(mutex_);
   std::erase_if(awaited_, [device](const Awaited& awaited) { return awaited.device == device; });
-  count_.store(awaited_.size(), std::memory_order_relaxed);
+  count();
 }
 
 }  // namespace mooncake_mpi::cuda

@@ -28,6 +28,13 @@ class Moment {
     return *this;
   }
   ~Moment();
+  // A word that somebody else looks after, and whose values only grow.
+  static Moment of_word(std::atomic<std::uint32_t>& word, std::uint32_t value) noexcept {
+    Moment moment;
+    moment.word_ = &word;
+    moment.value_ = value;
+    return moment;
+  }
   bool reached() const noexcept {
     return word_ == nullptr ||
            static_cast<std::int32_t>(word_->load(std::memory_order_acquire) - value_) >= 0;
@@ -38,7 +45,7 @@ class Moment {
 
  private:
   friend class Moments;
-  Moments* moments_ = nullptr;
+  Moments* moments_ = nullptr;  // whose the word is, if theirs
   std::atomic<std::uint32_t>* word_ = nullptr;
   std::uint32_t value_ = 0;
 };
@@ -57,6 +64,12 @@ class Moments {
   Result<Moment> take(int device, cuda_driver::StreamHandle stream,
                       Heard heard = Heard::kByMessages);
 
+  // Somebody has to hear when a stream has written that, soon: it is at it. There was to be room.
+  void watch(std::atomic<std::uint32_t>& word, std::uint32_t value, int device) noexcept;
+  void make_room(std::size_t words);
+  // Whether there is one of those; a load.
+  bool some_are_soon() const noexcept { return soon_.load(std::memory_order_relaxed) != 0; }
+
   // Whether a stream may have yet to come to one that was taken; a load.
   bool some_awaited() const noexcept { return count_.load(std::memory_order_relaxed) != 0; }
   // Whose streams have yet to come to one, a bit for each device.
@@ -73,10 +86,12 @@ class Moments {
   struct Awaited {
     Word word;
     int device;
+    bool soon;
   };
   Result<Word> take_word(int device);
   void give_back(Word word) noexcept;
-  void await(Word word, int device) noexcept;
+  void await(Word word, int device, bool soon = false) noexcept;
+  void count() noexcept;
   void add_words(std::byte* memory);
   void look() noexcept;
 
@@ -87,7 +102,8 @@ class Moments {
   // What streams had yet to write when this was looked at last, whether or not anybody waits.
   std::vector<Awaited> awaited_;
   std::atomic<std::size_t> count_{0};  // of these
-  std::size_t words_ = 0;              // all; there is room for so many everywhere
+  std::atomic<std::size_t> soon_{0};
+  std::size_t words_ = 0;  // all; there is room for so many everywhere
 };
 
 }  // namespace mooncake_mpi::cuda

@@ -7,6 +7,8 @@
 namespace mooncake_mpi::cuda {
 namespace {
 
+constexpr std::uint64_t kCopiedAtOnce = 64 << 10;
+
 cuda_driver::DeviceAddress address_of(const std::byte* memory) noexcept {
   return reinterpret_cast<cuda_driver::DeviceAddress>(memory);
 }
@@ -15,11 +17,19 @@ cuda_driver::DeviceAddress address_of(const std::byte* memory) noexcept {
 
 std::span<const std::byte> StreamSource::at(std::uint64_t offset, std::uint64_t most) noexcept {
   if (!turn_.has_come()) return {};
+  if (StreamWork* work = turn_.work.get(); work != nullptr && turn_.block != nullptr) {
+    if (!work->claimed()) return {};
+    constexpr bool kHeard = true;
+    work->order({.to = address_of(turn_.memory), .from = turn_.array, .bytes = turn_.bytes},
+                kHeard);
+    if (!work->done()) return {};
+  }
   return {turn_.memory + offset, std::min(most, turn_.bytes - offset)};
 }
 
 bool StreamSource::failed() const noexcept {
-  return !turn_.has_come() && queue_.has_failed(turn_.device);
+  const bool has_come = turn_.has_come() && (turn_.work == nullptr || turn_.work->done());
+  return !has_come && queue_.has_failed(turn_.device);
 }
 
 bool StreamSink::has_failed() const noexcept {
@@ -33,26 +43,45 @@ std::span<std::byte> StreamSink::room(std::uint64_t offset, std::uint64_t most) 
 }
 
 Landing StreamSink::landed() noexcept {
-  return has_failed() ? Landing::kFailed : Landing::kDone;
+  if (has_failed()) return Landing::kFailed;
+  if (turn_.work != nullptr && end_ != 0) {
+    const std::byte* given = end_ <= kInlineBytes ? turn_.memory : nullptr;
+    turn_.work->order(
+        {.to = turn_.array, .from = address_of(turn_.memory), .bytes = end_, .given = given});
+  }
+  return Landing::kDone;
 }
 
-Result<bool> StreamEnd::begin(Way way, const Buffer& buffer, int device,
-                              cuda_driver::StreamHandle stream, Blocks& blocks) {
+Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
+                              const cuda_driver::Allocation& allocation, int device,
+                              cuda_driver::StreamHandle stream, Blocks& blocks, bool waits) {
   way_ = way;
   on_device_ = buffer.device != nullptr;
-  array_ = address_of(buffer.address);
+  turn_.array = address_of(buffer.address);
+  turn_.allocation = allocation;
   stream_ = stream;
   turn_.bytes = buffer.bytes;
   turn_.device = device;
   turn_.memory = buffer.address;
+  // What is sent of a small array is copied out at once, and its stream need not wait.
+  if (waits && on_device_ && allocation.device == device && buffer.bytes != 0 &&
+      (way == Way::kReceive || buffer.bytes > kCopiedAtOnce)) {
+    auto work = works_.take(device, buffer.bytes);
+    if (!work) return work.failure();
+    turn_.work = std::move(work).value();
+  }
   if (on_device_ && buffer.bytes != 0) {
     auto block = blocks.take(device, buffer.bytes);
     if (!block) return block.failure();
     turn_.block = block.value();
     turn_.memory = turn_.block->memory();
-    auto copied = driver_.copy_in(device, stream, address_of(turn_.memory), array_, turn_.bytes);
-    if (!copied) return copied.failure();
+    if (turn_.work == nullptr) {
+      auto copied =
+          driver_.copy_in(device, stream, address_of(turn_.memory), turn_.array, turn_.bytes);
+      if (!copied) return copied.failure();
+    }
   }
+  if (way == Way::kReceive && turn_.work != nullptr) return true;
   auto moment = moments_.take(device, stream);
   if (!moment) return moment.failure();
   turn_.begins = std::make_shared<const Moment>(std::move(moment).value());
@@ -64,14 +93,20 @@ Result<Gate> StreamEnd::wait(int device, cuda_driver::StreamHandle stream) {
   return gates_.close(device, stream);
 }
 
+Result<bool> StreamEnd::wait_with_work(cuda_driver::StreamHandle stream) {
+  auto end = turn_.work->end();
+  if (turn_.block != nullptr) turn_.block->used_until(std::move(end));
+  return turn_.work->claim(turn_.device, stream);
+}
+
 Result<bool> StreamEnd::land(int device, cuda_driver::StreamHandle stream) {
-  if (turn_.block == nullptr || way_ == Way::kSend) return true;
+  if (turn_.block == nullptr || way_ == Way::kSend || turn_.work != nullptr) return true;
   const Moment& begins = *turn_.begins;
   if (stream != stream_ && !begins.reached()) {
     auto waits = driver_.wait_in(device, stream, *begins.word(), begins.value());
     if (!waits) return waits;
   }
-  auto copied = driver_.copy_in(device, stream, array_, address_of(turn_.memory), turn_.bytes);
+  auto copied = driver_.copy_in(device, stream, turn_.array, address_of(turn_.memory), turn_.bytes);
   if (!copied) return copied.failure();
   auto moment = moments_.take(device, stream, Moments::Heard::kByNobody);
   if (!moment) return moment.failure();

@@ -2,11 +2,13 @@
 // is done before the message is sent or received, and what it is given after finish() comes after
 // it, while the host goes on.
 //
-// An array of a GPU is copied by the stream itself, out of pinned memory or into it, and all of
-// that is given to the stream before it waits: once a stream waits nothing that is given to any
-// stream of this process is sure to run. A receive copies the array out first, so that what a
-// shorter message leaves of it is there when all of it is copied in again. Memory of the host is
-// where the message goes to and comes from.
+// An array of a GPU is copied by the stream itself, and all of that is given to the stream before
+// it waits: once a stream waits nothing that is given to any stream of this process is sure to run.
+// Where the device has the library's kernels a stream that waits in the call is told what to copy
+// when that is known (StreamWork): between pinned memory and the array, or from the peer's array.
+// Else it is pinned memory that is sent and received into, and a receive copies the array out
+// first, so that what a shorter message leaves of it is there when all of it is copied in again.
+// Memory of the host is where the message goes to and comes from.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +18,7 @@
 #include "memory/cuda/blocks.h"
 #include "memory/cuda/gate.h"
 #include "memory/cuda/moment.h"
+#include "memory/cuda/stream_work.h"
 #include "memory/sink.h"
 #include "memory/source.h"
 
@@ -28,15 +31,20 @@ struct Turn {
   std::byte* memory = nullptr;
   std::uint64_t bytes = 0;
   int device = -1;
-  std::shared_ptr<const Moment> begins;
-  std::shared_ptr<Block> block;  // keeps the memory
-  bool has_come() const noexcept { return begins->reached(); }
+  std::shared_ptr<const Moment> begins;  // nullptr: at once
+  std::shared_ptr<Block> block;          // keeps the memory
+  // What the stream does when it is told to, if anything, and the array.
+  std::shared_ptr<StreamWork> work;
+  cuda_driver::Allocation allocation;
+  cuda_driver::DeviceAddress array = 0;
+  bool has_come() const noexcept { return begins == nullptr || begins->reached(); }
 };
 
 class StreamSource final : public Source {
  public:
   StreamSource(Turn turn, const CopyQueue& queue) noexcept
       : turn_(std::move(turn)), queue_(queue) {}
+  const Turn& turn() const noexcept { return turn_; }
   std::uint64_t bytes() const noexcept override { return turn_.bytes; }
   std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept override;
   bool failed() const noexcept override;
@@ -49,35 +57,45 @@ class StreamSource final : public Source {
 class StreamSink final : public Sink {
  public:
   StreamSink(Turn turn, const CopyQueue& queue) noexcept : turn_(std::move(turn)), queue_(queue) {}
+  const Turn& turn() const noexcept { return turn_; }
   std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept override;
-  void put(std::uint64_t, std::uint64_t) noexcept override {}
+  void put(std::uint64_t offset, std::uint64_t bytes) noexcept override { end_ = offset + bytes; }
   Landing landed() noexcept override;
 
  private:
   bool has_failed() const noexcept;
   Turn turn_;
   const CopyQueue& queue_;
+  std::uint64_t end_ = 0;  // of what was put
 };
 
 class StreamEnd {
  public:
   enum class Way : std::uint8_t { kSend, kReceive };
 
-  StreamEnd(cuda_driver::Driver& driver, Gates& gates, Moments& moments) noexcept
-      : driver_(driver), gates_(gates), moments_(moments) {}
+  StreamEnd(cuda_driver::Driver& driver, Gates& gates, Moments& moments,
+            StreamWorks& works) noexcept
+      : driver_(driver), gates_(gates), moments_(moments), works_(works) {}
 
-  // Gives `stream` what comes before the message; once.
-  Result<bool> begin(Way way, const Buffer& buffer, int device, cuda_driver::StreamHandle stream,
-                     Blocks& blocks);
+  // Gives `stream` what comes before the message; once. `waits`: it is to wait for the end, too, by
+  // a call that follows at once.
+  Result<bool> begin(Way way, const Buffer& buffer, const cuda_driver::Allocation& allocation,
+                     int device, cuda_driver::StreamHandle stream, Blocks& blocks, bool waits);
   const Turn& turn() const noexcept { return turn_; }
   cuda_driver::StreamHandle stream() const noexcept { return stream_; }
   int device() const noexcept { return turn_.device; }
 
   // Whether a stream that goes on has to wait for the end of the message: of an array that is sent
   // there is a copy.
-  bool is_awaited() const noexcept { return way_ == Way::kReceive || !on_device_; }
+  bool is_awaited() const noexcept {
+    return way_ == Way::kReceive || !on_device_ || turn_.work != nullptr;
+  }
+  // What the stream of begin() waits with, instead of a gate; nullptr: a gate it is.
+  const std::shared_ptr<StreamWork>& work() const noexcept { return turn_.work; }
   // Between the two the caller sees to it that the gate is opened when the message has ended.
   Result<Gate> wait(int device, cuda_driver::StreamHandle stream);
+  // With work, which has to be told of the end.
+  Result<bool> wait_with_work(cuda_driver::StreamHandle stream);
   // What was received is copied in; by another stream than that of begin() not before that one has
   // come to the message, which one that has failed may not have waited for.
   Result<bool> land(int device, cuda_driver::StreamHandle stream);
@@ -88,9 +106,9 @@ class StreamEnd {
   cuda_driver::Driver& driver_;
   Gates& gates_;
   Moments& moments_;
+  StreamWorks& works_;
   Way way_ = Way::kSend;
   bool on_device_ = false;
-  cuda_driver::DeviceAddress array_ = 0;
   cuda_driver::StreamHandle stream_ = 0;
   Turn turn_;
   std::shared_ptr<const Moment> landed_;

@@ -52,6 +52,7 @@ Outcome run(Driver& driver, Lock& lock, const Kernel& kernel, const fake_cuda_la
 }  // namespace
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+  [[maybe_unused]] static const bool defined = (define_library_kernels(), true);
   Call call(Function::cuModuleLoadData, Needs::kContext);
   if (call.failed()) return call.error();
   Driver& driver = call.driver();

@@ -1,0 +1,79 @@
+// This library's own kernels as functions of the host: what is in memory/cuda/kernels/kernels.cu.
+#include <atomic>
+#include <cstring>
+
+#include "drivers/cuda/fake/driver.h"
+#include "drivers/cuda/fake/fake_cuda.h"
+#include "drivers/cuda/fake/stream_calls.h"
+
+namespace mooncake_mpi::cuda_driver::fake {
+namespace {
+
+using Word = std::uint32_t;
+constexpr int kWords = 16;  // of a command; every fourth is the turn
+
+std::byte* bytes_at(std::uint64_t address) {
+  void* on_device = fake_cuda_bytes(address);
+  return static_cast<std::byte*>(on_device != nullptr ? on_device
+                                                      : reinterpret_cast<void*>(address));
+}
+
+template <class T>
+T parameter(const fake_cuda_launch* launch, int i) {
+  T value;
+  std::memcpy(&value, launch->parameters[i], sizeof value);
+  return value;
+}
+
+std::uint64_t wide(Word low, Word high) {
+  return std::uint64_t{high} << 32 | low;
+}
+
+std::atomic_ref<Word> word_at(std::uint64_t address, int i = 0) {
+  return std::atomic_ref(reinterpret_cast<Word*>(bytes_at(address))[i]);
+}
+
+int carry_out(std::uint64_t address) {
+  Word words[kWords];
+  for (int i = 0; i < kWords; ++i)
+    words[i] = word_at(address, i).load(std::memory_order_acquire);
+  const std::uint64_t from = wide(words[0], words[1]);
+  const std::uint64_t to = wide(words[4], words[5]);
+  const std::uint64_t bytes = wide(words[2], words[6]);
+  if (bytes == 0) return FAKE_CUDA_DONE;
+  if (from != 0) {
+    std::memmove(bytes_at(to), bytes_at(from), bytes);
+  } else {
+    for (std::uint64_t i = 0; i < bytes; ++i) {
+      const auto* given = reinterpret_cast<const std::byte*>(words + 8 + 4 * (i / 12));
+      bytes_at(to)[i] = given[i % 12];
+    }
+  }
+  return FAKE_CUDA_DONE;
+}
+
+int copy(const fake_cuda_launch* launch, void*) {
+  return carry_out(parameter<std::uint64_t>(launch, 0));
+}
+
+int take(const fake_cuda_launch* launch, void*) {
+  const auto command = parameter<std::uint64_t>(launch, 0);
+  const auto turn = parameter<Word>(launch, 1);
+  for (int i = 3; i < kWords; i += 4) {
+    if (word_at(command, i).load(std::memory_order_acquire) != turn) return FAKE_CUDA_NOT_YET;
+  }
+  const int outcome = carry_out(command);
+  word_at(parameter<std::uint64_t>(launch, 2)).store(turn, std::memory_order_release);
+  return outcome;
+}
+
+}  // namespace
+
+void define_library_kernels() {
+  static constexpr std::size_t kCopy[] = {8};
+  static constexpr std::size_t kTake[] = {8, 4, 8};
+  fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 1);
+  fake_cuda_define_kernel("mooncake_mpi_take", take, nullptr, kTake, 3);
+}
+
+}  // namespace mooncake_mpi::cuda_driver::fake

@@ -1,0 +1,116 @@
+#include "memory/cuda/kernels/kernels.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "memory/cuda/gate.h"
+
+namespace mooncake_mpi::cuda {
+namespace {
+
+// Enough blocks to fill NVLink with what they pull, and few beside what the program computes.
+constexpr unsigned kBlocks = 24;
+constexpr unsigned kThreads = 512;
+constexpr unsigned kWarp = 32;
+constexpr std::uint64_t kOneBlock = 64 << 10;
+
+std::uint32_t low(std::uint64_t number) noexcept {
+  return static_cast<std::uint32_t>(number);
+}
+std::uint32_t high(std::uint64_t number) noexcept {
+  return static_cast<std::uint32_t>(number >> 32);
+}
+
+cuda_driver::DeviceAddress address_of(const void* pinned) noexcept {
+  return reinterpret_cast<cuda_driver::DeviceAddress>(pinned);
+}
+
+}  // namespace
+
+void write(Command& command, const Order& order, std::uint32_t turn) noexcept {
+  auto& vectors = command.vectors;
+  const std::uint64_t from = order.given == nullptr ? order.from : 0;
+  vectors[0].words = {low(from), high(from), low(order.bytes)};
+  vectors[1].words = {low(order.to), high(order.to), high(order.bytes)};
+  if (order.given != nullptr) {
+    std::array<std::byte, kInlineBytes> bytes{};
+    std::copy_n(order.given, std::min(order.bytes, kInlineBytes), bytes.begin());
+    std::memcpy(vectors[2].words.data(), bytes.data(), kInlineBytes / 2);
+    std::memcpy(vectors[3].words.data(), bytes.data() + kInlineBytes / 2, kInlineBytes / 2);
+  }
+  for (auto& vector : vectors)
+    vector.turn.store(turn, std::memory_order_release);
+}
+
+bool Kernels::are_on(int device) noexcept {
+  try {
+    const std::scoped_lock lock(mutex_);
+    const auto known = loaded_.find(device);
+    if (known != loaded_.end()) return !known->second.refused;
+    if (!gates_.enter_driver()) return false;  // the next time
+    auto loaded = load(device);
+    gates_.leave_driver();
+    auto& kept = loaded_[device];
+    if (loaded) kept = loaded.value();
+    kept.refused = !loaded;
+    return !kept.refused;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+// A kernel gets to the device when it is launched first: with a command that says nothing.
+Result<Kernels::Loaded> Kernels::load(int device) {
+  auto image = driver_.load_image(device, kKernels);
+  if (!image) return image.failure();
+  auto copying = driver_.function_of(device, image.value(), "mooncake_mpi_copy");
+  if (!copying) return copying.failure();
+  auto taking = driver_.function_of(device, image.value(), "mooncake_mpi_take");
+  if (!taking) return taking.failure();
+  auto memory = driver_.allocate_pinned(device, 2 * sizeof(Command));
+  if (!memory) return memory.failure();
+  auto stream = driver_.make_stream(device);
+  if (!stream) return stream.failure();
+  const auto handle = reinterpret_cast<cuda_driver::StreamHandle>(stream.value()->handle);
+  cuda_driver::DeviceAddress command = address_of(memory.value());
+  cuda_driver::DeviceAddress done = command + sizeof(Command);
+  std::uint32_t turn = 0;
+  void* copies[] = {&command};
+  auto launched = driver_.launch_in(device, handle, copying.value(), 1, kWarp, copies);
+  if (!launched) return launched.failure();
+  void* takes[] = {&command, &turn, &done};
+  launched = driver_.launch_in(device, handle, taking.value(), 1, kWarp, takes);
+  if (!launched) return launched.failure();
+  return Loaded{copying.value(), taking.value(), false};
+}
+
+Kernels::Loaded* Kernels::find(int device) {
+  const std::scoped_lock lock(mutex_);
+  const auto known = loaded_.find(device);
+  return known == loaded_.end() || known->second.refused ? nullptr : &known->second;
+}
+
+Result<bool> Kernels::copy(int device, cuda_driver::StreamHandle stream, const Command& command,
+                           std::uint64_t most_bytes) {
+  const Loaded* loaded = find(device);
+  if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
+  cuda_driver::DeviceAddress where = address_of(&command);
+  void* parameters[] = {&where};
+  const unsigned blocks = most_bytes <= kOneBlock ? 1 : kBlocks;
+  return driver_.launch_in(device, stream, loaded->copy, blocks, kThreads, parameters);
+}
+
+Result<bool> Kernels::take(int device, cuda_driver::StreamHandle stream, const Command& command,
+                           std::uint32_t turn, const std::atomic<std::uint32_t>& done,
+                           std::uint64_t most_bytes) {
+  const Loaded* loaded = find(device);
+  if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
+  cuda_driver::DeviceAddress where = address_of(&command);
+  cuda_driver::DeviceAddress word = address_of(&done);
+  void* parameters[] = {&where, &turn, &word};
+  const unsigned threads = most_bytes <= kInlineBytes ? kWarp : kThreads;
+  return driver_.launch_in(device, stream, loaded->take, 1, threads, parameters);
+}
+
+}  // namespace mooncake_mpi::cuda

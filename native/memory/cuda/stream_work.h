@@ -1,0 +1,99 @@
+// What a stream of the program does for a message when the host says so: it waits, and then copies
+// what it is told to, or nothing. All that is given to the stream before it waits, so that nothing
+// which the wait may hold up is needed to end it. Up to 64 KiB a small kernel waits and copies; for
+// more the stream itself waits, which keeps no part of the device busy, and a kernel copies then.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.h"
+#include "drivers/cuda/driver.h"
+#include "memory/cuda/gate.h"
+#include "memory/cuda/kernels/kernels.h"
+#include "memory/cuda/moment.h"
+
+namespace mooncake_mpi::cuda {
+
+class StreamWorks;
+
+class StreamWork {
+ public:
+  // A line of pinned memory for each work that there is; its turns only grow.
+  struct alignas(128) Line {
+    Command command;
+    std::atomic<std::uint32_t> done;
+  };
+
+  StreamWork(StreamWorks& works, Line& line, std::uint32_t turn, std::uint64_t most_bytes) noexcept
+      : works_(works), line_(line), turn_(turn), most_bytes_(most_bytes) {}
+  ~StreamWork();
+  StreamWork(const StreamWork&) = delete;
+  StreamWork& operator=(const StreamWork&) = delete;
+
+  // `stream` waits from now on. Calls the driver; once, by the program's thread.
+  Result<bool> claim(int device, cuda_driver::StreamHandle stream);
+  // Whether a stream stands ready.
+  bool claimed() const noexcept { return claimed_.load(std::memory_order_acquire); }
+
+  // What the stream is to do, now or when it is claimed. The first order counts; false: there was
+  // one before. `heard`, of one that is claimed: somebody is told when it is done.
+  bool order(const Order& order, bool heard = false) noexcept;
+  bool ordered() const noexcept { return (state_.load(std::memory_order_acquire) & kOrdered) != 0; }
+  // Whether what was ordered is done; never so before the stream is claimed.
+  bool done() const noexcept {
+    return static_cast<std::int32_t>(line_.done.load(std::memory_order_acquire) - turn_) >= 0;
+  }
+  // The same, for those who keep memory until then.
+  std::shared_ptr<const Moment> end() const;
+
+ private:
+  static constexpr std::uint8_t kWaits = 1;
+  static constexpr std::uint8_t kTaken = 2;  // somebody orders, or has
+  static constexpr std::uint8_t kOrdered = 4;
+
+  StreamWorks& works_;
+  Line& line_;
+  const std::uint32_t turn_;
+  const std::uint64_t most_bytes_;
+  int device_ = -1;
+  bool lost_ = false;
+  std::atomic<std::uint8_t> state_{0};
+  std::atomic<bool> claimed_{false};
+};
+
+class StreamWorks {
+ public:
+  StreamWorks(cuda_driver::Driver& driver, Gates& gates, Moments& moments) noexcept
+      : driver_(driver), gates_(gates), moments_(moments), kernels_(driver, gates) {}
+  StreamWorks(const StreamWorks&) = delete;
+  StreamWorks& operator=(const StreamWorks&) = delete;
+
+  // For a message of so many bytes; nullptr where the device has no kernels.
+  Result<std::shared_ptr<StreamWork>> take(int device, std::uint64_t most_bytes);
+
+ private:
+  friend class StreamWork;
+  static constexpr std::size_t kLines = 64;  // in one piece of pinned memory
+  static constexpr std::uint64_t kSmall = 64 << 10;
+
+  struct Used {
+    StreamWork::Line* line;
+    std::uint32_t turn;  // the last
+  };
+  void give_back(Used used, bool claimed) noexcept;
+
+  cuda_driver::Driver& driver_;
+  Gates& gates_;
+  Moments& moments_;
+  Kernels kernels_;
+  std::mutex mutex_;  // guards what is below
+  std::vector<Used> free_;
+  std::vector<Used> late_;  // a stream has yet to come to their ends
+  std::size_t lines_ = 0;   // all; there is room for so many everywhere
+};
+
+}  // namespace mooncake_mpi::cuda
