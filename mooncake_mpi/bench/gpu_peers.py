@@ -93,6 +93,16 @@ class CupyNccl(OnStream):
         self._start(self._comm.recv, array, source)
         self._stream.synchronize()
 
+    def Send_enqueue(self, array: Any, dest: int, tag: int, *, stream: int) -> None:  # noqa: ARG002
+        """In the order of a stream; return at once."""
+        address, size = place_of(array)
+        self._comm.send(address, size, self._nccl.NCCL_UINT8, dest, stream)
+
+    def Recv_enqueue(self, array: Any, source: int, tag: int, *, stream: int) -> None:  # noqa: ARG002
+        """In the order of a stream; return at once."""
+        address, size = place_of(array)
+        self._comm.recv(address, size, self._nccl.NCCL_UINT8, source, stream)
+
     def Isend(self, array: Any, dest: int, tag: int) -> Any:  # noqa: ARG002
         """An operation that ``waitall`` starts."""
         return self._comm.send, array, dest

@@ -293,8 +293,13 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
     auto begun =
         end.begin(way, buffer, place.allocation, place.device, handle, memory.blocks(), !request);
     if (!begun) return begun.failure();
-    const Buffer ordered{nullptr, buffer.bytes, &memory.in_stream_order(buffer.device == nullptr),
-                         handle};
+    const bool with_work = end.work() != nullptr;
+    if (with_work && way == Way::kSend) {
+      auto learnt = memory.learn_handle(place.allocation);
+      if (!learnt) return learnt.failure();
+    }
+    const Buffer ordered{nullptr, buffer.bytes,
+                         &memory.in_stream_order(buffer.device == nullptr, with_work), handle};
     Engine& engine = *runtime().engine;
     if (way == Way::kReceive) {
       return engine.receive_into(hold.context(), MatchChannel::kMessages, rank, tag, ordered,
@@ -341,6 +346,8 @@ void enqueue(Communicator& communicator, bool send, nb::object buf, Int given_ra
     throw EngineFailure(finished.failure());
   }
   runtime().engine->entrust(operation);
+  constexpr bool kMoreToCome = true;
+  if (end->end->work() != nullptr) runtime().engine->progress(kMoreToCome);
   settle_when_done(operation, new Unattended(operation, std::move(started.view)));
 }
 

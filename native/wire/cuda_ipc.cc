@@ -44,4 +44,10 @@ std::optional<Pull> decode_pull(std::span<const std::byte> note) {
   return sane ? pull : std::nullopt;
 }
 
+std::optional<Reveal> decode_reveal(std::span<const std::byte> note) {
+  const auto reveal = read_note<Reveal>(note);
+  const bool sane = reveal && reveal->reserved == 0 && reveal->length != 0;
+  return sane ? reveal : std::nullopt;
+}
+
 }  // namespace mooncake_mpi::wire

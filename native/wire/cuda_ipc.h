@@ -61,11 +61,23 @@ struct Pull {
 };
 static_assert(sizeof(Pull) == 32);
 
+// To the sender, instead of Push: where are its bytes? A stream of the receiver's waits for the
+// message and takes it from there itself. The answer is Pull, or Pushed of a way that is closed.
+struct Reveal {
+  static constexpr std::uint32_t kKind = 6;
+  std::uint32_t kind = kKind;
+  std::uint32_t reserved = 0;
+  std::uint64_t receive_id = 0;
+  std::uint64_t length = 0;  // bytes, as many as the receive takes; not zero
+};
+static_assert(sizeof(Reveal) == 24);
+
 // Checked field by field; nothing where `bytes` is no such thing.
 bool is_on_device(std::span<const std::byte> key);
 std::optional<DeviceMemory> decode_device_memory(std::span<const std::byte> note);
 std::optional<Push> decode_push(std::span<const std::byte> note);
 std::optional<Pushed> decode_pushed(std::span<const std::byte> note);
 std::optional<Pull> decode_pull(std::span<const std::byte> note);
+std::optional<Reveal> decode_reveal(std::span<const std::byte> note);
 
 }  // namespace mooncake_mpi::wire

@@ -156,6 +156,61 @@ def both_ways(figures: Figures, peers: tuple[Peer, ...]) -> None:
     forget(peers)
 
 
+def in_stream_order(figures: Figures, peers: tuple[Peer, ...]) -> None:
+    """Messages that streams wait for, with no host in between; the peers that have such calls."""
+    import cupy
+
+    peers = tuple(peer for peer in peers if hasattr(peer.comm, "Send_enqueue"))
+    stream = cupy.cuda.Stream(non_blocking=True)
+    other, first = 1 - figures.rank, figures.rank == 0
+    for size in (8, 64 * KIB, MIB):
+        buffers = buffers_of(peers, size)
+
+        def chain(peer: Peer, count: int, buffers=buffers) -> float:
+            out, into = buffers[peer.name]
+            count = min(count, 200)
+            start = time.perf_counter()
+            for _ in range(count):
+                if first:
+                    peer.comm.Send_enqueue(out, other, 1, stream=stream.ptr)
+                    peer.comm.Recv_enqueue(into, other, 1, stream=stream.ptr)
+                else:
+                    peer.comm.Recv_enqueue(into, other, 1, stream=stream.ptr)
+                    peer.comm.Send_enqueue(into, other, 1, stream=stream.ptr)
+            stream.synchronize()
+            return (time.perf_counter() - start) / count
+
+        figures.measure(
+            f"stream-ordered hop {size_name(size)}", "us", peers,
+            lambda peer, count, chain=chain: chain(peer, count) * count,
+            lambda s: s / 2 * 1e6,
+        )  # fmt: skip
+    for size, window in ((16 * MIB, 16), (256 * MIB, 4)):
+        buffers = buffers_of(peers, size)
+
+        def posted(peer: Peer, count: int, buffers=buffers, window=window) -> float:
+            out, into = buffers[peer.name]
+            took = 0.0
+            for _ in range(min(count, 10)):
+                if not first:
+                    for _ in range(window):
+                        peer.comm.Recv_enqueue(into, other, 1, stream=stream.ptr)
+                figures.world.Barrier()
+                start = time.perf_counter()
+                if first:
+                    for _ in range(window):
+                        peer.comm.Send_enqueue(out, other, 1, stream=stream.ptr)
+                stream.synchronize()
+                figures.world.Barrier()
+                took += time.perf_counter() - start
+            return took / min(count, 10) * count
+
+        figures.measure(
+            f"stream-ordered {size_name(size)}, {window} at once", "GB/s", peers, posted,
+            lambda s, moved=size * window: moved / s / 1e9,
+        )  # fmt: skip
+
+
 def many_small(figures: Figures, peers: tuple[Peer, ...]) -> None:
     """Ten thousand in flight; NCCL's in groups of a thousand."""
     for peer in peers:
@@ -245,7 +300,7 @@ def products(figures: Figures, peers: tuple[Peer, ...]) -> None:
     figures.add(f"product of {edge} x {edge} fp16", "ms", found)
 
 
-PLANS = (half_round_trips, windows, both_ways, host_and_gpu, many_small, products)
+PLANS = (half_round_trips, windows, in_stream_order, both_ways, host_and_gpu, many_small, products)
 
 
 def main() -> int:

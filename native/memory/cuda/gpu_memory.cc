@@ -66,6 +66,28 @@ Result<std::unique_ptr<Sink>> GpuMemory::sink(const Buffer& buffer) {
       std::make_unique<DeviceSink>(std::move(end).value(), queue_, slots_));
 }
 
+Result<bool> GpuMemory::learn_handle(const cuda_driver::Allocation& allocation) {
+  if (!allocation.exportable || known_handle(allocation.id)) return true;
+  auto exported = driver_.export_memory(allocation.device, allocation.base);
+  if (!exported) return exported.failure();
+  const std::scoped_lock lock(handles_mutex_);
+  // What lay there before has been freed.
+  std::erase_if(handles_, [&](const auto& other) {
+    const Handle& known = other.second;
+    return known.base < allocation.base + allocation.bytes &&
+           allocation.base < known.base + known.bytes;
+  });
+  handles_[allocation.id] = {allocation.base, allocation.bytes, exported.value()};
+  return true;
+}
+
+std::optional<cuda_driver::IpcHandle> GpuMemory::known_handle(std::uint64_t allocation) {
+  const std::scoped_lock lock(handles_mutex_);
+  const auto known = handles_.find(allocation);
+  if (known == handles_.end()) return std::nullopt;
+  return known->second.handle;
+}
+
 Blocks& GpuMemory::device_blocks(int device) {
   const std::scoped_lock lock(mutex_);
   auto& blocks = device_blocks_[device];

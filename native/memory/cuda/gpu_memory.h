@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "drivers/cuda/driver.h"
@@ -21,8 +22,8 @@
 
 namespace mooncake_mpi::cuda {
 
-// What the protocol is told that memory in a stream's order is of: no mover knows it, and its
-// source or sink is made by a StreamEnd.
+// What the protocol is told that memory in a stream's order is of. Its source or sink is made by a
+// StreamEnd; movers know what it is where the stream waits with work.
 class StreamMemory final : public MemoryDevice {
  public:
   explicit StreamMemory(bool is_host) noexcept : is_host_(is_host) {}
@@ -65,9 +66,16 @@ class GpuMemory final : public MemoryDevice {
   std::unique_ptr<StreamEnd> stream_end() {
     return std::make_unique<StreamEnd>(driver_, gates_, moments_, works_);
   }
-  StreamMemory& in_stream_order(bool is_host) noexcept {
-    return is_host ? host_in_stream_ : array_in_stream_;
+  StreamMemory& in_stream_order(bool is_host, bool with_work) noexcept {
+    return is_host ? host_in_stream_ : with_work ? waiting_array_ : array_in_stream_;
   }
+  // Whether a source or sink of that device is a StreamSource or StreamSink with work.
+  bool waits_with_work(const MemoryDevice* device) const noexcept {
+    return device == &waiting_array_;
+  }
+  // How others open an allocation, asked for now: once a stream waits it may be too late.
+  Result<bool> learn_handle(const cuda_driver::Allocation& allocation);
+  std::optional<cuda_driver::IpcHandle> known_handle(std::uint64_t allocation);
 
  private:
   Result<DeviceEnd> end_of(const Buffer& buffer);
@@ -83,6 +91,14 @@ class GpuMemory final : public MemoryDevice {
   std::map<int, std::unique_ptr<Blocks>> device_blocks_;  // by device
   StreamMemory host_in_stream_{true};
   StreamMemory array_in_stream_{false};
+  StreamMemory waiting_array_{false};
+  struct Handle {
+    cuda_driver::DeviceAddress base;
+    std::uint64_t bytes;
+    cuda_driver::IpcHandle handle;
+  };
+  std::mutex handles_mutex_;  // guards the next
+  std::map<std::uint64_t, Handle> handles_;
 };
 
 // This process's, or why it has none; `library` names the driver's file at the first call.

@@ -46,8 +46,9 @@ Landing StreamSink::landed() noexcept {
   if (has_failed()) return Landing::kFailed;
   if (turn_.work != nullptr && end_ != 0) {
     const std::byte* given = end_ <= kInlineBytes ? turn_.memory : nullptr;
-    turn_.work->order(
+    const bool counts = turn_.work->order(
         {.to = turn_.array, .from = address_of(turn_.memory), .bytes = end_, .given = given});
+    if (!counts) return Landing::kFailed;  // a mover began with it, and did not bring it to an end
   }
   return Landing::kDone;
 }

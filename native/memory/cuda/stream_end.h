@@ -16,6 +16,7 @@
 
 #include "memory/buffer.h"
 #include "memory/cuda/blocks.h"
+#include "memory/cuda/device_end.h"
 #include "memory/cuda/gate.h"
 #include "memory/cuda/moment.h"
 #include "memory/cuda/stream_work.h"
@@ -43,14 +44,19 @@ struct Turn {
 class StreamSource final : public Source {
  public:
   StreamSource(Turn turn, const CopyQueue& queue) noexcept
-      : turn_(std::move(turn)), queue_(queue) {}
+      : turn_(std::move(turn)),
+        end_{turn_.allocation, turn_.array, turn_.bytes, turn_.begins},
+        queue_(queue) {}
   const Turn& turn() const noexcept { return turn_; }
+  // The array.
+  const DeviceEnd& end() const noexcept { return end_; }
   std::uint64_t bytes() const noexcept override { return turn_.bytes; }
   std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept override;
   bool failed() const noexcept override;
 
  private:
   Turn turn_;
+  DeviceEnd end_;
   const CopyQueue& queue_;
 };
 

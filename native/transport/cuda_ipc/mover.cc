@@ -31,7 +31,9 @@ bool CudaMover::rest() noexcept {
 }
 
 Answer CudaMover::expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept {
-  if (access != Access::kRead || memory_of(buffer.device) == nullptr) return Answer::kNo;
+  const bool known =
+      memory_of(buffer.device) != nullptr || (waits_with_work(buffer.device) && !is_self_);
+  if (access != Access::kRead || !known) return Answer::kNo;
   const wire::OnDevice key;
   std::memcpy(exposure.key.data(), &key, sizeof key);
   exposure.key_bytes = sizeof key;
@@ -52,10 +54,11 @@ std::shared_ptr<CudaMover::Export> CudaMover::export_of(const cuda_driver::Alloc
   made->memory.allocation = allocation.id;
   made->memory.base = allocation.base;
   made->memory.bytes = allocation.bytes;
-  if (is_self_) {
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (const auto known = memory.known_handle(allocation.id); known || is_self_) {
+    if (known) made->memory.handle = *known;
     made->done.store(true, std::memory_order_release);
   } else {
-    cuda::GpuMemory& memory = *cuda::known_gpu_memory();
     memory.queue().defer([&memory, made, device = allocation.device] {
       auto handle = memory.driver().export_memory(device, made->memory.base);
       if (handle) made->memory.handle = handle.value();
@@ -110,9 +113,8 @@ unsigned CudaMover::advance(PacketSink& sink) {
 void CudaMover::abandon() noexcept {
   for (auto& [id, send] : sends_)
     drop(send);
-  for (auto& [id, receive] : receives_) {
-    if (receive.copy != nullptr) give_up(*receive.copy, std::move(receive.mapping));
-  }
+  for (auto& [id, receive] : receives_)
+    drop(receive);
   sends_.clear();
   sending_.clear();
   copying_.clear();

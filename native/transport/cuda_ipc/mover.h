@@ -2,7 +2,9 @@
 // buffer is, once its stream has come to it, and the sender's copy engine pushes, once the sender's
 // stream has; a copy engine that pulls needs twice as long for a small message. While a stream of
 // the sender's process waits for a message, what its engines are given may never run: then the
-// receiver's pulls. Engine lock held for every call; calls of the driver go through the copy queue.
+// receiver's pulls. A stream that waits for the message itself, and stands ready to copy, takes it
+// from the sender's memory, or brings it to the receiver's where no stream waits there. Engine lock
+// held for every call; calls of the driver go through the copy queue.
 #pragma once
 
 #include <atomic>
@@ -59,7 +61,12 @@ class CudaMover final : public Mover {
     std::uint64_t bytes = 0;
     const cuda::DeviceEnd* end = nullptr;
     std::shared_ptr<Export> exported;
+    int device = -1;                         // of the end
+    std::shared_ptr<cuda::StreamWork> work;  // of a stream that takes it
+    bool takes = false;                      // it was told to
+    cuda_driver::DeviceAddress array = 0;    // there
     // One that is pulled.
+    std::uint64_t opens_until_ns = 0;
     std::uint64_t offset = 0;  // in the peer's allocation
     std::shared_ptr<Mapping> mapping;
     std::shared_ptr<cuda::Copy> copy;
@@ -74,7 +81,10 @@ class CudaMover final : public Mover {
     std::shared_ptr<cuda::Copy> copy;
     enum class Pull : std::uint8_t { kPossible, kOffered, kRefused };
     Pull pull = Pull::kPossible;
-    std::shared_ptr<Export> exported;  // to be pulled
+    std::shared_ptr<Export> exported;        // to be pulled
+    bool revealed = false;                   // a stream of the receiver's takes it, or none does
+    std::shared_ptr<cuda::StreamWork> work;  // of a stream that waits for the message to be taken
+    bool brings = false;                     // it was told to bring it
   };
   struct Over {
     std::uint64_t id;
@@ -87,7 +97,12 @@ class CudaMover final : public Mover {
   void advance_receives(PacketSink& sink);
   void advance_sends(PacketSink& sink);
   Step pull(std::uint64_t id, Receive& receive, PacketSink& sink);
+  Step pull_in_stream(std::uint64_t id, Receive& receive, PacketSink& sink);
+  Step bring_in_stream(std::uint64_t id, Send& send, PacketSink& sink);
+  bool on_ask(const Move& local, Bytes note, PacketSink& sink);
+  void end_pull(std::uint64_t id, Receive& receive, bool failed, PacketSink& sink);
   bool offer_pull(Send& send, PacketSink& sink);
+  void tell_where(Send& send, PacketSink& sink);
   bool begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink);
   bool end_of_copy(const Move& local, bool failed);
   void tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sink);
@@ -97,6 +112,7 @@ class CudaMover final : public Mover {
   std::size_t begun() const noexcept;
   void finish(std::uint64_t receive_id, bool failed, PacketSink& sink);
   void drop(Send& send) noexcept;
+  void drop(Receive& receive) noexcept;
   void attend();
 
   CudaIpcTransport& transport_;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "memory/cuda/gpu_memory.h"
 #include "memory/memory_device.h"
 #include "transport/cuda_ipc/mappings.h"
@@ -33,14 +34,34 @@ inline cuda::GpuMemory* memory_of(const MemoryDevice* device) noexcept {
   return device != nullptr && device == memory ? memory : nullptr;
 }
 
-// A copy that cannot be waited for goes on some time, and the peer's memory stays open for good.
-inline void give_up(cuda::Copy& copy, std::shared_ptr<Mapping> mapping) noexcept {
-  if (cuda::known_gpu_memory()->queue().drop(copy)) return;
+// Whether its stream waits with work, which the mover may tell what to do.
+inline bool waits_with_work(const MemoryDevice* device) noexcept {
+  const cuda::GpuMemory* memory = cuda::known_gpu_memory();
+  return memory != nullptr && memory->waits_with_work(device);
+}
+
+// The peer's memory stays open for good: a copy is at it that nobody waits for.
+inline void keep_open(std::shared_ptr<Mapping> mapping) noexcept {
   static auto& lost = *new std::deque<std::shared_ptr<Mapping>>;
   try {
     lost.push_back(std::move(mapping));
   } catch (const std::bad_alloc&) {  // it is closed, and the copy fails
   }
+}
+
+// A copy that cannot be waited for goes on some time, and the peer's memory stays open for good.
+inline void give_up(cuda::Copy& copy, std::shared_ptr<Mapping> mapping) noexcept {
+  if (cuda::known_gpu_memory()->queue().drop(copy)) return;
+  keep_open(std::move(mapping));
+}
+
+// The same of a copy that a stream of the program's was told to make: it is at it.
+inline void give_up(const cuda::StreamWork& work, std::shared_ptr<Mapping> mapping) noexcept {
+  constexpr std::uint64_t kLongestNs = 20'000'000;
+  const std::uint64_t began_ns = now_ns();
+  while (!work.done() && now_ns() - began_ns < kLongestNs)
+    cpu_relax();
+  if (!work.done()) keep_open(std::move(mapping));
 }
 
 }  // namespace mooncake_mpi::cuda_ipc

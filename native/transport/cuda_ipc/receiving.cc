@@ -3,12 +3,14 @@
 #include <new>
 #include <utility>
 
+#include "base/clock.h"
 #include "transport/cuda_ipc/mover.h"
 #include "transport/cuda_ipc/mover_parts.h"
 
 namespace mooncake_mpi::cuda_ipc {
 namespace {
 
+constexpr std::uint64_t kLongestOpeningNs = 500'000'000;
 constexpr std::string_view kNotExportable =
     "the memory that is received into cannot be opened by another process (of cudaMallocAsync, or "
     "of torch's expandable_segments)";
@@ -16,19 +18,28 @@ constexpr std::string_view kNotExportable =
 }  // namespace
 
 bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
-  if (memory_of(into.device) == nullptr || into.sink == nullptr || !wire::is_on_device(key)) {
-    return false;
-  }
-  const cuda::DeviceEnd& end = static_cast<const cuda::DeviceSink*>(into.sink)->end();
-  if (!is_self_ && !end.allocation.exportable) {
-    sink.on_detour(peer_, into.bytes, kNotExportable);
+  if (into.sink == nullptr || !wire::is_on_device(key)) return false;
+  Receive receive;
+  receive.peer_id = into.peer_id;
+  receive.bytes = into.bytes;
+  if (waits_with_work(into.device)) {
+    if (is_self_) return false;
+    const cuda::Turn& turn = static_cast<const cuda::StreamSink*>(into.sink)->turn();
+    receive.work = turn.work;
+    receive.array = turn.array;
+    receive.device = turn.device;
+  } else if (memory_of(into.device) != nullptr) {
+    const cuda::DeviceEnd& end = static_cast<const cuda::DeviceSink*>(into.sink)->end();
+    if (!is_self_ && !end.allocation.exportable) {
+      sink.on_detour(peer_, into.bytes, kNotExportable);
+      return false;
+    }
+    receive.end = &end;
+    receive.device = end.allocation.device;
+  } else {
     return false;
   }
   try {
-    Receive receive;
-    receive.peer_id = into.peer_id;
-    receive.bytes = into.bytes;
-    receive.end = &end;
     make_room(starting_, starting_.size() + 1);
     make_room(over_, receives_.size() + 1);  // what ends a receive does not allocate
     receives_.insert_or_assign(into.id, std::move(receive));
@@ -47,7 +58,18 @@ bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
 }
 
 CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSink& sink) {
-  if (receive.state == Receive::State::kPulling) return pull(id, receive, sink);
+  if (receive.state == Receive::State::kPulling) {
+    return receive.work != nullptr ? pull_in_stream(id, receive, sink) : pull(id, receive, sink);
+  }
+  if (receive.work != nullptr) {
+    if (!receive.work->claimed()) return Step::kNotYet;
+    wire::Reveal reveal;
+    reveal.receive_id = id;
+    reveal.length = receive.bytes;
+    sink.send_note(peer_, lane(), receive.peer_id, bytes_of(reveal));
+    receive.state = Receive::State::kAsked;
+    return Step::kDone;
+  }
   if (receive.state == Receive::State::kWaiting) {
     if (!receive.end->is_ready()) {
       const int device = receive.end->allocation.device;
@@ -90,18 +112,56 @@ bool CudaMover::begin_pull(const Move& local, const wire::Pull& pull, PacketSink
     return false;
   }
   cuda::GpuMemory& memory = *cuda::known_gpu_memory();
-  if (memory.gates().some_closed()) {
+  if (receive.work == nullptr && memory.gates().some_closed()) {
     finish(receive.peer_id, true, sink);
     return true;
   }
   make_room(starting_, starting_.size() + 1);
-  receive.mapping =
-      peer_memory_.map(pull.allocation, receive.end->allocation.device, memory, transport_.opener_);
+  receive.mapping = peer_memory_.map(pull.allocation, receive.device, memory, transport_.opener_);
+  receive.opens_until_ns = now_ns() + kLongestOpeningNs;
   receive.offset = pull.offset;
   receive.state = Receive::State::kPulling;
   starting_.push_back(local.id);
   attend();
   return true;
+}
+
+// By the stream that waits for the message. Where the peer's memory is not opened, perhaps because
+// the driver waits for that stream, the bytes come by way of the host.
+CudaMover::Step CudaMover::pull_in_stream(std::uint64_t id, Receive& receive, PacketSink& sink) {
+  if (receive.mapping->state() == Mapping::State::kOpening && now_ns() < receive.opens_until_ns) {
+    return Step::kNotYet;
+  }
+  if (receive.mapping->state() != Mapping::State::kOpen) {
+    end_pull(id, receive, true, sink);
+    return Step::kDone;
+  }
+  if (!receive.takes) {
+    constexpr bool kHeard = true;
+    const cuda::Order order{.to = receive.array,
+                            .from = receive.mapping->base() + receive.offset,
+                            .bytes = receive.bytes};
+    if (!receive.work->order(order, kHeard)) {  // the receive was ended
+      end_pull(id, receive, true, sink);
+      return Step::kDone;
+    }
+    receive.takes = true;
+  }
+  const bool failed = cuda::known_gpu_memory()->queue().has_failed(receive.device);
+  if (!receive.work->done() && !failed) return Step::kNotYet;
+  end_pull(id, receive, failed, sink);
+  return Step::kDone;
+}
+
+void CudaMover::end_pull(std::uint64_t id, Receive& receive, bool failed, PacketSink& sink) {
+  receive.mapping.reset();
+  finish(receive.peer_id, failed, sink);
+  over_.push_back({id, failed});
+}
+
+void CudaMover::drop(Receive& receive) noexcept {
+  if (receive.takes) give_up(*receive.work, std::move(receive.mapping));
+  if (receive.copy != nullptr) give_up(*receive.copy, std::move(receive.mapping));
 }
 
 CudaMover::Step CudaMover::pull(std::uint64_t id, Receive& receive, PacketSink& sink) {

@@ -17,27 +17,38 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
     peer_memory_.learn(*memory);
     return true;
   }
+  return on_ask(local, note, sink);
+}
+
+// The receiver asks for the bytes, to be brought to it or to be taken by a stream of its own.
+bool CudaMover::on_ask(const Move& local, Bytes note, PacketSink& sink) {
   const auto push = wire::decode_push(note);
-  if (!push) return false;
-  if (memory_of(local.device) == nullptr || local.source == nullptr) {
+  const auto reveal = wire::decode_reveal(note);
+  if (!push && !reveal) return false;
+  Send send;
+  send.peer_id = push ? push->receive_id : reveal->receive_id;
+  send.bytes = push ? push->length : reveal->length;
+  send.revealed = reveal.has_value();
+  if (local.source != nullptr && waits_with_work(local.device)) {
+    const auto& source = *static_cast<const cuda::StreamSource*>(local.source);
+    send.end = &source.end();
+    send.work = source.turn().work;
+  } else if (local.source != nullptr && memory_of(local.device) != nullptr) {
+    send.end = &static_cast<const cuda::DeviceSource*>(local.source)->end();
+  } else {
     // The sender has left its call, and the bytes are elsewhere: the receiver is to ask again.
-    finish(push->receive_id, true, sink);
+    finish(send.peer_id, true, sink);
     return true;
   }
-  if (push->length > local.bytes ||
-      !peer_memory_.has(push->allocation, push->offset, push->length) ||
-      sends_.contains(local.id)) {
-    return false;
-  }
-  Send send;
-  send.peer_id = push->receive_id;
-  send.bytes = push->length;
-  send.end = &static_cast<const cuda::DeviceSource*>(local.source)->end();
-  send.offset = push->offset;
-  send.allocation = push->allocation;
-  if (!is_self_) {
-    send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
-                                    *cuda::known_gpu_memory(), transport_.opener_);
+  if (send.bytes > local.bytes || sends_.contains(local.id)) return false;
+  if (push) {
+    if (!peer_memory_.has(push->allocation, push->offset, push->length)) return false;
+    send.offset = push->offset;
+    send.allocation = push->allocation;
+    if (!is_self_) {
+      send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
+                                      *cuda::known_gpu_memory(), transport_.opener_);
+    }
   }
   make_room(stopped_, stopped_.size() + sends_.size() + 1);  // stop() does not allocate
   sending_.push_back(local.id);
@@ -54,22 +65,21 @@ bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
 bool CudaMover::end_of_copy(const Move& local, bool failed) {
   if (const auto send = sends_.find(local.id); send != sends_.end()) {
     if (send->second.pull != Send::Pull::kOffered) return false;
-    if (failed) {
+    if (failed && !send->second.revealed) {
       send->second.pull = Send::Pull::kRefused;
     } else {
-      sends_.erase(send);  // until FIN
+      sends_.erase(send);  // until FIN, or until it is asked again
     }
     return true;
   }
   const auto receive = receives_.find(local.id);
   if (receive == receives_.end()) return false;
   const bool pulled = receive->second.state == Receive::State::kPulling;
+  if (receive->second.work != nullptr && !failed) return false;  // nobody was asked to push
   if (!pulled && receive->second.state != Receive::State::kAsked) return false;
   if (pulled) {  // the sender takes its memory back
     if (!failed) return false;
-    if (receive->second.copy != nullptr) {
-      give_up(*receive->second.copy, std::move(receive->second.mapping));
-    }
+    drop(receive->second);
     std::erase(starting_, local.id);
   }
   receive->second.state = Receive::State::kWaiting;  // no second answer
@@ -82,21 +92,26 @@ bool CudaMover::offer_pull(Send& send, PacketSink& sink) {
   if (send.pull != Send::Pull::kPossible) return send.pull == Send::Pull::kOffered;
   const cuda::DeviceEnd& end = *send.end;
   const cuda::GpuMemory& memory = *cuda::known_gpu_memory();
-  if (is_self_ || !end.allocation.exportable || !memory.gates().some_closed()) return false;
+  if (is_self_ || !end.allocation.exportable) return false;
+  if (!send.revealed && !memory.gates().some_closed()) return false;
   if (send.exported == nullptr) send.exported = export_of(end.allocation);
   if (!send.exported->done.load(std::memory_order_acquire)) return true;
   if (send.exported->refused) {
     send.pull = Send::Pull::kRefused;
     return false;
   }
+  tell_where(send, sink);
+  return true;
+}
+
+void CudaMover::tell_where(Send& send, PacketSink& sink) {
   send.pull = Send::Pull::kOffered;
   tell_of(*send.exported, send.peer_id, sink);
   wire::Pull pull;
   pull.allocation = send.exported->memory.allocation;
-  pull.offset = end.address - send.exported->memory.base;
+  pull.offset = send.end->address - send.exported->memory.base;
   pull.length = send.bytes;
   sink.send_note(peer_, lane(), send.peer_id, bytes_of(pull));
-  return true;
 }
 
 // Done with when its copy was submitted, too: then copying_ has it.
@@ -106,7 +121,19 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Send& send, PacketSink& sin
   if (!send.end->is_ready() && !memory.queue().has_failed(send.end->allocation.device)) {
     return Step::kNotYet;
   }
+  if (send.work != nullptr && memory.queue().has_failed(send.end->allocation.device)) {
+    finish(send.peer_id, true, sink);
+    sends_.erase(id);
+    return Step::kDone;
+  }
+  // A stream that waits stands ready before anything else is done with its message.
+  if (send.work != nullptr && !send.work->claimed()) return Step::kNotYet;
   if (offer_pull(send, sink)) return Step::kNotYet;
+  if (send.revealed) {  // it cannot be opened
+    finish(send.peer_id, true, sink);
+    sends_.erase(id);
+    return Step::kDone;
+  }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) {
     return Step::kNotYet;
   }
@@ -116,7 +143,27 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Send& send, PacketSink& sin
     sends_.erase(id);
     return Step::kDone;
   }
+  if (send.work != nullptr) return bring_in_stream(id, send, sink);
   submit(id, send, is_self_ ? peer_memory_.base_of(send.allocation) : send.mapping->base());
+  return Step::kDone;
+}
+
+// By the stream that waits for the message to be taken.
+CudaMover::Step CudaMover::bring_in_stream(std::uint64_t id, Send& send, PacketSink& sink) {
+  if (!send.brings) {
+    constexpr bool kHeard = true;
+    const cuda::Order order{
+        .to = send.mapping->base() + send.offset, .from = send.end->address, .bytes = send.bytes};
+    if (!send.work->order(order, kHeard)) {  // it has been told something else
+      finish(send.peer_id, true, sink);
+      sends_.erase(id);
+      return Step::kDone;
+    }
+    send.brings = true;
+  }
+  if (!send.work->done()) return Step::kNotYet;
+  finish(send.peer_id, false, sink);
+  sends_.erase(id);
   return Step::kDone;
 }
 
@@ -150,6 +197,7 @@ void CudaMover::advance_sends(PacketSink& sink) {
 }
 
 void CudaMover::drop(Send& send) noexcept {
+  if (send.brings && send.mapping != nullptr) give_up(*send.work, std::move(send.mapping));
   if (send.copy != nullptr) give_up(*send.copy, std::move(send.mapping));
 }
 
