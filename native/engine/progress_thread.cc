@@ -116,7 +116,8 @@ void ProgressThread::run() {
 
 void ProgressThread::work(std::uint32_t polls) {
   auto poll = [this] {
-    engine_.mutex_.lock_as_visitor();
+    // Who looks all the time is no visitor, each of whose visits interrupts the lock's owner.
+    engine_.streams_awaited() ? engine_.mutex_.lock() : engine_.mutex_.lock_as_visitor();
     const unsigned count = engine_.poll();
     engine_.mutex_.unlock();
     engine_.do_device_work(false);
@@ -137,7 +138,9 @@ void ProgressThread::work(std::uint32_t polls) {
     const std::uint64_t idle_ns = now_ns() - idle_since;
     if (idle_ns < kIdlePollNs || engine_.nap_ns() == 0 ||
         (idle_ns < kStreamPollNs && engine_.streams_awaited())) {
-      for (int i = 0; i < 100; ++i)
+      // What a stream waits for is a matter of a microsecond.
+      const int pauses = engine_.streams_awaited() ? 3 : 100;
+      for (int i = 0; i < pauses; ++i)
         cpu_relax();
       continue;
     }

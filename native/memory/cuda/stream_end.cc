@@ -97,7 +97,7 @@ Result<Gate> StreamEnd::wait(int device, cuda_driver::StreamHandle stream) {
 Result<bool> StreamEnd::wait_with_work(cuda_driver::StreamHandle stream) {
   auto end = turn_.work->end();
   if (turn_.block != nullptr) turn_.block->used_until(std::move(end));
-  return turn_.work->claim(turn_.device, stream);
+  return turn_.work->claim(stream);
 }
 
 Result<bool> StreamEnd::land(int device, cuda_driver::StreamHandle stream) {

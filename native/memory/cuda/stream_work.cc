@@ -6,11 +6,10 @@ namespace mooncake_mpi::cuda {
 
 StreamWork::~StreamWork() {
   order({});  // no stream waits for ever
-  if (!lost_) works_.give_back({&line_, turn_}, claimed());
+  if (!lost_) works_.give_back(device_, {&line_, turn_}, claimed());
 }
 
-Result<bool> StreamWork::claim(int device, cuda_driver::StreamHandle stream) {
-  device_ = device;
+Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
   // Before the stream waits: who copies from now on minds it.
   works_.gates_.count_closed();
   if ((state_.fetch_or(kWaits, std::memory_order_seq_cst) & kOrdered) != 0) {
@@ -19,11 +18,12 @@ Result<bool> StreamWork::claim(int device, cuda_driver::StreamHandle stream) {
   const Command& command = line_.command;
   Result<bool> given = true;
   if (most_bytes_ <= StreamWorks::kSmall) {
-    given = works_.kernels_.take(device, stream, command, turn_, line_.done, most_bytes_);
+    given = works_.kernels_.take(device_, stream, command, turn_, line_.done, most_bytes_);
   } else {
-    given = works_.driver_.wait_in(device, stream, command.vectors.back().turn, turn_);
-    if (given) given = works_.kernels_.copy(device, stream, command, most_bytes_);
-    if (given) given = works_.driver_.write_in(device, stream, line_.done, turn_);
+    given = works_.driver_.wait_in(device_, stream, command.vectors.back().turn, turn_);
+    if (given)
+      given = works_.kernels_.copy(device_, stream, command, line_.published, turn_, most_bytes_);
+    if (given) given = works_.driver_.write_in(device_, stream, line_.done, turn_);
   }
   if (!given) {
     // What the stream was given of it before goes on, and may read the line at any time.
@@ -51,36 +51,48 @@ std::shared_ptr<const Moment> StreamWork::end() const {
 Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t most_bytes) {
   if (!kernels_.are_on(device)) return std::shared_ptr<StreamWork>();
   std::unique_lock lock(mutex_);
-  std::erase_if(late_, [this](const Used& used) {
+  Lines& lines = lines_[device];
+  std::erase_if(lines.late, [&lines](const Used& used) {
     const std::uint32_t done = used.line->done.load(std::memory_order_acquire);
     if (static_cast<std::int32_t>(done - used.turn) < 0) return false;
-    free_.push_back(used);
+    lines.free.push_back(used);
     return true;
   });
-  while (free_.empty()) {
-    // The driver may take its time, and those who give lines back hold the engine's lock.
-    lock.unlock();
-    auto memory = driver_.allocate_pinned(device, kLines * sizeof(StreamWork::Line));
-    if (!memory) return memory.failure();
-    moments_.make_room(kLines);
-    lock.lock();
-    free_.reserve(lines_ + kLines);  // give_back() does not allocate
-    late_.reserve(lines_ + kLines);
-    lines_ += kLines;
-    for (std::size_t i = 0; i < kLines; ++i) {
-      auto* line = new (memory.value() + i * sizeof(StreamWork::Line)) StreamWork::Line;
-      free_.push_back({line, 0});
-    }
+  while (lines.free.empty()) {
+    auto added = add_lines(device, lines, lock);
+    if (!added) return added.failure();
   }
-  const Used used = free_.back();
-  free_.pop_back();
+  const Used used = lines.free.back();
+  lines.free.pop_back();
   lock.unlock();
-  return std::make_shared<StreamWork>(*this, *used.line, used.turn + 1, most_bytes);
+  return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes);
 }
 
-void StreamWorks::give_back(Used used, bool claimed) noexcept {
+// The driver may take its time, and those who give lines back hold the engine's lock.
+Result<bool> StreamWorks::add_lines(int device, Lines& lines, std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  auto memory = driver_.allocate_pinned(device, kLines * sizeof(StreamWork::Line));
+  auto own = driver_.allocate_device(device, kLines * sizeof(Command));
+  lock.lock();
+  if (!memory) return memory.failure();
+  if (!own) return own.failure();
+  moments_.make_room(kLines);
+  lines.free.reserve(lines.count + kLines);  // give_back() does not allocate
+  lines.late.reserve(lines.count + kLines);
+  lines.count += kLines;
+  for (std::size_t i = 0; i < kLines; ++i) {
+    auto* line = new (memory.value() + i * sizeof(StreamWork::Line)) StreamWork::Line;
+    line->published =
+        reinterpret_cast<cuda_driver::DeviceAddress>(own.value() + i * sizeof(Command));
+    lines.free.push_back({line, 0});
+  }
+  return true;
+}
+
+void StreamWorks::give_back(int device, Used used, bool claimed) noexcept {
   const std::scoped_lock lock(mutex_);
-  (claimed ? late_ : free_).push_back(used);
+  Lines& lines = lines_.find(device)->second;
+  (claimed ? lines.late : lines.free).push_back(used);
 }
 
 }  // namespace mooncake_mpi::cuda

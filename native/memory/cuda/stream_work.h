@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -26,16 +27,18 @@ class StreamWork {
   struct alignas(128) Line {
     Command command;
     std::atomic<std::uint32_t> done;
+    cuda_driver::DeviceAddress published;  // for the kernel, on the device
   };
 
-  StreamWork(StreamWorks& works, Line& line, std::uint32_t turn, std::uint64_t most_bytes) noexcept
-      : works_(works), line_(line), turn_(turn), most_bytes_(most_bytes) {}
+  StreamWork(StreamWorks& works, int device, Line& line, std::uint32_t turn,
+             std::uint64_t most_bytes) noexcept
+      : works_(works), line_(line), turn_(turn), most_bytes_(most_bytes), device_(device) {}
   ~StreamWork();
   StreamWork(const StreamWork&) = delete;
   StreamWork& operator=(const StreamWork&) = delete;
 
-  // `stream` waits from now on. Calls the driver; once, by the program's thread.
-  Result<bool> claim(int device, cuda_driver::StreamHandle stream);
+  // `stream`, of the device, waits from now on. Calls the driver; once, by the program's thread.
+  Result<bool> claim(cuda_driver::StreamHandle stream);
   // Whether a stream stands ready.
   bool claimed() const noexcept { return claimed_.load(std::memory_order_acquire); }
 
@@ -59,7 +62,7 @@ class StreamWork {
   Line& line_;
   const std::uint32_t turn_;
   const std::uint64_t most_bytes_;
-  int device_ = -1;
+  const int device_;
   bool lost_ = false;
   std::atomic<std::uint8_t> state_{0};
   std::atomic<bool> claimed_{false};
@@ -84,16 +87,21 @@ class StreamWorks {
     StreamWork::Line* line;
     std::uint32_t turn;  // the last
   };
-  void give_back(Used used, bool claimed) noexcept;
+  // Those of a device.
+  struct Lines {
+    std::vector<Used> free;
+    std::vector<Used> late;  // a stream has yet to come to their ends
+    std::size_t count = 0;   // all; there is room for so many everywhere
+  };
+  Result<bool> add_lines(int device, Lines& lines, std::unique_lock<std::mutex>& lock);
+  void give_back(int device, Used used, bool claimed) noexcept;
 
   cuda_driver::Driver& driver_;
   Gates& gates_;
   Moments& moments_;
   Kernels kernels_;
-  std::mutex mutex_;  // guards what is below
-  std::vector<Used> free_;
-  std::vector<Used> late_;  // a stream has yet to come to their ends
-  std::size_t lines_ = 0;   // all; there is room for so many everywhere
+  std::mutex mutex_;  // guards the next
+  std::map<int, Lines> lines_;
 };
 
 }  // namespace mooncake_mpi::cuda

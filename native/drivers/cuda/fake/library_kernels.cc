@@ -52,8 +52,13 @@ int carry_out(std::uint64_t address) {
   return FAKE_CUDA_DONE;
 }
 
+// Where the device's own memory is not what it seems there is a fault, as there would be.
 int copy(const fake_cuda_launch* launch, void*) {
-  return carry_out(parameter<std::uint64_t>(launch, 0));
+  const auto command = parameter<std::uint64_t>(launch, 0);
+  const auto published = parameter<std::uint64_t>(launch, 1);
+  if (fake_cuda_bytes(published) == nullptr) return FAKE_CUDA_FAULT;
+  if (word_at(command, 3).load() != parameter<Word>(launch, 2)) return FAKE_CUDA_FAULT;
+  return carry_out(command);
 }
 
 int take(const fake_cuda_launch* launch, void*) {
@@ -70,9 +75,9 @@ int take(const fake_cuda_launch* launch, void*) {
 }  // namespace
 
 void define_library_kernels() {
-  static constexpr std::size_t kCopy[] = {8};
+  static constexpr std::size_t kCopy[] = {8, 8, 4};
   static constexpr std::size_t kTake[] = {8, 4, 8};
-  fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 1);
+  fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 3);
   fake_cuda_define_kernel("mooncake_mpi_take", take, nullptr, kTake, 3);
 }
 

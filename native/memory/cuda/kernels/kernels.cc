@@ -75,8 +75,11 @@ Result<Kernels::Loaded> Kernels::load(int device) {
   const auto handle = reinterpret_cast<cuda_driver::StreamHandle>(stream.value()->handle);
   cuda_driver::DeviceAddress command = address_of(memory.value());
   cuda_driver::DeviceAddress done = command + sizeof(Command);
+  auto own = driver_.allocate_device(device, sizeof(Command));
+  if (!own) return own.failure();
+  cuda_driver::DeviceAddress published = address_of(own.value());
   std::uint32_t turn = 0;
-  void* copies[] = {&command};
+  void* copies[] = {&command, &published, &turn};
   auto launched = driver_.launch_in(device, handle, copying.value(), 1, kWarp, copies);
   if (!launched) return launched.failure();
   void* takes[] = {&command, &turn, &done};
@@ -92,11 +95,12 @@ Kernels::Loaded* Kernels::find(int device) {
 }
 
 Result<bool> Kernels::copy(int device, cuda_driver::StreamHandle stream, const Command& command,
+                           cuda_driver::DeviceAddress published, std::uint32_t turn,
                            std::uint64_t most_bytes) {
   const Loaded* loaded = find(device);
   if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
   cuda_driver::DeviceAddress where = address_of(&command);
-  void* parameters[] = {&where};
+  void* parameters[] = {&where, &published, &turn};
   const unsigned blocks = most_bytes <= kOneBlock ? 1 : kBlocks;
   return driver_.launch_in(device, stream, loaded->copy, blocks, kThreads, parameters);
 }

@@ -28,6 +28,13 @@ __device__ uint4 read_now(const uint4* where) {
   return got;
 }
 
+__device__ void write_now(uint4* where, uint4 what) {
+  asm volatile("st.volatile.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(where), "r"(what.x), "r"(what.y), "r"(what.z), "r"(what.w)
+               : "memory");
+}
+
 // By all threads of the grid, in units that both ends and the length allow.
 template <class Unit>
 __device__ void copy_units(char* to, const char* from, u64 bytes) {
@@ -106,10 +113,20 @@ __device__ u64 clock_ns() {
 
 }  // namespace
 
-// A command that is there already, by many blocks; each of them reads it from the host once.
-extern "C" __global__ void mooncake_mpi_copy(const uint4* command) {
+// The command of a turn, which is there already, by many blocks. Reads of the host's memory by each
+// of them would take a microsecond each, one after the other: the first block reads, and publishes
+// what it has read in the device's memory.
+extern "C" __global__ void mooncake_mpi_copy(const uint4* command, uint4* published, u32 turn) {
   __shared__ uint4 given[kVectors];
-  if (threadIdx.x < kVectors) given[threadIdx.x] = read_now(command + threadIdx.x);
+  if (threadIdx.x < kVectors) {
+    const uint4* where = (blockIdx.x == 0 ? command : published) + threadIdx.x;
+    uint4 got;
+    do {
+      got = read_now(where);
+    } while (__any_sync((1u << kVectors) - 1, got.w != turn));
+    given[threadIdx.x] = got;
+    if (blockIdx.x == 0) write_now(published + threadIdx.x, got);
+  }
   __syncthreads();
   carry_out(given);
 }

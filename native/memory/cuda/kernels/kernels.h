@@ -51,9 +51,12 @@ class Kernels {
   // loading would wait for that stream, and hold the driver meanwhile.
   bool are_on(int device) noexcept;
 
-  // For a stream of the program's; `command` is pinned memory.
+  // For a stream of the program's; `command` is pinned memory, `published` the device's own, of the
+  // same size. The command of the turn is there when the stream comes to it.
   Result<bool> copy(int device, cuda_driver::StreamHandle stream, const Command& command,
+                    cuda_driver::DeviceAddress published, std::uint32_t turn,
                     std::uint64_t most_bytes);
+  // It waits for the command, and stores the turn in `done` at its end.
   Result<bool> take(int device, cuda_driver::StreamHandle stream, const Command& command,
                     std::uint32_t turn, const std::atomic<std::uint32_t>& done,
                     std::uint64_t most_bytes);
