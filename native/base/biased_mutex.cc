@@ -27,8 +27,18 @@ BiasedMutex::BiasedMutex() noexcept : biasable_(register_private_barrier()) {}
 
 // Invariant: whoever holds mutex_ with contested_ set and inside_ clear (seen after the barrier)
 // holds the lock. contested_ is set by a visitor and stays set for good once the bias is revoked.
-void BiasedMutex::lock_slow(bool counts) noexcept {
+// Held for microseconds, most of the time: to sleep takes longer.
+void BiasedMutex::lock_mutex() noexcept {
+  constexpr int kTries = 64;
+  for (int i = 0; i < kTries; ++i) {
+    if (mutex_.try_lock()) return;
+    cpu_relax();
+  }
   mutex_.lock();
+}
+
+void BiasedMutex::lock_slow(bool counts) noexcept {
+  lock_mutex();
   const void* owner = owner_.load(std::memory_order_relaxed);
   if (biasable_ && owner == nullptr && counts) {
     owner_.store(this_thread(), std::memory_order_relaxed);

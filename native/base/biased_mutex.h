@@ -55,6 +55,7 @@ class BiasedMutex {
 #endif
   }
 
+  void lock_mutex() noexcept;
   void lock_slow(bool counts) noexcept;
   void unlock_slow() noexcept;
 

@@ -346,8 +346,6 @@ void enqueue(Communicator& communicator, bool send, nb::object buf, Int given_ra
     throw EngineFailure(finished.failure());
   }
   runtime().engine->entrust(operation);
-  constexpr bool kMoreToCome = true;
-  if (end->end->work() != nullptr) runtime().engine->progress(kMoreToCome);
   settle_when_done(operation, new Unattended(operation, std::move(started.view)));
 }
 

@@ -181,6 +181,7 @@ void Engine::post_and_leave(std::span<Posting> postings) {
 
 void Engine::entrust(Operation& operation) {
   mark(operation);
+  doorbell_->ring();  // its thread may have gone to sleep before the operation was ready
   look_after(true);
 }
 

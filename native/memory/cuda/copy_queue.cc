@@ -68,6 +68,9 @@ std::uint64_t CopyQueue::nap_ns() const noexcept {
 }
 
 void CopyQueue::run(bool more_to_come) noexcept {
+  // While streams are awaited and nothing else: it is asked for all the time.
+  const bool idle = active_.load(std::memory_order_acquire) == 0;
+  if (idle && now_ns() - checked_ns_.load(std::memory_order_relaxed) <= kCheckNs) return;
   const bool alone = gates_.enter_driver();
   if (!alone && leave_to_thread()) return;
   run_here(more_to_come);
@@ -118,8 +121,8 @@ void CopyQueue::run_here(bool more_to_come) noexcept {
   close_batches();
   retire();
   const std::uint64_t now = now_ns();
-  if (now - checked_ns_ <= kCheckNs) return;
-  checked_ns_ = now;
+  if (now - checked_ns_.load(std::memory_order_relaxed) <= kCheckNs) return;
+  checked_ns_.store(now, std::memory_order_relaxed);
   try {
     check_health();
   } catch (const std::bad_alloc&) {

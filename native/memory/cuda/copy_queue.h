@@ -164,7 +164,7 @@ class CopyQueue final : public DeviceWork {
   std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
   std::vector<std::function<void()>> calls_;
   cuda_driver::CopyParts parts_;
-  std::uint64_t checked_ns_ = 0;
+  std::atomic<std::uint64_t> checked_ns_{0};
 
   std::mutex thread_mutex_;  // guards its start
   bool has_thread_ = false;

@@ -15,11 +15,12 @@ Moment::~Moment() {
   if (moments_ != nullptr) moments_->give_back({word_, value_});
 }
 
-Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream, Heard heard) {
+Result<Moment> Moments::take(int device, cuda_driver::StreamHandle stream, Heard heard, bool busy) {
   auto taken = take_word(device);
   if (!taken) return taken.failure();
   Word word = taken.value();
-  auto marked = driver_.mark(device, stream, *word.word, word.value + 1);
+  auto marked = busy ? driver_.write_in(device, stream, *word.word, word.value + 1)
+                     : driver_.mark(device, stream, *word.word, word.value + 1);
   if (!marked || !marked.value()) {  // nothing will be written
     give_back(word);
     if (!marked) return marked.failure();

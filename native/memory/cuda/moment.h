@@ -60,9 +60,10 @@ class Moments {
 
   // Whether somebody has to hear of it, who does not look by himself.
   enum class Heard : std::uint8_t { kByMessages, kByNobody };
-  // Of what `stream` has been given so far. Calls the driver.
+  // Of what `stream` has been given so far, which may be nothing that is not done; `busy`: it has
+  // just been given something. Calls the driver.
   Result<Moment> take(int device, cuda_driver::StreamHandle stream,
-                      Heard heard = Heard::kByMessages);
+                      Heard heard = Heard::kByMessages, bool busy = false);
 
   // Somebody has to hear when a stream has written that, soon: it is at it. There was to be room.
   void watch(std::atomic<std::uint32_t>& word, std::uint32_t value, int device) noexcept;

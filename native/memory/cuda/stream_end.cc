@@ -8,6 +8,10 @@ namespace mooncake_mpi::cuda {
 namespace {
 
 constexpr std::uint64_t kCopiedAtOnce = 64 << 10;
+// Up to so many bytes one block of a kernel waits. A sender's has nothing to copy most of the time,
+// and its stream goes on sooner; but it stays on the device for as long as the transfer takes.
+constexpr std::uint64_t kKernelReceives = 64 << 10;
+constexpr std::uint64_t kKernelSends = 16 << 20;
 
 cuda_driver::DeviceAddress address_of(const std::byte* memory) noexcept {
   return reinterpret_cast<cuda_driver::DeviceAddress>(memory);
@@ -67,7 +71,10 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
   // What is sent of a small array is copied out at once, and its stream need not wait.
   if (waits && on_device_ && allocation.device == device && buffer.bytes != 0 &&
       (way == Way::kReceive || buffer.bytes > kCopiedAtOnce)) {
-    auto work = works_.take(device, buffer.bytes);
+    const std::uint64_t most = way == Way::kSend ? kKernelSends : kKernelReceives;
+    const auto wait =
+        buffer.bytes <= most ? StreamWork::Wait::kByKernel : StreamWork::Wait::kByStream;
+    auto work = works_.take(device, buffer.bytes, wait);
     if (!work) return work.failure();
     turn_.work = std::move(work).value();
   }
@@ -83,7 +90,8 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
     }
   }
   if (way == Way::kReceive && turn_.work != nullptr) return true;
-  auto moment = moments_.take(device, stream);
+  const bool busy = turn_.block != nullptr && turn_.work == nullptr;  // with the copy
+  auto moment = moments_.take(device, stream, Moments::Heard::kByMessages, busy);
   if (!moment) return moment.failure();
   turn_.begins = std::make_shared<const Moment>(std::move(moment).value());
   if (turn_.block != nullptr) turn_.block->used_until(turn_.begins);
@@ -109,7 +117,8 @@ Result<bool> StreamEnd::land(int device, cuda_driver::StreamHandle stream) {
   }
   auto copied = driver_.copy_in(device, stream, turn_.array, address_of(turn_.memory), turn_.bytes);
   if (!copied) return copied.failure();
-  auto moment = moments_.take(device, stream, Moments::Heard::kByNobody);
+  constexpr bool kBusy = true;
+  auto moment = moments_.take(device, stream, Moments::Heard::kByNobody, kBusy);
   if (!moment) return moment.failure();
   landed_ = std::make_shared<const Moment>(std::move(moment).value());
   turn_.block->used_until(landed_);

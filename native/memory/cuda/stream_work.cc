@@ -17,7 +17,7 @@ Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
   }
   const Command& command = line_.command;
   Result<bool> given = true;
-  if (most_bytes_ <= StreamWorks::kSmall) {
+  if (wait_ == Wait::kByKernel) {
     given = works_.kernels_.take(device_, stream, command, turn_, line_.done, most_bytes_);
   } else {
     given = works_.driver_.wait_in(device_, stream, command.vectors.back().turn, turn_);
@@ -48,7 +48,8 @@ std::shared_ptr<const Moment> StreamWork::end() const {
   return std::make_shared<const Moment>(Moment::of_word(line_.done, turn_));
 }
 
-Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t most_bytes) {
+Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t most_bytes,
+                                                      StreamWork::Wait wait) {
   if (!kernels_.are_on(device)) return std::shared_ptr<StreamWork>();
   std::unique_lock lock(mutex_);
   Lines& lines = lines_[device];
@@ -65,7 +66,7 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
   const Used used = lines.free.back();
   lines.free.pop_back();
   lock.unlock();
-  return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes);
+  return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes, wait);
 }
 
 // The driver may take its time, and those who give lines back hold the engine's lock.

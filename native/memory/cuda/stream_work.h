@@ -1,7 +1,8 @@
 // What a stream of the program does for a message when the host says so: it waits, and then copies
 // what it is told to, or nothing. All that is given to the stream before it waits, so that nothing
-// which the wait may hold up is needed to end it. Up to 64 KiB a small kernel waits and copies; for
-// more the stream itself waits, which keeps no part of the device busy, and a kernel copies then.
+// which the wait may hold up is needed to end it. Either one block of a kernel waits and copies,
+// which begins at once and is enough for little; or the stream itself waits, which takes some
+// microseconds more and keeps no part of the device busy, and a kernel of many blocks copies then.
 #pragma once
 
 #include <atomic>
@@ -30,9 +31,16 @@ class StreamWork {
     cuda_driver::DeviceAddress published;  // for the kernel, on the device
   };
 
+  enum class Wait : std::uint8_t { kByKernel, kByStream };
+
   StreamWork(StreamWorks& works, int device, Line& line, std::uint32_t turn,
-             std::uint64_t most_bytes) noexcept
-      : works_(works), line_(line), turn_(turn), most_bytes_(most_bytes), device_(device) {}
+             std::uint64_t most_bytes, Wait wait) noexcept
+      : works_(works),
+        line_(line),
+        turn_(turn),
+        most_bytes_(most_bytes),
+        wait_(wait),
+        device_(device) {}
   ~StreamWork();
   StreamWork(const StreamWork&) = delete;
   StreamWork& operator=(const StreamWork&) = delete;
@@ -62,6 +70,7 @@ class StreamWork {
   Line& line_;
   const std::uint32_t turn_;
   const std::uint64_t most_bytes_;
+  const Wait wait_;
   const int device_;
   bool lost_ = false;
   std::atomic<std::uint8_t> state_{0};
@@ -76,12 +85,12 @@ class StreamWorks {
   StreamWorks& operator=(const StreamWorks&) = delete;
 
   // For a message of so many bytes; nullptr where the device has no kernels.
-  Result<std::shared_ptr<StreamWork>> take(int device, std::uint64_t most_bytes);
+  Result<std::shared_ptr<StreamWork>> take(int device, std::uint64_t most_bytes,
+                                           StreamWork::Wait wait);
 
  private:
   friend class StreamWork;
   static constexpr std::size_t kLines = 64;  // in one piece of pinned memory
-  static constexpr std::uint64_t kSmall = 64 << 10;
 
   struct Used {
     StreamWork::Line* line;
