@@ -21,9 +21,10 @@ Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
     given = works_.kernels_.take(device_, stream, command, turn_, line_.done, most_bytes_);
   } else {
     given = works_.driver_.wait_in(device_, stream, command.vectors.back().turn, turn_);
-    if (given)
-      given = works_.kernels_.copy(device_, stream, command, line_.published, turn_, most_bytes_);
-    if (given) given = works_.driver_.write_in(device_, stream, line_.done, turn_);
+    if (given) {
+      given = works_.kernels_.copy(device_, stream, command, line_.published, turn_, line_.done,
+                                   most_bytes_);
+    }
   }
   if (!given) {
     // What the stream was given of it before goes on, and may read the line at any time.
@@ -52,42 +53,47 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
                                                       StreamWork::Wait wait) {
   if (!kernels_.are_on(device)) return std::shared_ptr<StreamWork>();
   std::unique_lock lock(mutex_);
-  Lines& lines = lines_[device];
+  auto found = lines_.find(device);
+  if (found == lines_.end()) {
+    auto made = make_lines(device);
+    if (!made) return std::shared_ptr<StreamWork>();  // the next time
+    found = lines_.emplace(device, std::move(made).value()).first;
+  }
+  Lines& lines = found->second;
   std::erase_if(lines.late, [&lines](const Used& used) {
     const std::uint32_t done = used.line->done.load(std::memory_order_acquire);
     if (static_cast<std::int32_t>(done - used.turn) < 0) return false;
     lines.free.push_back(used);
     return true;
   });
-  while (lines.free.empty()) {
-    auto added = add_lines(device, lines, lock);
-    if (!added) return added.failure();
-  }
+  if (lines.free.empty()) return std::shared_ptr<StreamWork>();
   const Used used = lines.free.back();
   lines.free.pop_back();
   lock.unlock();
   return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes, wait);
 }
 
-// The driver may take its time, and those who give lines back hold the engine's lock.
-Result<bool> StreamWorks::add_lines(int device, Lines& lines, std::unique_lock<std::mutex>& lock) {
-  lock.unlock();
+// At the first use of a device: nobody holds the lock who ends a wait.
+Result<StreamWorks::Lines> StreamWorks::make_lines(int device) {
+  constexpr std::size_t kPublished = Kernels::kPublishedBytes;
+  static_assert(sizeof(StreamWork::Line) >= kPublished);
   auto memory = driver_.allocate_pinned(device, kLines * sizeof(StreamWork::Line));
-  auto own = driver_.allocate_device(device, kLines * sizeof(Command));
-  lock.lock();
   if (!memory) return memory.failure();
+  auto own = driver_.allocate_device(device, kLines * kPublished);
   if (!own) return own.failure();
+  const auto published = reinterpret_cast<cuda_driver::DeviceAddress>(own.value());
+  auto cleared = kernels_.clear(device, published, memory.value(), kLines * kPublished);
+  if (!cleared) return cleared.failure();
   moments_.make_room(kLines);
-  lines.free.reserve(lines.count + kLines);  // give_back() does not allocate
-  lines.late.reserve(lines.count + kLines);
-  lines.count += kLines;
-  for (std::size_t i = 0; i < kLines; ++i) {
+  Lines lines;
+  lines.free.reserve(kLines);  // give_back() does not allocate
+  lines.late.reserve(kLines);
+  for (std::size_t i = kLines; i-- != 0;) {
     auto* line = new (memory.value() + i * sizeof(StreamWork::Line)) StreamWork::Line;
-    line->published =
-        reinterpret_cast<cuda_driver::DeviceAddress>(own.value() + i * sizeof(Command));
+    line->published = published + i * kPublished;
     lines.free.push_back({line, 0});
   }
-  return true;
+  return lines;
 }
 
 void StreamWorks::give_back(int device, Used used, bool claimed) noexcept {

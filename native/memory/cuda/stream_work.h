@@ -84,25 +84,24 @@ class StreamWorks {
   StreamWorks(const StreamWorks&) = delete;
   StreamWorks& operator=(const StreamWorks&) = delete;
 
-  // For a message of so many bytes; nullptr where the device has no kernels.
+  // For a message of so many bytes; nullptr where the device has no kernels, or too many wait.
   Result<std::shared_ptr<StreamWork>> take(int device, std::uint64_t most_bytes,
                                            StreamWork::Wait wait);
 
  private:
   friend class StreamWork;
-  static constexpr std::size_t kLines = 64;  // in one piece of pinned memory
+  static constexpr std::size_t kLines = 4096;  // of a device: they are made before any is used
 
   struct Used {
     StreamWork::Line* line;
     std::uint32_t turn;  // the last
   };
-  // Those of a device.
+  // Those of a device; there is room for all of them in both.
   struct Lines {
     std::vector<Used> free;
     std::vector<Used> late;  // a stream has yet to come to their ends
-    std::size_t count = 0;   // all; there is room for so many everywhere
   };
-  Result<bool> add_lines(int device, Lines& lines, std::unique_lock<std::mutex>& lock);
+  Result<Lines> make_lines(int device);
   void give_back(int device, Used used, bool claimed) noexcept;
 
   cuda_driver::Driver& driver_;

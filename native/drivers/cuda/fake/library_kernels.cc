@@ -58,7 +58,9 @@ int copy(const fake_cuda_launch* launch, void*) {
   const auto published = parameter<std::uint64_t>(launch, 1);
   if (fake_cuda_bytes(published) == nullptr) return FAKE_CUDA_FAULT;
   if (word_at(command, 3).load() != parameter<Word>(launch, 2)) return FAKE_CUDA_FAULT;
-  return carry_out(command);
+  const int outcome = carry_out(command);
+  word_at(parameter<std::uint64_t>(launch, 3)).store(parameter<Word>(launch, 2));
+  return outcome;
 }
 
 int take(const fake_cuda_launch* launch, void*) {
@@ -75,9 +77,9 @@ int take(const fake_cuda_launch* launch, void*) {
 }  // namespace
 
 void define_library_kernels() {
-  static constexpr std::size_t kCopy[] = {8, 8, 4};
+  static constexpr std::size_t kCopy[] = {8, 8, 4, 8};
   static constexpr std::size_t kTake[] = {8, 4, 8};
-  fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 3);
+  fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 4);
   fake_cuda_define_kernel("mooncake_mpi_take", take, nullptr, kTake, 3);
 }
 

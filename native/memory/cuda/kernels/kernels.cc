@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/clock.h"
 #include "memory/cuda/gate.h"
 
 namespace mooncake_mpi::cuda {
@@ -14,6 +15,7 @@ constexpr unsigned kBlocks = 24;
 constexpr unsigned kThreads = 512;
 constexpr unsigned kWarp = 32;
 constexpr std::uint64_t kOneBlock = 64 << 10;
+constexpr std::uint64_t kLongestNs = 1'000'000'000;
 
 std::uint32_t low(std::uint64_t number) noexcept {
   return static_cast<std::uint32_t>(number);
@@ -68,24 +70,46 @@ Result<Kernels::Loaded> Kernels::load(int device) {
   if (!copying) return copying.failure();
   auto taking = driver_.function_of(device, image.value(), "mooncake_mpi_take");
   if (!taking) return taking.failure();
-  auto memory = driver_.allocate_pinned(device, 2 * sizeof(Command));
+  auto memory = driver_.allocate_pinned(device, kPublishedBytes);
   if (!memory) return memory.failure();
   auto stream = driver_.make_stream(device);
   if (!stream) return stream.failure();
   const auto handle = reinterpret_cast<cuda_driver::StreamHandle>(stream.value()->handle);
   cuda_driver::DeviceAddress command = address_of(memory.value());
   cuda_driver::DeviceAddress done = command + sizeof(Command);
-  auto own = driver_.allocate_device(device, sizeof(Command));
+  auto own = driver_.allocate_device(device, kPublishedBytes);
   if (!own) return own.failure();
   cuda_driver::DeviceAddress published = address_of(own.value());
   std::uint32_t turn = 0;
-  void* copies[] = {&command, &published, &turn};
-  auto launched = driver_.launch_in(device, handle, copying.value(), 1, kWarp, copies);
+  void* copies[] = {&command, &published, &turn, &done};
+  auto launched = clear(*stream.value(), published, memory.value(), kPublishedBytes);
+  if (!launched) return launched.failure();
+  launched = driver_.launch_in(device, handle, copying.value(), 1, kWarp, copies);
   if (!launched) return launched.failure();
   void* takes[] = {&command, &turn, &done};
   launched = driver_.launch_in(device, handle, taking.value(), 1, kWarp, takes);
   if (!launched) return launched.failure();
-  return Loaded{copying.value(), taking.value(), false};
+  return Loaded{copying.value(), taking.value(), stream.value(), false};
+}
+
+Result<bool> Kernels::clear(int device, cuda_driver::DeviceAddress memory, const std::byte* zeros,
+                            std::size_t bytes) {
+  const Loaded* loaded = find(device);
+  if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
+  return clear(*loaded->stream, memory, zeros, bytes);
+}
+
+Result<bool> Kernels::clear(cuda_driver::Stream& stream, cuda_driver::DeviceAddress memory,
+                            const std::byte* zeros, std::size_t bytes) {
+  auto copied = driver_.copy(stream, memory, address_of(zeros), bytes);
+  if (copied) copied = driver_.close_batch(stream);
+  if (!copied) return copied;
+  const std::uint64_t began_ns = now_ns();
+  while (stream.word->load(std::memory_order_acquire) != stream.submitted) {
+    if (now_ns() - began_ns > kLongestNs) return Failure{Error::kOther, "the device is busy"};
+    cpu_relax();
+  }
+  return true;
 }
 
 Kernels::Loaded* Kernels::find(int device) {
@@ -96,11 +120,12 @@ Kernels::Loaded* Kernels::find(int device) {
 
 Result<bool> Kernels::copy(int device, cuda_driver::StreamHandle stream, const Command& command,
                            cuda_driver::DeviceAddress published, std::uint32_t turn,
-                           std::uint64_t most_bytes) {
+                           const std::atomic<std::uint32_t>& done, std::uint64_t most_bytes) {
   const Loaded* loaded = find(device);
   if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
   cuda_driver::DeviceAddress where = address_of(&command);
-  void* parameters[] = {&where, &published, &turn};
+  cuda_driver::DeviceAddress word = address_of(&done);
+  void* parameters[] = {&where, &published, &turn, &word};
   const unsigned blocks = most_bytes <= kOneBlock ? 1 : kBlocks;
   return driver_.launch_in(device, stream, loaded->copy, blocks, kThreads, parameters);
 }

@@ -115,8 +115,10 @@ __device__ u64 clock_ns() {
 
 // The command of a turn, which is there already, by many blocks. Reads of the host's memory by each
 // of them would take a microsecond each, one after the other: the first block reads, and publishes
-// what it has read in the device's memory.
-extern "C" __global__ void mooncake_mpi_copy(const uint4* command, uint4* published, u32 turn) {
+// what it has read in the device's memory. Behind that they count those that are done; the last one
+// says so.
+extern "C" __global__ void mooncake_mpi_copy(const uint4* command, uint4* published, u32 turn,
+                                             u32* done) {
   __shared__ uint4 given[kVectors];
   if (threadIdx.x < kVectors) {
     const uint4* where = (blockIdx.x == 0 ? command : published) + threadIdx.x;
@@ -129,6 +131,14 @@ extern "C" __global__ void mooncake_mpi_copy(const uint4* command, uint4* publis
   }
   __syncthreads();
   carry_out(given);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence_system();
+  u32* count = &published[kVectors].x;
+  if (atomicAdd(count, 1) == gridDim.x - 1) {
+    *count = 0;
+    tell(done, turn);
+  }
 }
 
 // One block waits for the command of a turn, carries it out and says so in `done`.

@@ -43,6 +43,8 @@ void write(Command& command, const Order& order, std::uint32_t turn) noexcept;
 
 class Kernels {
  public:
+  static constexpr std::size_t kPublishedBytes = 128;
+
   Kernels(cuda_driver::Driver& driver, Gates& gates) noexcept : driver_(driver), gates_(gates) {}
   Kernels(const Kernels&) = delete;
   Kernels& operator=(const Kernels&) = delete;
@@ -51,12 +53,17 @@ class Kernels {
   // loading would wait for that stream, and hold the driver meanwhile.
   bool are_on(int device) noexcept;
 
-  // For a stream of the program's; `command` is pinned memory, `published` the device's own, of the
-  // same size. The command of the turn is there when the stream comes to it.
+  // Zeros in a device's memory, before anything waits there. `zeros` is pinned memory.
+  Result<bool> clear(int device, cuda_driver::DeviceAddress memory, const std::byte* zeros,
+                     std::size_t bytes);
+
+  // For a stream of the program's; `command` is pinned memory, `published` kPublishedBytes
+  // of the device's own, which were zero once. The command of the turn is there when the stream
+  // comes to it.
   Result<bool> copy(int device, cuda_driver::StreamHandle stream, const Command& command,
                     cuda_driver::DeviceAddress published, std::uint32_t turn,
-                    std::uint64_t most_bytes);
-  // It waits for the command, and stores the turn in `done` at its end.
+                    const std::atomic<std::uint32_t>& done, std::uint64_t most_bytes);
+  // It waits for the command. Both store the turn in `done` at their ends.
   Result<bool> take(int device, cuda_driver::StreamHandle stream, const Command& command,
                     std::uint32_t turn, const std::atomic<std::uint32_t>& done,
                     std::uint64_t most_bytes);
@@ -65,9 +72,12 @@ class Kernels {
   struct Loaded {
     cuda_driver::Function copy = nullptr;
     cuda_driver::Function take = nullptr;
+    cuda_driver::Stream* stream = nullptr;  // of their own
     bool refused = false;
   };
   Result<Loaded> load(int device);
+  Result<bool> clear(cuda_driver::Stream& stream, cuda_driver::DeviceAddress memory,
+                     const std::byte* zeros, std::size_t bytes);
   Loaded* find(int device);
 
   cuda_driver::Driver& driver_;
