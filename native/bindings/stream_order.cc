@@ -294,10 +294,8 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
         end.begin(way, buffer, place.allocation, place.device, handle, memory.blocks(), !request);
     if (!begun) return begun.failure();
     const bool with_work = end.work() != nullptr;
-    if (with_work && way == Way::kSend) {
-      auto learnt = memory.learn_handle(place.allocation);
-      if (!learnt) return learnt.failure();
-    }
+    // Where it is refused the stream brings the bytes by way of the host.
+    if (with_work && way == Way::kSend) memory.learn_handle(place.allocation);
     const Buffer ordered{nullptr, buffer.bytes,
                          &memory.in_stream_order(buffer.device == nullptr, with_work), handle};
     Engine& engine = *runtime().engine;

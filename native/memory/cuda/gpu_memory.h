@@ -63,6 +63,7 @@ class GpuMemory final : public MemoryDevice {
   // A device's own, for bytes that lie apart.
   Blocks& device_blocks(int device);
   Moments& moments() noexcept { return moments_; }
+  StreamWorks& works() noexcept { return works_; }
   std::unique_ptr<StreamEnd> stream_end() {
     return std::make_unique<StreamEnd>(driver_, gates_, moments_, works_);
   }

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fake_cuda
 from payload import pattern
+from ways import CLOSING
 
 IS_FAKE = os.environ.get("MOONCAKE_MPI_TEST_ARRAYS", "fake") == "fake"
 if IS_FAKE:
@@ -45,12 +46,11 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         item.add_marker(ignore)
     has_thread = os.environ.get("MOONCAKE_MPI_PROGRESS_THREAD") != "0"
-    closed = {"MOONCAKE_MPI_FAKE_CUDA_FAIL", "MOONCAKE_MPI_FAKE_CUDA_NO_PEER", "MOONCAKE_MPI_LANES"}
     out = {
         "fake": not IS_FAKE,
         "needs_thread": not has_thread,
         "without_thread": has_thread,
-        "needs_push": not closed.isdisjoint(os.environ),
+        "needs_push": not CLOSING.isdisjoint(os.environ),
     }
     kept = [
         item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -11,10 +12,12 @@ import pytest
 from payload import is_pattern, pattern
 from queues import pinned_word, synchronize, write_word
 from subject import MPI, quiet_barrier, ring_of
+from ways import CLOSING
 
 pytestmark = [pytest.mark.ours, pytest.mark.fake, pytest.mark.needs_thread]
 
 SIZES = [8, 5000, 400_000]
+WAYS_ARE_CLOSED = not CLOSING.isdisjoint(os.environ)
 
 
 @pytest.fixture
@@ -391,11 +394,21 @@ def test_another_stream_waits_for_one_that_was_cancelled_before_its_turn(comm, m
     assert (into.get() == 7).all()
 
 
-@pytest.mark.parametrize("function", ["cuMemcpyAsync", "cuStreamWaitValue32", "cuStreamGetCtx"])
+REFUSING = [
+    "cuMemcpyAsync",
+    "cuStreamWaitValue32",
+    "cuStreamGetCtx",
+    "cuStreamIsCapturing",
+    "cuLaunchKernel",
+]
+
+
+@pytest.mark.parametrize("function", REFUSING)
 @pytest.mark.parametrize("skip", [0, 1])
-def test_a_driver_that_refuses(comm, made, stream, function, skip):
+@pytest.mark.parametrize("size", [100, 400_000])
+def test_a_driver_that_refuses(comm, made, stream, function, skip, size):
     """The call says so, and the next one succeeds."""
-    into = made(100).set(255)
+    into = made(size).set(255)
     fake_cuda.fail(function, 801, skip=skip)
     refusal = "CUDA_ERROR_NOT_SUPPORTED"
     try:
@@ -403,14 +416,73 @@ def test_a_driver_that_refuses(comm, made, stream, function, skip):
     except MPI.Exception as error:
         refusal = str(error)
     else:
-        comm.Send(pattern(100, 1), comm.rank, 1)
+        comm.Send(pattern(size, 1), comm.rank, 1)
     assert "CUDA_ERROR_NOT_SUPPORTED" in refusal
     fake_cuda.fail(function, 801, times=0)
     synchronize(stream)
     comm.Recv_enqueue(into, comm.rank, 2, stream=stream.handle)
-    comm.Send(pattern(100, 3), comm.rank, 2)
+    comm.Send(pattern(size, 3), comm.rank, 2)
     synchronize(stream)
     assert is_pattern(into.get(), 3)
+
+
+def is_taken_by_streams():
+    """Whether the library's kernels could be loaded."""
+    return not os.environ.get("MOONCAKE_MPI_FAKE_CUDA_FAIL", "").startswith("cuModule")
+
+
+@pytest.mark.needs_push
+def test_a_stream_takes_a_large_message_itself(comm, made, stream):
+    """No copy engine has anything to do with it."""
+    right, left = ring_of(comm)
+    if left == comm.rank or not is_taken_by_streams():
+        return
+    size = 400_000
+    out, into = made(size).set(pattern(size, comm.rank)), made(size).set(255)
+    other = fake_cuda.Stream()
+    before = fake_cuda.calls("cuMemcpyAsync")
+    for _ in range(3):
+        comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+        comm.Send_enqueue(out, right, 1, stream=other.handle)
+        synchronize(stream)
+        assert is_pattern(into.get(), left)
+    synchronize(other)
+    other.destroy()
+    assert fake_cuda.calls("cuMemcpyAsync") == before
+    quiet_barrier()
+
+
+@pytest.mark.parametrize("size", [100, 400_000])
+@pytest.mark.parametrize("sender", ["enqueued", "array", "host"])
+@pytest.mark.parametrize("receiver", ["enqueued", "array", "host"])
+def test_every_end_meets_every_other(comm, made, streams, size, sender, receiver):
+    right, left = ring_of(comm)
+    if (sender, receiver) == ("array", "enqueued") and (WAYS_ARE_CLOSED or left == comm.rank):
+        return  # a copy engine has to bring it to the host, which the wait may hold up
+    first, second = streams(2)
+    held = made if sender != "host" else lambda size: np.empty(size, np.uint8)
+    taken = made if receiver != "host" else lambda size: np.empty(size, np.uint8)
+    out, into = held(size), taken(size + 9)
+    content = pattern(size, comm.rank)
+    out.set(content) if sender != "host" else np.copyto(out, content)
+    into.set(9) if receiver != "host" else into.fill(9)
+    for _ in range(2):
+        if receiver == "enqueued":
+            comm.Recv_enqueue(into, left, 1, stream=first.handle)
+        else:
+            receive = comm.Irecv(into, left, 1)
+        if sender == "enqueued":
+            comm.Send_enqueue(out, right, 1, stream=second.handle)
+        else:
+            send = comm.Isend(out, right, 1)
+        receiver == "enqueued" or receive.Wait()
+        sender == "enqueued" or send.Wait()
+        synchronize(first)
+        synchronize(second)
+        seen = into.get() if receiver != "host" else into
+        assert is_pattern(seen[:size], left)
+        assert (seen[size:] == 9).all()
+    quiet_barrier()
 
 
 def test_the_array_lives_as_long_as_its_message(comm, stream):

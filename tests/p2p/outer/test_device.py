@@ -23,6 +23,14 @@ def test_the_promises_hold_with(variable, value):
     run_suite(2, HERE, environment={variable: value})
 
 
+def test_a_driver_without_the_library_s_kernels():
+    run_suite(
+        2,
+        f"{HERE}/test_device_enqueue.py",
+        environment={"MOONCAKE_MPI_FAKE_CUDA_FAIL": "cuModuleLoadData:222:0:1"},
+    )
+
+
 def test_without_a_driver_arrays_are_refused_and_all_else_goes_on(program):
     path = program("""
 import sys
