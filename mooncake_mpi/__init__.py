@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mooncake_mpi import MPI, config
+    from mooncake_mpi.buffers.gpu_latency import gpu_latency
     from mooncake_mpi.communicators.intracomm import Intracomm
     from mooncake_mpi.errors import Error
     from mooncake_mpi.memory import shared_arrays
@@ -32,6 +33,7 @@ __all__ = [
     "config",
     "empty",
     "empty_like",
+    "gpu_latency",
     "lane_of",
     "numpy_allocator",
     "shared_arrays",
@@ -51,6 +53,7 @@ _MODULES = {
     "empty_like": ("memory.shared_arrays", True),
     "zeros": ("memory.shared_arrays", True),
     "DetourWarning": ("traffic", True),
+    "gpu_latency": ("buffers.gpu_latency", True),
     "lane_of": ("traffic", True),
     "stats": ("traffic", True),
     "transfers": ("traffic", True),

@@ -529,6 +529,11 @@ class GpuRows:
         Put what was received, so many bytes, into the rows; of what is sent nothing.
         """
 
+def allow_gpu_latency(on: bool) -> None:
+    """
+    Let a block of a kernel stay on the GPUs while small messages follow each other closely; each True needs its False.
+    """
+
 def make_numpy_handler(array_api: Any, threshold_bytes: int) -> Any:
     """
     A data allocator for NumPy: arrays of so many bytes and more get memory that peers can map.

@@ -72,6 +72,8 @@ class Config:
             are in any case.
         cuda_aware: whether the MPI library's collectives take memory of GPUs; otherwise as it says.
         cuda_library: the file of the CUDA driver; ``libcuda.so.1`` otherwise.
+        gpu_latency: whether a block of a kernel stays on a GPU while small messages follow each
+            other closely, as within :class:`mooncake_mpi.gpu_latency`.
         verbs_devices: comma-separated RDMA devices, ``NAME`` or ``NAME:PORT``, that the verbs lane
             uses; otherwise every active port.
         verbs_gid_index: entry of the ports' GID tables; the lane chooses by itself otherwise.
@@ -105,6 +107,7 @@ class Config:
     tls: bool | None = None
     cuda_aware: bool | None = None
     cuda_library: str | None = None
+    gpu_latency: bool | None = None
     verbs_devices: str | None = None
     verbs_gid_index: int | None = None
     verbs_mtu_bytes: int | None = None
@@ -315,6 +318,13 @@ SETTINGS: dict[str, Setting] = {
         str,
         "libcuda.so.1",
         "the file of the CUDA driver; see {doc}`gpu`",
+    ),
+    "gpu_latency": Setting(
+        "MOONCAKE_MPI_GPU_LATENCY",
+        parse_switch,
+        "0",
+        "`1`: while small messages between GPUs follow each other closely a block of a kernel stays "
+        "on the device, which halves their latency; see {doc}`gpu`",
     ),
     "verbs_devices": Setting(
         "MOONCAKE_MPI_VERBS_DEVICES",

@@ -10,8 +10,12 @@
 #include "bindings/array_interface.h"
 #include "bindings/cupy_array.h"
 #include "bindings/interpreter_lock.h"
+#include "bindings/module.h"
 #include "bindings/runtime.h"
 #include "memory/cuda/gpu_memory.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace mooncake_mpi::bindings {
 namespace {
@@ -33,6 +37,7 @@ Result<cuda::GpuMemory*> gpu_memory() {
   if (!memory || engine == nullptr) return memory;
   known = memory.value();
   engine->set_device_work(known->queue());
+  if (engine->config().settings.flag("gpu_latency")) cuda::Resident::allow(true);
   return known;
 }
 
@@ -85,6 +90,13 @@ bool take_cuda_array(PyObject* object, bool writable, Buffer& buffer, Py_ssize_t
   buffer = found.value();
   item_bytes = array->item_bytes;
   return true;
+}
+
+void define_device_array(nb::module_& m) {
+  m.def(
+      "allow_gpu_latency", [](bool on) { cuda::Resident::allow(on); }, "on"_a,
+      "Let a block of a kernel stay on the GPUs while small messages follow each other closely; "
+      "each True needs its False.");
 }
 
 }  // namespace mooncake_mpi::bindings

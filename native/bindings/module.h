@@ -34,6 +34,7 @@ void define_simulation(nanobind::module_& m);
 void define_shared_memory(nanobind::module_& m);
 void define_stream_order(nanobind::module_& m);
 void define_gpu_rows(nanobind::module_& m);
+void define_device_array(nanobind::module_& m);
 void define_numpy_handler(nanobind::module_& m);
 
 }  // namespace mooncake_mpi::bindings

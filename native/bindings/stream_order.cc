@@ -295,7 +295,9 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
     if (!begun) return begun.failure();
     const bool with_work = end.work() != nullptr;
     // Where it is refused the stream brings the bytes by way of the host.
-    if (with_work && way == Way::kSend) memory.learn_handle(place.allocation);
+    if (with_work && way == Way::kSend) {
+      static_cast<void>(memory.learn_handle(place.allocation));
+    }
     const Buffer ordered{nullptr, buffer.bytes,
                          &memory.in_stream_order(buffer.device == nullptr, with_work), handle};
     Engine& engine = *runtime().engine;

@@ -200,7 +200,29 @@ void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {
     return;
   }
   copy->after_.reset();
+  if (Resident::allowed() && give_to_resident(copy)) return;
   engine_of(copy->device_, copy->kind_).next.push_back(copy);
+}
+
+// Small ones for other GPUs, of which the host is waited for.
+bool CopyQueue::give_to_resident(const std::shared_ptr<Copy>& copy) noexcept {
+  const bool small = copy->rows_ == 1 && copy->bytes_ != 0 && copy->bytes_ <= Resident::kMostBytes;
+  if (copy->kind_ != Copy::Kind::kPush || !small || has_failed(copy->device_)) return false;
+  try {
+    if (stayers_.empty()) stayers_.resize(engines_.size());
+    auto& stayer = stayers_[static_cast<std::size_t>(copy->device_)];
+    if (stayer == nullptr) stayer = std::make_unique<Stayer>(driver_, kernels_, copy->device_);
+    stayer->issued.reserve(stayer->issued.size() + 1);
+    const Order order{.to = copy->to_, .from = copy->from_, .bytes = copy->bytes_};
+    if (!stayer->resident.push(order, copy->ticket_)) return false;
+    copy->stream_ = &stayer->resident.stream();
+    copy->state_.store(Copy::State::kUnderWay, std::memory_order_release);
+    stayer->issued.push_back(copy);
+    under_way_.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 void CopyQueue::issue_all() noexcept {
@@ -316,13 +338,19 @@ bool CopyQueue::close(cuda_driver::Stream& stream) noexcept {
 
 void CopyQueue::retire() noexcept {
   std::uint32_t retired = 0;
+  const auto retire_of = [&retired](std::vector<std::shared_ptr<Copy>>& issued) {
+    const auto left = std::ranges::find_if(issued, [](const auto& copy) { return !copy->over(); });
+    retired += static_cast<std::uint32_t>(left - issued.begin());
+    issued.erase(issued.begin(), left);
+  };
   for (auto& kinds : engines_) {
-    for (Engine& engine : kinds) {
-      const auto left =
-          std::ranges::find_if(engine.issued, [](const auto& copy) { return !copy->over(); });
-      retired += static_cast<std::uint32_t>(left - engine.issued.begin());
-      engine.issued.erase(engine.issued.begin(), left);
-    }
+    for (Engine& engine : kinds)
+      retire_of(engine.issued);
+  }
+  for (auto& stayer : stayers_) {
+    if (stayer == nullptr || stayer->issued.empty()) continue;
+    retire_of(stayer->issued);
+    if (!stayer->issued.empty()) stayer->resident.look();
   }
   under_way_.fetch_sub(retired, std::memory_order_relaxed);
   active_.fetch_sub(retired, std::memory_order_relaxed);
@@ -361,11 +389,15 @@ void CopyQueue::fail(int device) noexcept {
     failed_[static_cast<std::size_t>(device)].store(true, std::memory_order_release);
   }
   moments_.forget(device);
-  for (Engine& engine : engines_[static_cast<std::size_t>(device)]) {
-    for (const auto& copy : engine.issued) {
+  const auto fail_all = [](const std::vector<std::shared_ptr<Copy>>& issued) {
+    for (const auto& copy : issued) {
       if (!copy->over()) copy->state_.store(Copy::State::kFailed, std::memory_order_release);
     }
-  }
+  };
+  const auto number = static_cast<std::size_t>(device);
+  for (const Engine& engine : engines_[number])
+    fail_all(engine.issued);
+  if (number < stayers_.size() && stayers_[number] != nullptr) fail_all(stayers_[number]->issued);
 }
 
 }  // namespace mooncake_mpi::cuda

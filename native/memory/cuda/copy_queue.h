@@ -16,7 +16,9 @@
 #include "base/result.h"
 #include "drivers/cuda/driver.h"
 #include "memory/cuda/gate.h"
+#include "memory/cuda/kernels/kernels.h"
 #include "memory/cuda/moment.h"
+#include "memory/cuda/resident.h"
 #include "memory/memory_device.h"
 
 namespace mooncake_mpi::cuda {
@@ -59,8 +61,8 @@ class Copy {
 
 class CopyQueue final : public DeviceWork {
  public:
-  CopyQueue(cuda_driver::Driver& driver, Moments& moments, Gates& gates) noexcept
-      : driver_(driver), moments_(moments), gates_(gates) {}
+  CopyQueue(cuda_driver::Driver& driver, Moments& moments, Gates& gates, Kernels& kernels) noexcept
+      : driver_(driver), moments_(moments), gates_(gates), kernels_(kernels) {}
   CopyQueue(const CopyQueue&) = delete;
   CopyQueue& operator=(const CopyQueue&) = delete;
 
@@ -137,6 +139,7 @@ class CopyQueue final : public DeviceWork {
   bool issue(const Copy& copy, Engine& engine) noexcept;
   bool issue_together(Engine& engine) noexcept;
   void begin(const std::shared_ptr<Copy>& copy) noexcept;
+  bool give_to_resident(const std::shared_ptr<Copy>& copy) noexcept;
   void issue_all() noexcept;
   void close_batches() noexcept;
   bool close(cuda_driver::Stream& stream) noexcept;
@@ -150,6 +153,7 @@ class CopyQueue final : public DeviceWork {
   cuda_driver::Driver& driver_;
   Moments& moments_;
   Gates& gates_;
+  Kernels& kernels_;
   std::atomic<std::uint32_t> active_{0};  // submitted or deferred, and not over
   std::atomic<std::uint32_t> under_way_{0};
   std::array<std::atomic<bool>, kMaxDevices> failed_{};
@@ -161,7 +165,15 @@ class CopyQueue final : public DeviceWork {
 
   std::mutex mutex_;  // guards the rest; held while the driver is called
   std::vector<std::array<Engine, Copy::kKinds>> engines_;  // by device
-  std::vector<std::shared_ptr<Copy>> waiting_;             // for their moments
+  // What a block that stays has been given, by device.
+  struct Stayer {
+    explicit Stayer(cuda_driver::Driver& driver, Kernels& kernels, int device) noexcept
+        : resident(driver, kernels, device) {}
+    Resident resident;
+    std::vector<std::shared_ptr<Copy>> issued;
+  };
+  std::vector<std::unique_ptr<Stayer>> stayers_;
+  std::vector<std::shared_ptr<Copy>> waiting_;  // for their moments
   std::vector<std::function<void()>> calls_;
   cuda_driver::CopyParts parts_;
   std::atomic<std::uint64_t> checked_ns_{0};

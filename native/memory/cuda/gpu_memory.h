@@ -14,6 +14,7 @@
 #include "memory/cuda/copy_queue.h"
 #include "memory/cuda/device_end.h"
 #include "memory/cuda/gate.h"
+#include "memory/cuda/kernels/kernels.h"
 #include "memory/cuda/moment.h"
 #include "memory/cuda/slots.h"
 #include "memory/cuda/stream_end.h"
@@ -42,8 +43,9 @@ class GpuMemory final : public MemoryDevice {
       : driver_(driver),
         moments_(driver),
         gates_(driver),
-        queue_(driver, moments_, gates_),
-        works_(driver, gates_, moments_),
+        kernels_(driver, gates_),
+        queue_(driver, moments_, gates_, kernels_),
+        works_(driver, gates_, moments_, kernels_),
         slots_(driver, queue_),
         blocks_(driver) {}
 
@@ -84,6 +86,7 @@ class GpuMemory final : public MemoryDevice {
   cuda_driver::Driver& driver_;
   Moments moments_;
   Gates gates_;
+  Kernels kernels_;
   CopyQueue queue_;
   StreamWorks works_;
   Slots slots_;

@@ -79,8 +79,9 @@ class StreamWork {
 
 class StreamWorks {
  public:
-  StreamWorks(cuda_driver::Driver& driver, Gates& gates, Moments& moments) noexcept
-      : driver_(driver), gates_(gates), moments_(moments), kernels_(driver, gates) {}
+  StreamWorks(cuda_driver::Driver& driver, Gates& gates, Moments& moments,
+              Kernels& kernels) noexcept
+      : driver_(driver), gates_(gates), moments_(moments), kernels_(kernels) {}
   StreamWorks(const StreamWorks&) = delete;
   StreamWorks& operator=(const StreamWorks&) = delete;
 
@@ -107,7 +108,7 @@ class StreamWorks {
   cuda_driver::Driver& driver_;
   Gates& gates_;
   Moments& moments_;
-  Kernels kernels_;
+  Kernels& kernels_;
   std::mutex mutex_;  // guards the next
   std::map<int, Lines> lines_;
 };

@@ -1,5 +1,6 @@
 // This library's own kernels as functions of the host: what is in memory/cuda/kernels/kernels.cu.
 #include <atomic>
+#include <chrono>
 #include <cstring>
 
 #include "drivers/cuda/fake/driver.h"
@@ -74,11 +75,47 @@ int take(const fake_cuda_launch* launch, void*) {
   return outcome;
 }
 
+// Called again and again: what it knows is in the launch's own copies of its parameters.
+int stay(const fake_cuda_launch* launch, void*) {
+  const auto commands = parameter<std::uint64_t>(launch, 0);
+  const auto slots = parameter<Word>(launch, 1);
+  auto turn = parameter<Word>(launch, 2);
+  auto idle_until = parameter<std::uint64_t>(launch, 5);
+  const auto now = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch())
+          .count());
+  constexpr std::uint64_t kLongestIdle = 1'000'000'000;
+  if (idle_until < kLongestIdle) {  // the first time
+    idle_until += now;
+    std::memcpy(launch->parameters[5], &idle_until, sizeof idle_until);
+  }
+  const std::uint64_t command = commands + std::uint64_t{turn % slots} * kWords * sizeof(Word);
+  bool is_there = true;
+  for (int i = 3; i < kWords; i += 4)
+    is_there &= word_at(command, i).load(std::memory_order_acquire) == turn;
+  if (is_there) {
+    carry_out(command);
+    word_at(parameter<std::uint64_t>(launch, 3)).store(turn, std::memory_order_release);
+    ++turn;
+    std::memcpy(launch->parameters[2], &turn, sizeof turn);
+    const std::uint64_t longer = now + 1'000'000;
+    std::memcpy(launch->parameters[5], &longer, sizeof longer);
+    return FAKE_CUDA_NOT_YET;
+  }
+  if (now < idle_until) return FAKE_CUDA_NOT_YET;
+  const auto left = parameter<std::uint64_t>(launch, 4);
+  word_at(left).store(turn);
+  word_at(left, 1).store(1, std::memory_order_release);
+  return FAKE_CUDA_DONE;
+}
+
 }  // namespace
 
 void define_library_kernels() {
   static constexpr std::size_t kCopy[] = {8, 8, 4, 8};
   static constexpr std::size_t kTake[] = {8, 4, 8};
+  static constexpr std::size_t kStay[] = {8, 4, 4, 8, 8, 8};
+  fake_cuda_define_kernel("mooncake_mpi_stay", stay, nullptr, kStay, 6);
   fake_cuda_define_kernel("mooncake_mpi_copy", copy, nullptr, kCopy, 4);
   fake_cuda_define_kernel("mooncake_mpi_take", take, nullptr, kTake, 3);
 }

@@ -14,6 +14,7 @@ namespace {
 constexpr unsigned kBlocks = 24;
 constexpr unsigned kThreads = 512;
 constexpr unsigned kWarp = 32;
+constexpr unsigned kStayingThreads = 256;
 constexpr std::uint64_t kOneBlock = 64 << 10;
 constexpr std::uint64_t kLongestNs = 1'000'000'000;
 
@@ -70,6 +71,8 @@ Result<Kernels::Loaded> Kernels::load(int device) {
   if (!copying) return copying.failure();
   auto taking = driver_.function_of(device, image.value(), "mooncake_mpi_take");
   if (!taking) return taking.failure();
+  auto staying = driver_.function_of(device, image.value(), "mooncake_mpi_stay");
+  if (!staying) return staying.failure();
   auto memory = driver_.allocate_pinned(device, kPublishedBytes);
   if (!memory) return memory.failure();
   auto stream = driver_.make_stream(device);
@@ -89,7 +92,15 @@ Result<Kernels::Loaded> Kernels::load(int device) {
   void* takes[] = {&command, &turn, &done};
   launched = driver_.launch_in(device, handle, taking.value(), 1, kWarp, takes);
   if (!launched) return launched.failure();
-  return Loaded{copying.value(), taking.value(), stream.value(), false};
+  // One that leaves at once.
+  std::uint32_t slots = 1;
+  std::uint32_t next = 1;
+  std::uint64_t idle_ns = 0;
+  cuda_driver::DeviceAddress left = done + sizeof(turn);
+  void* stays[] = {&command, &slots, &next, &done, &left, &idle_ns};
+  launched = driver_.launch_in(device, handle, staying.value(), 1, kWarp, stays);
+  if (!launched) return launched.failure();
+  return Loaded{copying.value(), taking.value(), staying.value(), stream.value(), false};
 }
 
 Result<bool> Kernels::clear(int device, cuda_driver::DeviceAddress memory, const std::byte* zeros,
@@ -140,6 +151,19 @@ Result<bool> Kernels::take(int device, cuda_driver::StreamHandle stream, const C
   void* parameters[] = {&where, &turn, &word};
   const unsigned threads = most_bytes <= kInlineBytes ? kWarp : kThreads;
   return driver_.launch_in(device, stream, loaded->take, 1, threads, parameters);
+}
+
+Result<bool> Kernels::stay(int device, cuda_driver::StreamHandle stream, const Stay& what) {
+  const Loaded* loaded = find(device);
+  if (loaded == nullptr) return Failure{Error::kOther, "the kernels are not on that device"};
+  cuda_driver::DeviceAddress commands = address_of(what.commands);
+  cuda_driver::DeviceAddress done = address_of(&what.done);
+  cuda_driver::DeviceAddress left = address_of(&what.left);
+  std::uint32_t slots = what.slots;
+  std::uint32_t turn = what.turn;
+  std::uint64_t idle_ns = what.idle_ns;
+  void* parameters[] = {&commands, &slots, &turn, &done, &left, &idle_ns};
+  return driver_.launch_in(device, stream, loaded->stay, 1, kStayingThreads, parameters);
 }
 
 }  // namespace mooncake_mpi::cuda

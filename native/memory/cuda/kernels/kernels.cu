@@ -159,7 +159,7 @@ extern "C" __global__ void mooncake_mpi_take(const uint4* command, u32 turn, u32
 
 // One block that stays: it carries out one command after another, each in the slot of its turn, says
 // of each in `done` that it has, and leaves when none has come for so long. `left` then has the turn
-// that it does not carry out any more.
+// that it does not carry out any more, and behind that a one.
 extern "C" __global__ void mooncake_mpi_stay(const uint4* commands, u32 slots, u32 turn, u32* done,
                                              u32* left, u64 idle_ns) {
   __shared__ uint4 given[kVectors];
@@ -185,7 +185,10 @@ extern "C" __global__ void mooncake_mpi_stay(const uint4* commands, u32 slots, u
     }
     __syncthreads();
     if (leaves != 0) {
-      if (threadIdx.x == 0) tell(left, turn);
+      if (threadIdx.x == 0) {
+        *reinterpret_cast<volatile u32*>(left) = turn;
+        tell(left + 1, 1);
+      }
       return;
     }
     carry_out(given);

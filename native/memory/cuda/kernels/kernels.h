@@ -67,11 +67,24 @@ class Kernels {
   Result<bool> take(int device, cuda_driver::StreamHandle stream, const Command& command,
                     std::uint32_t turn, const std::atomic<std::uint32_t>& done,
                     std::uint64_t most_bytes);
+  // Stays, and carries out one command after the other: that of a turn in the slot of its
+  // remainder. Leaves when none has come for so long; `left` then has the turn of the next one, and
+  // the word behind it is one.
+  struct Stay {
+    const Command* commands;
+    std::uint32_t slots;
+    std::uint32_t turn;  // the first
+    const std::atomic<std::uint32_t>& done;
+    const std::atomic<std::uint32_t>& left;
+    std::uint64_t idle_ns;
+  };
+  Result<bool> stay(int device, cuda_driver::StreamHandle stream, const Stay& what);
 
  private:
   struct Loaded {
     cuda_driver::Function copy = nullptr;
     cuda_driver::Function take = nullptr;
+    cuda_driver::Function stay = nullptr;
     cuda_driver::Stream* stream = nullptr;  // of their own
     bool refused = false;
   };
