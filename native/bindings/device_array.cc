@@ -37,7 +37,9 @@ Result<cuda::GpuMemory*> gpu_memory() {
   if (!memory || engine == nullptr) return memory;
   known = memory.value();
   engine->set_device_work(known->queue());
-  if (engine->config().settings.flag("gpu_latency")) cuda::Resident::allow(true);
+  if (engine->config().settings.number("gpu_latency").value_or(0) != 0) {
+    cuda::Resident::allow(true);
+  }
   return known;
 }
 
