@@ -32,6 +32,8 @@ class MatchChannel(enum.Enum):
 
     AGREEMENTS = 3
 
+    OBJECT_ARRAYS = 4
+
 class Communicator:
     """A communicator's matching space in the engine."""
 
@@ -62,6 +64,11 @@ class Communicator:
     def number(self) -> int:
         """
         Of this process's context: every member gives it to the others, for join().
+        """
+
+    def number_at(self, rank: int) -> int:
+        """
+        The number that the process of that rank gave its context; 0 where there is none.
         """
 
     def join(self, numbers: Sequence[int]) -> None:
@@ -353,7 +360,9 @@ class MatchedMessage:
     @property
     def received(self) -> bool: ...
 
-def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage | None:
+def improbe(
+    communicator: Communicator, source: int, tag: int, channel: MatchChannel = MatchChannel.MESSAGES
+) -> MatchedMessage | None:
     """Take a waiting message out of the queue, or None."""
 
 def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage:

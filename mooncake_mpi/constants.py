@@ -9,4 +9,4 @@ STANDARD, SYNCHRONOUS, READY, BUFFERED = SendMode
 
 #: Channels of matching: the program's messages, the data of partitioned messages, what introduces
 #: these, and agreements. None matches another's.
-MESSAGE_CHANNEL, PARTITION_DATA, PARTITION_SETUP, AGREEMENT_CHANNEL = MatchChannel
+MESSAGE_CHANNEL, PARTITION_DATA, PARTITION_SETUP, AGREEMENT_CHANNEL, OBJECT_ARRAYS = MatchChannel

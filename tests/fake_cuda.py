@@ -250,6 +250,16 @@ class Array:
         part.base = self
         return part
 
+    def viewed(self, shape, dtype) -> Array:
+        """The same memory, of another shape and type."""
+        view = object.__new__(Array)
+        view.__dict__.update(self.__dict__)
+        view.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        view.dtype = np.dtype(dtype)
+        assert math.prod(view.shape) * view.dtype.itemsize == self.nbytes
+        view.base = self
+        return view
+
     def free(self) -> None:
         """Give the memory back. There is no other way: the driver counts what is left."""
         if self.base is not None:

@@ -14,6 +14,7 @@ from mooncake_mpi import _native, errhandlers, errors
 from mooncake_mpi.buffers import bufferspec, numpy_arrays
 from mooncake_mpi.engine import introductions, library_queue, surroundings
 from mooncake_mpi.library_requests.completer import COMPLETER
+from mooncake_mpi.objects import contexts
 from mooncake_mpi.requests import status_layout, statuses
 from mooncake_mpi.requests.request import Prequest, Request, wait_all_hook
 
@@ -112,6 +113,7 @@ def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
     """Make ``communicator`` what every object that wraps ``comm`` shares, until it is freed."""
     comm.Set_attr(_keyval, communicator)
     errhandlers.know(communicator.number, comm)
+    contexts.know(communicator)
 
 
 def not_made(refused: str, failure: Exception | None) -> errors.Error:
@@ -171,6 +173,7 @@ def _outcome(request: Request) -> tuple[int, int]:
 
 def _on_delete(_comm: MPI.Comm, _keyval: int, communicator: _native.Communicator) -> None:
     errhandlers.forget(communicator.number)
+    contexts.forget(communicator)
     communicator.close()
 
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.objects import gpu_receives
+from mooncake_mpi.objects.interruptions import is_interruption
+
+if TYPE_CHECKING:
+    from mooncake_mpi.objects.gpu_sends import Departing
 
 #: Objects of these types have no out-of-band buffers: their pickler need not look for any.
 PLAIN_TYPES = frozenset({int, float, complex, str, bytes, bool, type(None)})
@@ -28,30 +33,39 @@ _as_buffer = MPI.buffer
 LARGE = 256 * 1024
 
 
-def dump(obj: Any) -> bytes:
+def dump(obj: Any, arrays: Departing | None = None) -> bytes:
     """The message of an object: its pickle stream.
+
+    Args:
+        obj: the object.
+        arrays: takes what is a GPU's memory, to be sent beside the stream.
 
     Raises:
         TypeError: the user's ``dumps`` did not make bytes.
     """
-    message = dump_parts(obj)
+    message = dump_parts(obj, arrays)
     return message if isinstance(message, bytes) else b"".join(message)
 
 
-def dump_parts(obj: Any) -> bytes | list[Any]:
+def dump_parts(obj: Any, arrays: Departing | None = None) -> bytes | list[Any]:
     """As :func:`dump`, but large buffers stay where they are: then the message is in parts.
 
     The parts refer to the object's memory, which must not change until they are sent.
     """
     if type(obj) in PLAIN_TYPES:
         return checked(dumps(obj))
-    stream, buffers = _dump_with_buffers(obj)
+    if arrays is None:
+        stream, buffers = _dump_with_buffers(obj)
+    else:
+        stream, buffers = arrays.dump(_dump_with_buffers, obj)
     if not buffers:
         return checked(stream)
     around = None
     if type(stream) is bytes:
         around = _native.put_buffers_in(stream, [buffer.nbytes for buffer in buffers])
     if around is None:  # a stream of the user's own making
+        if arrays:
+            return _in_one(arrays, obj)
         return checked(dumps(obj))
     parts: list[Any] = [around[0]]
     for buffer, behind in zip(buffers, around[1:], strict=True):
@@ -59,6 +73,12 @@ def dump_parts(obj: Any) -> bytes | list[Any]:
     if sum(buffer.nbytes for buffer in buffers) >= LARGE:
         return parts
     return b"".join(parts)
+
+
+def _in_one(arrays: Departing, obj: Any) -> bytes:
+    """As :func:`dump_parts` of an object with arrays of GPUs, with its other buffers inside."""
+    arrays.clear()
+    return checked(arrays.dump(lambda obj: (dumps(obj), None), obj)[0])
 
 
 def checked(stream: Any) -> bytes:
@@ -90,6 +110,20 @@ def load(message: Any) -> Any:
     Raises:
         Exception: what unpickling raises.
     """
+    try:
+        return _load(message)
+    except BaseException as error:
+        not_loaded(message, error)
+        raise
+
+
+def not_loaded(message: Any, error: BaseException) -> None:
+    """Unpickling a message raised; if that was no interruption it is not tried again."""
+    if not is_interruption(error):
+        gpu_receives.drop(message)
+
+
+def _load(message: Any) -> Any:
     nbytes = len(message)
     if nbytes < LARGE:
         if nbytes == 0:

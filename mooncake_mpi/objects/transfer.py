@@ -14,8 +14,12 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.buffers.exporters import export, is_array, is_buffer
 from mooncake_mpi.constants import BUFFERED
+from mooncake_mpi.objects import gpu_libraries
+from mooncake_mpi.objects.gpu_sends import Departing, SentWithArrays
 from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dump, dump_parts, load
+from mooncake_mpi.objects.pickling import not_loaded as drop_arrays
+from mooncake_mpi.requests.composites import CompositeRequest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -45,11 +49,18 @@ def send(
 ) -> None:
     """Send an object; returns when it may be changed again."""
     dest = _native.to_int(dest)
+    arrays = None
     if mode == BUFFERED and dest != MPI.PROC_NULL:
-        message: Outgoing = dump(obj)
+        message: Outgoing = dump(obj)  # with arrays of GPUs in it, as they pickle themselves
     else:
-        message = outgoing(obj, dest)
+        arrays = departing(communicator, dest)
+        message = outgoing(obj, dest, arrays)
+    if not arrays:
+        _native.send(communicator, message, dest, tag, mode)
+        return
+    arrays.start(_native.to_int(tag))
     _native.send(communicator, message, dest, tag, mode)
+    arrays.wait()
 
 
 def sendrecv(
@@ -64,18 +75,35 @@ def sendrecv(
 ) -> Any:
     """Send an object and receive one; ``buf`` as for :func:`recv`."""
     dest, source = _native.to_int(dest), _native.to_int(source)
-    memory, message = into(buf, source), outgoing(obj, dest)
+    arrays = departing(communicator, dest)
+    memory, message = into(buf, source), outgoing(obj, dest, arrays)
     place = place_of(memory)
-    return received(
-        communicator,
-        _native.sendrecv(communicator, message, dest, sendtag, place, source, recvtag, status),
-        memory,
-    )
+    if arrays:
+        arrays.start(_native.to_int(sendtag))
+    came = _native.sendrecv(communicator, message, dest, sendtag, place, source, recvtag, status)
+    if not arrays:
+        return received(communicator, came, memory)
+    try:
+        new = received(communicator, came, memory)
+    except Exception:
+        arrays.wait()
+        raise
+    arrays.wait()
+    return new
 
 
-def outgoing(obj: Any, dest: int) -> Outgoing:
+def departing(
+    communicator: _native.Communicator, dest: int, *, copies: bool = False
+) -> Departing | None:
+    """What takes the arrays of GPUs of an object that is sent; ``None`` where there can be none."""
+    if not gpu_libraries.met():
+        return None
+    return Departing(communicator, dest, copies=copies)
+
+
+def outgoing(obj: Any, dest: int, arrays: Departing | None) -> Outgoing:
     """What is sent of an object by a call that returns only when it may be changed again."""
-    message = b"" if dest == MPI.PROC_NULL else dump_parts(obj)
+    message = b"" if dest == MPI.PROC_NULL else dump_parts(obj, arrays)
     if isinstance(message, bytes):
         return message
     memory = [MPI.buffer.frombuffer(part, readonly=True) for part in message]
@@ -87,8 +115,13 @@ def isend(
 ) -> Request:
     """Start sending an object, which may be changed at once."""
     dest = _native.to_int(dest)
-    message = b"" if dest == MPI.PROC_NULL else dump(obj)
-    return _native.isend_bytes(communicator, message, dest, tag, mode)
+    arrays = None if mode == BUFFERED else departing(communicator, dest, copies=True)
+    message = b"" if dest == MPI.PROC_NULL else dump(obj, arrays)
+    if not arrays:
+        return _native.isend_bytes(communicator, message, dest, tag, mode)
+    arrays.start(_native.to_int(tag))
+    request = _native.isend_bytes(communicator, message, dest, tag, mode)
+    return CompositeRequest(SentWithArrays(communicator, request, arrays.requests))
 
 
 def recv(
@@ -137,6 +170,7 @@ def not_loaded(communicator: _native.Communicator, message: Any, error: BaseExce
     It would be lost otherwise, though nothing is wrong with it. What the object's own code raises
     it would raise again.
     """
+    drop_arrays(message, error)
     if is_interruption(error):
         _native.give_back(communicator, message)
 

@@ -130,6 +130,12 @@ bool Communicator::raise_failure() const {
   return true;
 }
 
+std::uint32_t Communicator::number_at(int rank) const noexcept {
+  const auto index = static_cast<std::size_t>(rank);
+  if (context_ == nullptr || rank < 0 || index >= context_->members.size()) return 0;
+  return context_->members[index].number;
+}
+
 void Communicator::close() {
   active_ = false;
   failure_ = Error::kNone;

@@ -33,6 +33,8 @@ class Communicator {
   void join(const std::vector<std::uint32_t>& numbers);
   // 0 when it was closed.
   std::uint32_t number() const noexcept { return context_ == nullptr ? 0 : context_->number; }
+  // Of the context of another member, by rank; 0 of none.
+  std::uint32_t number_at(int rank) const noexcept;
   // Before activate(): the communicator has fewer members than it was made for.
   void reshape(int rank, int size);
   void close();

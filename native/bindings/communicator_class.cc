@@ -63,6 +63,8 @@ void define_communicator(nb::module_& m) {
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
       .def_prop_ro("number", &Communicator::number,
                    "Of this process's context: every member gives it to the others, for join().")
+      .def("number_at", &Communicator::number_at, "rank"_a,
+           "The number that the process of that rank gave its context; 0 where there is none.")
       .def("join", &Communicator::join, "numbers"_a,
            "After inherit(): take the members' numbers, in rank order.")
       .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,

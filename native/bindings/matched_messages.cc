@@ -37,18 +37,18 @@ UnexpectedMessage& take(MatchedMessage& matched) {
   return *std::exchange(matched.message, nullptr);
 }
 
-nb::object probe_matched(Communicator& communicator, Int given_source, Int given_tag,
-                         bool blocking) {
+nb::object probe_matched(Communicator& communicator, Int given_source, Int given_tag, bool blocking,
+                         MatchChannel channel) {
   int source = given_source.number();
   int tag = given_tag.number();
-  check_receive(communicator, source, tag, MatchChannel::kMessages);
+  check_receive(communicator, source, tag, channel);
   Engine::Envelope envelope{};
   ContextHold hold(communicator);
   UnexpectedMessage* message = nullptr;
   // A wait may ask once more after it was told yes; a second message must not be taken then.
   auto found = [&] {
     return message != nullptr ||
-           runtime().engine->iprobe(hold.context(), source, tag, envelope, &message);
+           runtime().engine->iprobe(hold.context(), source, tag, envelope, &message, channel);
   };
   if (blocking) {
     require(wait_until(found, [&](WaitRecord& record) {
@@ -68,12 +68,12 @@ nb::object probe_matched(Communicator& communicator, Int given_source, Int given
       MatchedMessage{std::move(hold), message, envelope.source, envelope.tag, envelope.bytes});
 }
 
-nb::object improbe(Communicator& communicator, Int source, Int tag) {
-  return probe_matched(communicator, source, tag, false);
+nb::object improbe(Communicator& communicator, Int source, Int tag, MatchChannel channel) {
+  return probe_matched(communicator, source, tag, false, channel);
 }
 
 nb::object mprobe(Communicator& communicator, Int source, Int tag) {
-  return probe_matched(communicator, source, tag, true);
+  return probe_matched(communicator, source, tag, true, MatchChannel::kMessages);
 }
 
 // The message stays matched where its receive cannot be made.
@@ -136,9 +136,11 @@ void define_matched_messages(nb::module_& m) {
       .def_prop_ro("received", [](const MatchedMessage& self) { return self.message == nullptr; });
 
   m.def("improbe", &improbe,
-        nb::sig("def improbe(communicator: Communicator, source: int, tag: int) -> MatchedMessage "
-                "| None"),
-        "communicator"_a, "source"_a, "tag"_a, "Take a waiting message out of the queue, or None.");
+        nb::sig("def improbe(communicator: Communicator, source: int, tag: int, "
+                "channel: MatchChannel = mooncake_mpi._native.MatchChannel.MESSAGES) -> "
+                "MatchedMessage | None"),
+        "communicator"_a, "source"_a, "tag"_a, "channel"_a = MatchChannel::kMessages,
+        "Take a waiting message out of the queue, or None.");
   m.def("mprobe", &mprobe,
         nb::sig("def mprobe(communicator: Communicator, source: int, tag: int) -> MatchedMessage"),
         "communicator"_a, "source"_a, "tag"_a, "Wait for a message and take it out of the queue.");

@@ -22,7 +22,8 @@ void define_enums(nb::module_& m) {
       .value("MESSAGES", MatchChannel::kMessages)
       .value("PARTITION_DATA", MatchChannel::kPartitionData)
       .value("PARTITION_SETUP", MatchChannel::kPartitionSetup)
-      .value("AGREEMENTS", MatchChannel::kAgreements);
+      .value("AGREEMENTS", MatchChannel::kAgreements)
+      .value("OBJECT_ARRAYS", MatchChannel::kObjectArrays);
 }
 
 }  // namespace

@@ -298,10 +298,10 @@ Result<bool> Engine::connect(Peer& peer) {
 }
 
 bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
-                    UnexpectedMessage** message) {
+                    UnexpectedMessage** message, MatchChannel channel) {
   progress();
   std::lock_guard lock(mutex_);
-  Matcher& matcher = context.matcher(MatchChannel::kMessages);
+  Matcher& matcher = context.matcher(channel);
   Unexpected* found = message != nullptr ? matcher.take(source, tag) : matcher.find(source, tag);
   if (found == nullptr) {
     if (source != kAnySource)
@@ -309,7 +309,7 @@ bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Env
     if (context.closing) [[unlikely]] {
       envelope.error = Error::kCommunicator;
     } else if (context.troubled) [[unlikely]] {
-      envelope.error = Protocol::trouble(context, MatchChannel::kMessages, source);
+      envelope.error = Protocol::trouble(context, channel, source);
     }
     return envelope.error != Error::kNone;
   }

@@ -117,7 +117,8 @@ class Engine final : private PacketSink, private Waker {
   // One poll; true and the envelope if a message waits, or with its error if none can come:
   // kCommunicator where the communicator was freed. With `message` it is taken from the queue.
   bool iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,
-              UnexpectedMessage** message = nullptr);
+              UnexpectedMessage** message = nullptr,
+              MatchChannel channel = MatchChannel::kMessages);
   // The caller goes on without waiting for the operation (nullptr: for none): what is unfinished
   // stays in the progress thread's care, a large transfer from now on.
   void leave(Operation* operation) {

@@ -22,8 +22,9 @@ enum class MatchChannel : std::uint8_t {
   kPartitionData = 1,
   kPartitionSetup = 2,
   kAgreements = 3,
+  kObjectArrays = 4,
 };
-inline constexpr std::size_t kMatchChannels = 4;
+inline constexpr std::size_t kMatchChannels = 5;
 
 // Every process numbers its own contexts and tells
 // its number to the others, so a message carries the receiver's number: it is an index, and it is

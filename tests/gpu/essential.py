@@ -11,6 +11,8 @@ from exchanges import content, exchange, expect, filled, gpu, new, put, ring_of
 from harness import MPI, RANK, LeftOut, check, left, library, main, meet, only, say
 from payload import is_pattern, pattern
 
+import mooncake_mpi
+
 only(0, f"rank 0: {gpu.describe()}{'  STAND-IN, NO GPU' if gpu.is_stand_in else ''}")
 meet()
 only(1, f"rank 1: {gpu.describe()}")
@@ -310,11 +312,42 @@ def messages_between_all_gpus(comm):
 @check
 def objects_with_arrays(comm):
     right, left_rank = ring_of(comm)
-    request = comm.isend({"x": filled(5000), "rank": RANK}, right, 1)
-    got = comm.recv(source=left_rank, tag=1)
-    request.wait()
-    assert got["rank"] == left_rank
-    assert is_pattern(np.asarray(content(got["x"])), left_rank)
+    for size in (0, 5000, 3 * MIB):
+        array = filled(size)
+        # a copy is sent, so the array may be changed
+        request = comm.isend({"x": array, "again": [array], "rank": RANK}, right, 1)
+        gpu.put(array, np.zeros(size, "u1"))
+        got = comm.recv(source=left_rank, tag=1)
+        request.wait()
+        assert got["rank"] == left_rank
+        assert got["again"][0] is got["x"]
+        assert type(got["x"]) is type(array)
+        assert is_pattern(np.asarray(content(got["x"])), left_rank), size
+        got = comm.sendrecv([filled(size), "text"], right, 1, None, left_rank, 1)
+        assert type(got[0]) is type(array)
+        assert is_pattern(np.asarray(content(got[0])), left_rank), size
+
+
+@check
+def objects_with_arrays_do_not_come_to_the_host(comm):
+    if gpu.is_stand_in and gpu.name == "torch":
+        raise LeftOut("torch has no GPU here")
+    right, left_rank = ring_of(comm)
+    array = filled(3 * MIB)
+
+    def sent():
+        return {
+            path: traffic.messages
+            for path, traffic in mooncake_mpi.transfers(comm)[right].sent.items()
+            if path in {"push", "pull", "kernel", "staged"}
+        }
+
+    before = sent()
+    got = comm.sendrecv(array, right, 1, None, left_rank, 1)
+    expect(got, left_rank, "in an object")
+    after = sent()
+    assert sum(after.values()) == sum(before.values()) + 1, (before, after)
+    assert after.get("staged") == before.get("staged"), mooncake_mpi.transfers(comm)[right].troubles
 
 
 @check

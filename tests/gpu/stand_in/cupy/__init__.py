@@ -128,6 +128,7 @@ class Device:
 class _Memory:
     def __init__(self, shape, dtype, pool):
         self.array = fake_cuda.array(shape, dtype, _state.device, pool=pool)
+        self.ptr = self.array.ptr
 
     def __del__(self):
         with contextlib.suppress(Exception):
@@ -135,13 +136,21 @@ class _Memory:
 
 
 class ndarray:
-    def __init__(self, memory, array):
-        self._memory, self.array = memory, array
-        self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
-        self.size = int(np.prod(self.shape, dtype=np.int64))
-        self.flags = types.SimpleNamespace(c_contiguous=True)
-        self.device = Device(array.device)
-        self.data = types.SimpleNamespace(ptr=array.ptr, memset=self._memset)
+    def __init__(self, shape, dtype=np.float64, memptr=None, order="C"):
+        self.__dict__.update(_view(memptr, memptr.array.viewed(shape, dtype), order).__dict__)
+
+    @property
+    def T(self):
+        """Of two or fewer axes; who reads it looks at its memory alone."""
+        other = "C" if self._by_columns else "F"
+        return _view(self._memory, self.array.viewed(self.shape[::-1], self.dtype), other)
+
+    def copy(self):
+        assert not self._by_columns
+        new = empty(self.shape, self.dtype)
+        new[...] = self
+        new._source = self  # which must be there when the stream comes to it
+        return new
 
     @property
     def __cuda_array_interface__(self):
@@ -153,6 +162,8 @@ class ndarray:
 
     def get(self):
         _current().synchronize()
+        if self._by_columns:
+            return self.array.viewed(self.shape[::-1], self.dtype).get().T
         return self.array.get()
 
     def set(self, values):
@@ -165,7 +176,7 @@ class ndarray:
         return len(self.array)
 
     def __getitem__(self, rows):
-        return ndarray(self._memory, self.array[rows])
+        return _view(self._memory, self.array[rows])
 
     def __setitem__(self, where, values):
         assert where is Ellipsis
@@ -180,9 +191,29 @@ class ndarray:
         return array, (self.get(),)
 
 
-def empty(shape, dtype=np.float64):
+def _view(memory, array, order="C"):
+    new = object.__new__(ndarray)
+    new._memory, new.array = memory, array
+    new.shape, new.dtype, new.nbytes = array.shape, array.dtype, array.nbytes
+    new.size = int(np.prod(new.shape, dtype=np.int64))
+    flat = new.size <= max(new.shape, default=1)
+    new._by_columns = order == "F" and not flat
+    new.flags = types.SimpleNamespace(
+        c_contiguous=not new._by_columns, f_contiguous=flat or new._by_columns
+    )
+    new.device = Device(array.device)
+    new.data = types.SimpleNamespace(ptr=array.ptr, memset=new._memset)
+    return new
+
+
+def empty(shape, dtype=np.float64, order="C"):
     memory = _Memory(shape, dtype, _allocator[0] is not None and _allocator[0] is not _default_pool)
-    return ndarray(memory, memory.array)
+    return _view(memory, memory.array, order)
+
+
+def ascontiguousarray(values):
+    assert not values._by_columns
+    return values
 
 
 def array(values):
@@ -285,6 +316,10 @@ class _Runtime:
         )
 
 
+def _alloc(nbytes):
+    return empty(nbytes, np.uint8)._memory
+
+
 def _set_allocator(allocator=None):
     _allocator[0] = allocator
 
@@ -299,6 +334,7 @@ cuda = types.SimpleNamespace(
     Device=Device,
     MemoryAsyncPool=MemoryAsyncPool,
     runtime=_Runtime(),
+    alloc=_alloc,
     set_allocator=_set_allocator,
     get_current_stream=_current,
     get_elapsed_time=_get_elapsed_time,
