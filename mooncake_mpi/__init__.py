@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mooncake_mpi.communicators.intracomm import Intracomm
     from mooncake_mpi.errors import Error
     from mooncake_mpi.memory import shared_arrays
+    from mooncake_mpi.memory.gpu_pool import gpu_pool
     from mooncake_mpi.memory.numpy_memory import numpy_allocator
     from mooncake_mpi.memory.shared_arrays import empty, empty_like, zeros
     from mooncake_mpi.traffic import DetourWarning, lane_of, stats, transfers
@@ -34,6 +35,7 @@ __all__ = [
     "empty",
     "empty_like",
     "gpu_latency",
+    "gpu_pool",
     "lane_of",
     "numpy_allocator",
     "shared_arrays",
@@ -58,6 +60,7 @@ _MODULES = {
     "stats": ("traffic", True),
     "transfers": ("traffic", True),
     "numpy_allocator": ("memory.numpy_memory", True),
+    "gpu_pool": ("memory.gpu_pool", True),
 }
 
 

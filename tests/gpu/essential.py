@@ -32,6 +32,19 @@ def one_large_message(comm):
 
 
 @check
+def one_large_message_of_the_pool_for_gpus(comm):
+    right, left_rank = ring_of(comm)
+    with mooncake_mpi.gpu_pool():
+        out, into = filled(8 * MIB), new(8 * MIB)
+    before = mooncake_mpi.transfers(comm)[left_rank].received.get("staged")
+    comm.Sendrecv(out, right, 1, into, left_rank, 1)
+    expect(into, left_rank)
+    after = mooncake_mpi.transfers(comm)[left_rank]
+    if "cuda_ipc" in (os.environ.get("MOONCAKE_MPI_LANES") or "cuda_ipc"):
+        assert after.received.get("staged") == before, after.troubles
+
+
+@check
 def no_context_on_other_gpus(_comm):
     if gpu.is_stand_in and gpu.name == "torch":
         raise LeftOut("torch has no GPU here")

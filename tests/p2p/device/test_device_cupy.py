@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 from payload import is_pattern, pattern
+from subject import ring_of
+
+import mooncake_mpi
 
 STAND_IN = Path(__file__).parents[2] / "gpu" / "stand_in"
 
@@ -70,6 +74,24 @@ def test_a_message_takes_its_place_in_the_current_stream(comm, cupy):
     library.fake_cuda_hold(stream.ptr, 0)
     request.Wait()
     assert is_pattern(cupy.asnumpy(into), 2)
+
+
+@pytest.mark.needs_push
+def test_arrays_of_the_pool_for_it_go_from_gpu_to_gpu(comm, cupy):
+    right, left = ring_of(comm)
+    counts = []
+    cupy.cuda.set_allocator(cupy.cuda.MemoryAsyncPool().malloc)
+    try:
+        for inside in (False, True):
+            with mooncake_mpi.gpu_pool() if inside else nullcontext():
+                out, into = cupy.array(pattern(99_000, comm.rank)), cupy.empty(99_000, np.uint8)
+            before = mooncake_mpi.transfers(comm)[left].received.get("staged")
+            comm.Sendrecv(out, right, 1, into, left, 1)
+            assert is_pattern(cupy.asnumpy(into), left)
+            counts.append(mooncake_mpi.transfers(comm)[left].received.get("staged") == before)
+    finally:
+        cupy.cuda.set_allocator(cupy.get_default_memory_pool().malloc)
+    assert counts == [comm.size == 1, True]
 
 
 @pytest.mark.fake

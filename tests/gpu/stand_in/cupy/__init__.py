@@ -24,14 +24,13 @@ uint8, float16, float32, float64 = np.uint8, np.float16, np.float32, np.float64
 
 
 class _State(threading.local):
+    allocator = None
     device = 0
     streams = (None,)
 
 
 _state = _State()
 _allocator: list = [None]
-_default_pool = object()
-_allocator[0] = _default_pool
 
 
 class Stream:
@@ -207,8 +206,9 @@ def _view(memory, array, order="C"):
 
 
 def empty(shape, dtype=np.float64, order="C"):
-    memory = _Memory(shape, dtype, _allocator[0] is not None and _allocator[0] is not _default_pool)
-    return _view(memory, memory.array, order)
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    memory = (_state.allocator or _allocator[0] or MemoryPool().malloc)(size)
+    return _view(memory, memory.array.viewed(shape, dtype), order)
 
 
 def ascontiguousarray(values):
@@ -274,12 +274,29 @@ class RawKernel:
 
 class MemoryAsyncPool:
     def malloc(self, size):
-        raise NotImplementedError
+        return _Memory(size, np.uint8, pool=True)
 
 
-class _Pool:
+class MemoryPool:
+    def malloc(self, size):
+        return _Memory(size, np.uint8, pool=False)
+
+
+@contextlib.contextmanager
+def _using_allocator(allocator):
+    before, _state.allocator = _state.allocator, allocator
+    try:
+        yield
+    finally:
+        _state.allocator = before
+
+
+class _Pool(MemoryPool):
     def free_all_blocks(self):
         pass
+
+
+_default_pool = _Pool()
 
 
 class _Runtime:
@@ -333,6 +350,8 @@ cuda = types.SimpleNamespace(
     Event=Event,
     Device=Device,
     MemoryAsyncPool=MemoryAsyncPool,
+    MemoryPool=MemoryPool,
+    using_allocator=_using_allocator,
     runtime=_Runtime(),
     alloc=_alloc,
     set_allocator=_set_allocator,
@@ -342,6 +361,4 @@ cuda = types.SimpleNamespace(
 
 
 def get_default_memory_pool():
-    pool = _Pool()
-    pool.malloc = _default_pool
-    return pool
+    return _default_pool
