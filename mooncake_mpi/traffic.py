@@ -19,7 +19,9 @@ PATHS = {
     "copy": "the processors of the node copy the bytes from one process's memory into the other's",
     "rdma": "an RDMA adapter reads them",
     "stream": "they travel in packets",
-    "push": "a copy engine brings them into the receiver's array, mostly that of the sender's GPU",
+    "push": "the copy engine of the sender's GPU brings them into the receiver's array",
+    "pull": "the copy engine of the receiver's GPU takes them from the sender's array",
+    "kernel": "a kernel in the stream that waits for the message, from one array into the other",
     "staged": "an array of a GPU, by way of pinned memory of the host",
     "parked": "a small array of a GPU, which its sender kept on the host until the receive came",
 }

@@ -298,6 +298,9 @@ class Engine final : private PacketSink, private Waker {
     return peers_.secret_of(process);
   }
   bool refuses(const ProcessId& process) override { return peers_.refuses(process); }
+  void on_path(std::uint64_t id, TransferPath path) noexcept override {
+    protocol_.on_path(id, path);
+  }
   void on_moved(Peer& peer, std::uint64_t id, Error error) override {
     protocol_.on_moved(peer, id, error);
   }

@@ -119,6 +119,7 @@ class Protocol {
   void on_packet(Peer& from, const wire::Header& header, Bytes payload);
   // A mover has done, or given up, what it began for that operation.
   void on_moved(Peer& peer, std::uint64_t id, Error error);
+  void on_path(std::uint64_t id, TransferPath path) noexcept;
   void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note);
   // Whom movers tell of what they do.
   void set_sink(PacketSink* sink) noexcept { sink_ = sink; }

@@ -227,15 +227,19 @@ void Protocol::stream_from_start(Operation& send) {
   work_.push_back(send);
 }
 
-// Where the processor cannot touch one end of a message, all ways but a push have led through
-// memory of the host.
+void Protocol::on_path(std::uint64_t id, TransferPath path) noexcept {
+  if (Operation* operation = operations_.find(id)) operation->path = path;
+}
+
+// Where the processor cannot touch one end of a message, all other ways have led through memory of
+// the host.
 void Protocol::count(const Operation& operation, std::uint64_t bytes) noexcept {
   if (bytes == 0) return;
   TransferPath path = operation.path;
   if (operation.given_back) {
     path = TransferPath::kParked;
   } else if (operation.buffer.device != nullptr && !operation.buffer.device->is_host() &&
-             path != TransferPath::kPush) {
+             !is_between_devices(path)) {
     path = TransferPath::kStaged;
   }
   if (operation.kind == Operation::Kind::kSend) {

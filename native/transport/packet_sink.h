@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "transport/transfer_path.h"
 #include "wire/header.h"
 #include "wire/identity.h"
 #include "wire/offers.h"
@@ -36,6 +37,8 @@ class PacketSink {
   virtual bool refuses(const ProcessId&) { return false; }
   // What a mover began for that operation is over; it no longer touches the operation's memory.
   virtual void on_moved(Peer& peer, std::uint64_t id, Error error) = 0;
+  // Before that: what has moved the bytes of the operation, where it was not Mover::path().
+  virtual void on_path(std::uint64_t /*id*/, TransferPath /*path*/) noexcept {}
   // Takes a mover's words to the peer's mover of the same lane, about the peer's operation `id`.
   virtual void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) = 0;
   // How much was sent to that peer so far, but for small messages.

@@ -34,7 +34,7 @@ std::optional<Push> decode_push(std::span<const std::byte> note) {
 
 std::optional<Pushed> decode_pushed(std::span<const std::byte> note) {
   const auto pushed = read_note<Pushed>(note);
-  return pushed && pushed->failed <= 1 ? pushed : std::nullopt;
+  return pushed && pushed->outcome <= Pushed::kByKernel ? pushed : std::nullopt;
 }
 
 std::optional<Pull> decode_pull(std::span<const std::byte> note) {

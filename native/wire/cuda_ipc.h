@@ -44,8 +44,9 @@ static_assert(sizeof(Push) == 40);
 // To the receiver: the message is there, or this way is closed.
 struct Pushed {
   static constexpr std::uint32_t kKind = 4;
+  enum Outcome : std::uint32_t { kByEngine = 0, kFailed = 1, kByKernel = 2 };
   std::uint32_t kind = kKind;
-  std::uint32_t failed = 0;
+  std::uint32_t outcome = kByEngine;
 };
 static_assert(sizeof(Pushed) == 8);
 

@@ -78,8 +78,12 @@ void CudaMover::tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sin
 }
 
 void CudaMover::finish(std::uint64_t receive_id, bool failed, PacketSink& sink) {
+  finish(receive_id, failed ? wire::Pushed::kFailed : wire::Pushed::kByEngine, sink);
+}
+
+void CudaMover::finish(std::uint64_t receive_id, wire::Pushed::Outcome outcome, PacketSink& sink) {
   wire::Pushed pushed;
-  pushed.failed = failed ? 1 : 0;
+  pushed.outcome = outcome;
   sink.send_note(peer_, lane(), receive_id, bytes_of(pushed));
 }
 

@@ -104,13 +104,14 @@ class CudaMover final : public Mover {
   bool offer_pull(Send& send, PacketSink& sink);
   void tell_where(Send& send, PacketSink& sink);
   bool begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink);
-  bool end_of_copy(const Move& local, bool failed);
+  bool end_of_copy(const Move& local, const wire::Pushed& pushed, PacketSink& sink);
   void tell_of(Export& exported, std::uint64_t peer_id, PacketSink& sink);
   void ask(std::uint64_t id, Receive& receive, PacketSink& sink);
   std::shared_ptr<Export> export_of(const cuda_driver::Allocation& allocation);
   void submit(std::uint64_t id, Send& send, cuda_driver::DeviceAddress base);
   std::size_t begun() const noexcept;
   void finish(std::uint64_t receive_id, bool failed, PacketSink& sink);
+  void finish(std::uint64_t receive_id, wire::Pushed::Outcome outcome, PacketSink& sink);
   void drop(Send& send) noexcept;
   void drop(Receive& receive) noexcept;
   void attend();

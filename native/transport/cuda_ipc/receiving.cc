@@ -155,6 +155,7 @@ CudaMover::Step CudaMover::pull_in_stream(std::uint64_t id, Receive& receive, Pa
 
 void CudaMover::end_pull(std::uint64_t id, Receive& receive, bool failed, PacketSink& sink) {
   receive.mapping.reset();
+  if (!failed) sink.on_path(id, TransferPath::kKernel);
   finish(receive.peer_id, failed, sink);
   over_.push_back({id, failed});
 }
@@ -184,6 +185,7 @@ CudaMover::Step CudaMover::pull(std::uint64_t id, Receive& receive, PacketSink& 
   if (failed) {
     receive.state = Receive::State::kAsked;  // it is pushed after all
   } else {
+    sink.on_path(id, TransferPath::kPull);
     over_.push_back({id, false});
   }
   return Step::kDone;

@@ -10,7 +10,7 @@ namespace mooncake_mpi::cuda_ipc {
 
 bool CudaMover::on_note(const Move& local, Bytes note, PacketSink& sink) {
   if (const auto pushed = wire::decode_pushed(note)) {
-    return end_of_copy(local, pushed->failed != 0);
+    return end_of_copy(local, *pushed, sink);
   }
   if (const auto pull = wire::decode_pull(note)) return begin_pull(local, *pull, sink);
   if (const auto memory = wire::decode_device_memory(note)) {
@@ -62,12 +62,16 @@ bool CudaMover::on_ask(const Move& local, Bytes note, PacketSink& sink) {
 }
 
 // The peer's word of a copy: of one that its engine was to make, or that it gives up.
-bool CudaMover::end_of_copy(const Move& local, bool failed) {
+bool CudaMover::end_of_copy(const Move& local, const wire::Pushed& pushed, PacketSink& sink) {
+  const bool failed = pushed.outcome == wire::Pushed::kFailed;
   if (const auto send = sends_.find(local.id); send != sends_.end()) {
     if (send->second.pull != Send::Pull::kOffered) return false;
     if (failed && !send->second.revealed) {
       send->second.pull = Send::Pull::kRefused;
     } else {
+      const TransferPath path =
+          send->second.revealed ? TransferPath::kKernel : TransferPath::kPull;
+      if (!failed) sink.on_path(local.id, path);
       sends_.erase(send);  // until FIN, or until it is asked again
     }
     return true;
@@ -82,6 +86,7 @@ bool CudaMover::end_of_copy(const Move& local, bool failed) {
     drop(receive->second);
     std::erase(starting_, local.id);
   }
+  if (pushed.outcome == wire::Pushed::kByKernel) sink.on_path(local.id, TransferPath::kKernel);
   receive->second.state = Receive::State::kWaiting;  // no second answer
   over_.push_back({local.id, failed});
   return true;
@@ -162,7 +167,8 @@ CudaMover::Step CudaMover::bring_in_stream(std::uint64_t id, Send& send, PacketS
     send.brings = true;
   }
   if (!send.work->done()) return Step::kNotYet;
-  finish(send.peer_id, false, sink);
+  sink.on_path(id, TransferPath::kKernel);
+  finish(send.peer_id, wire::Pushed::kByKernel, sink);
   sends_.erase(id);
   return Step::kDone;
 }

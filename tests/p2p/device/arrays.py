@@ -33,3 +33,15 @@ def put(array, values):
 def content(array):
     """What is in it, as an array of the host."""
     return array if isinstance(array, np.ndarray) else array.get()
+
+
+def moved(before, after):
+    """By path: the messages and bytes that came in between."""
+    counts = {}
+    for path, traffic in after.items():
+        messages, nbytes = traffic.messages, traffic.nbytes
+        if path in before:
+            messages, nbytes = messages - before[path].messages, nbytes - before[path].nbytes
+        if messages:
+            counts[path] = (messages, nbytes)
+    return counts

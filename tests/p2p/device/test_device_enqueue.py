@@ -9,10 +9,13 @@ import time
 import fake_cuda
 import numpy as np
 import pytest
+from arrays import moved
 from payload import is_pattern, pattern
 from queues import pinned_word, synchronize, write_word
 from subject import MPI, quiet_barrier, ring_of
 from ways import CLOSING
+
+import mooncake_mpi
 
 pytestmark = [pytest.mark.ours, pytest.mark.fake, pytest.mark.needs_thread]
 
@@ -297,6 +300,7 @@ def test_an_array_goes_by_the_engine_of_the_process_whose_streams_do_not_wait(
     for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
         comm.Recv_enqueue(array, 0, tag, stream=stream.handle)
     quiet_barrier()
+    before = mooncake_mpi.transfers(comm)[1 - comm.rank]
     for _ in range(2):
         into.set(255)
         quiet_barrier()
@@ -306,12 +310,48 @@ def test_an_array_goes_by_the_engine_of_the_process_whose_streams_do_not_wait(
             comm.Recv(into, 1 - comm.rank, 100)
             assert is_pattern(into.get(), 1 - comm.rank)
     quiet_barrier()
+    after = mooncake_mpi.transfers(comm)[1 - comm.rank]
+    sends = to_waiting == (comm.rank == 0)
+    one, other = moved(before.sent, after.sent), moved(before.received, after.received)
+    assert (one if sends else other) == {"push" if to_waiting else "pull": (2, 2 * size)}
+    assert (other if sends else one) == {}
     if comm.rank == 0:
         MPI.Request.Waitall([comm.Isend(pattern(100, tag), 1, tag) for tag in range(64)])
     for tag, (array, stream) in enumerate(zip(arrays, waiting, strict=True)):
         synchronize(stream)
         assert is_pattern(array.get(), tag)
     quiet_barrier()
+
+
+@pytest.mark.needs_push
+@pytest.mark.parametrize("size", [100_000, 3 << 20])
+@pytest.mark.parametrize(("who", "path"), [("receiver", "kernel"), ("sender", "pull")])
+def test_both_ends_count_the_way_of_a_message_that_a_stream_waits_for(
+    comm, made, stream, size, who, path
+):
+    """Its receiver's takes it by a kernel, and from its sender's an engine of the receiver's."""
+    if comm.size != 2:
+        return
+    out, into = made(size).set(pattern(size, comm.rank)), made(size).set(255)
+    quiet_barrier()
+    before = mooncake_mpi.transfers(comm)[1 - comm.rank]
+    if comm.rank == 0 and who == "receiver":
+        comm.Recv_enqueue(into, 1, 1, stream=stream.handle)
+    elif comm.rank == 0:
+        comm.Send_enqueue(out, 1, 1, stream=stream.handle)
+    quiet_barrier()
+    if comm.rank == 0:
+        synchronize(stream)
+    elif who == "receiver":
+        comm.Ssend(out, 0, 1)
+    else:
+        comm.Recv(into, 0, 1)
+    receives = (comm.rank == 0) == (who == "receiver")
+    assert not receives or is_pattern(into.get(), 1 - comm.rank)
+    quiet_barrier()
+    after = mooncake_mpi.transfers(comm)[1 - comm.rank]
+    counts = moved(before.received, after.received) if receives else moved(before.sent, after.sent)
+    assert counts == {path: (1, size)}
 
 
 @pytest.mark.parametrize("sends", [True, False])

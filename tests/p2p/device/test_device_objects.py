@@ -41,7 +41,11 @@ def no_copies(cupy, monkeypatch):
 def messages_of_gpus(comm, rank):
     """How many of them went to a rank."""
     sent = mooncake_mpi.transfers(comm)[rank].sent
-    return sum(sent[path].messages for path in ("push", "pull", "staged", "parked") if path in sent)
+    return sum(
+        sent[path].messages
+        for path in ("push", "pull", "kernel", "staged", "parked")
+        if path in sent
+    )
 
 
 def exchanged(comm, send, obj):

@@ -8,7 +8,7 @@ import warnings
 
 import fake_cuda
 import pytest
-from arrays import PAIRS, content, filled, fresh
+from arrays import PAIRS, content, filled, fresh, moved
 from payload import is_pattern, pattern
 from subject import MPI, quiet_barrier, ring_of
 
@@ -18,18 +18,6 @@ pytestmark = pytest.mark.ours
 
 SIZE = 1 << 20
 PUSH_IS_CLOSED = "MOONCAKE_MPI_FAKE_CUDA_FAIL" in os.environ
-
-
-def moved(before, after):
-    """By path: the messages and bytes that came in between."""
-    counts = {}
-    for path, traffic in after.items():
-        messages, nbytes = traffic.messages, traffic.nbytes
-        if path in before:
-            messages, nbytes = messages - before[path].messages, nbytes - before[path].nbytes
-        if messages:
-            counts[path] = (messages, nbytes)
-    return counts
 
 
 def exchange(comm, made, out_where, into_where, size=SIZE):
