@@ -110,6 +110,12 @@ def make_common() -> OneLineParser:
         default=None,
         help="a bar on standard error (default: if it is a terminal)",
     )
+    add(
+        "--path",
+        action="store_true",
+        help="a column of the ways that our bytes took: push, pull, kernel and staged of GPUs; "
+        "copy, rdma and stream; eager for small messages of the host",
+    )
     add("--json", dest="json_path", metavar="FILE", help="also write the result to FILE")
     add("--plot", dest="plot_path", metavar="FILE", help="also draw the result: .png, .svg, .pdf")
     return common

@@ -39,7 +39,8 @@ class BenchOptions:
     ``None`` for a count scaled by the size; ``window`` is the number of outstanding messages;
     ``messages`` is the number of hops of a ring; ``outstanding`` is the number of other requests
     while matching is timed; ``compute`` is what runs beside a transfer; ``against`` are the peers
-    beside ours; ``memory`` is what buffers are made of, for torch on ``device``.
+    beside ours; ``memory`` is what buffers are made of, for torch on ``device``; ``path`` is
+    whether the table says which ways the bytes took.
     """
 
     sizes: tuple[int, ...] = DEFAULT_SIZES
@@ -55,6 +56,7 @@ class BenchOptions:
     device: str = "cpu"
     pin: bool | None = None
     progress: bool | None = None
+    path: bool = False
     json_path: str | None = None
     plot_path: str | None = None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mooncake_mpi.bench import checks, methods, outstanding, overlap
+from mooncake_mpi.bench import checks, methods, outstanding, overlap, paths
 from mooncake_mpi.bench.options import MIB, BenchOptions, OptionError, size_name
 from mooncake_mpi.bench.session import Session, scaled_count
 from mooncake_mpi.bench.table import Row, Table
@@ -267,6 +267,7 @@ def heading(command: str, session: Session) -> Table:
         tuple(peer.name for peer in session.peers),
         higher_is_better=plan.higher_is_better,
         rows=(),
+        tells_paths=session.options.path,
     )
 
 
@@ -292,7 +293,11 @@ def run_plan(command: str, session: Session, told: Callable[[Row], None] | None 
     try:
         for case in cases:
             progress.label(f"{command} {plan.label(case)}")
-            rows.append(plan.row(session, case))
+            before = paths.counted() if session.options.path else None
+            row = plan.row(session, case)
+            if before is not None:
+                row = replace(row, path=paths.between(before, paths.counted()))
+            rows.append(row)
             if told is not None:
                 with progress.hidden():
                     told(rows[-1])

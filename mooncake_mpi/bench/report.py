@@ -82,7 +82,10 @@ def table_of(content: dict[str, Any]) -> Table:
     fields = dict(content["table"])
     rows = tuple(
         Row(
-            row["label"], tuple(Statistics(**each) for each in row["statistics"]), row["size_bytes"]
+            row["label"],
+            tuple(Statistics(**each) for each in row["statistics"]),
+            row["size_bytes"],
+            row.get("path"),
         )
         for row in fields.pop("rows")
     )

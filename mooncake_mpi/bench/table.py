@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 class Row:
     """One line: a label and the statistics of each peer, in the order of the table's peers.
 
-    ``size_bytes`` is the row's place on the axis of a plot, ``None`` where rows are no sizes.
+    ``size_bytes`` is the row's place on the axis of a plot, ``None`` where rows are no sizes;
+    ``path`` is which ways the bytes took, if the table tells.
     """
 
     label: str
     statistics: tuple[Statistics, ...]
     size_bytes: int | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Table:
     peers: tuple[str, ...]
     higher_is_better: bool
     rows: tuple[Row, ...]
+    tells_paths: bool = False
 
 
 def format_quantity(value: float) -> str:
@@ -67,7 +70,7 @@ def header_cells(table: Table, *, spread: bool = True) -> list[str]:
     cells = [table.first_column]
     for index, peer in enumerate(table.peers):
         cells += [peer, *(["p10 - p90"] if spread else []), *(["ratio"] if index else [])]
-    return cells
+    return [*cells, "path"] if table.tells_paths else cells
 
 
 def row_cells(row: Row, *, spread: bool = True) -> list[str]:
@@ -77,7 +80,7 @@ def row_cells(row: Row, *, spread: bool = True) -> list[str]:
         cells += format_statistics(statistics)[: 2 if spread else 1]
         if index:
             cells.append(format_ratio(row.statistics[0], statistics))
-    return cells
+    return cells if row.path is None else [*cells, row.path]
 
 
 def caption(table: Table) -> str:
@@ -123,8 +126,10 @@ class Writer:
         for index, peer in enumerate(self._table.peers):
             widths.append(max(_VALUE, len(peer)))
             widths += [*([_SPREAD] if self._spread else []), *([_RATIO] if index else [])]
-        pairs = zip(cells, widths, strict=True)
-        return _GAP.join(cell.rjust(width) for cell, width in pairs)
+        pairs = zip(cells, widths, strict=False)
+        # Nothing stands behind the last cell, so it may be as long as it is.
+        texts = [cell.rjust(width) for cell, width in pairs]
+        return _GAP.join([*texts, *cells[len(widths) :]])
 
 
 def table_width() -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 from matplotlib.figure import Figure
 
 import mooncake_mpi
-from mooncake_mpi.bench import overlap, plot, progress, report, sampling, session, table
+from mooncake_mpi.bench import overlap, paths, plot, progress, report, sampling, session, table
 from mooncake_mpi.bench.options import BenchOptions
 from mooncake_mpi.bench.sampling import Statistics, Trial
 from mooncake_mpi.bench.table import Row, Table
@@ -126,6 +127,29 @@ def test_a_table_fits_the_width_and_keeps_medians_and_ratios(capsys, monkeypatch
     assert ("p10" in lines[3]) == (len(peers) < 3)
     monkeypatch.setenv("COLUMNS", "120")
     assert "p10" in written(shown, capsys)
+
+
+def test_a_table_tells_the_ways_that_the_bytes_took(capsys, tmp_path):
+    shown = make_table()
+    took = ["eager", "push", "push 96 %, staged 4 %, copy <1 %"]
+    rows = tuple(
+        dataclasses.replace(row, path=path) for row, path in zip(shown.rows, took, strict=True)
+    )
+    shown = dataclasses.replace(shown, rows=rows, tells_paths=True)
+    _, _, _, heads, *lines = written(shown, capsys, width=200).splitlines()
+    assert heads.endswith("path")
+    assert [line[heads.index("path") :] for line in lines] == took
+    assert all(f" {path} |" in table.markdown(shown) for path in took)
+    content = report.document("latency", BenchOptions(), shown, "MPI 1", report.Job(("a",), ""))
+    assert report.table_of(content) == shown
+
+
+def test_ways_are_those_of_what_was_moved_meanwhile():
+    before = Counter(push=100, copy=7)
+    assert paths.between(before, before) == "eager"
+    assert paths.between(before, before + Counter(push=5)) == "push"
+    after = before + Counter(push=9600, staged=396, copy=4)
+    assert paths.between(before, after) == "push 96 %, staged 4 %, copy <1 %"
 
 
 def test_each_row_is_written_when_it_is_measured(capsys):

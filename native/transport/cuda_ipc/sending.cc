@@ -69,8 +69,7 @@ bool CudaMover::end_of_copy(const Move& local, const wire::Pushed& pushed, Packe
     if (failed && !send->second.revealed) {
       send->second.pull = Send::Pull::kRefused;
     } else {
-      const TransferPath path =
-          send->second.revealed ? TransferPath::kKernel : TransferPath::kPull;
+      const TransferPath path = send->second.revealed ? TransferPath::kKernel : TransferPath::kPull;
       if (!failed) sink.on_path(local.id, path);
       sends_.erase(send);  // until FIN, or until it is asked again
     }

@@ -87,7 +87,16 @@ def test_arrays_of_a_gpu_are_measured_beside_the_bare_copies(tmp_path):
         "PYTHONPATH": os.pathsep.join([str(TESTS / "gpu" / "stand_in"), str(TESTS)]),
         "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
     }
-    wanted = ["--device", "cuda", "--against", "cupy-nccl,copy", "--sizes", "8,4K", *QUICK]
+    wanted = [
+        "--device",
+        "cuda",
+        "--against",
+        "cupy-nccl,copy",
+        "--sizes",
+        "8,4K",
+        "--path",
+        *QUICK,
+    ]
     outcome = bench(2, "bandwidth", *wanted, "--json", tmp_path / "x.json", environment=stand_in)
     assert outcome.returncode == 0, outcome.output
     table = json.loads((tmp_path / "x.json").read_text())["table"]
@@ -95,6 +104,8 @@ def test_arrays_of_a_gpu_are_measured_beside_the_bare_copies(tmp_path):
     assert "without cupy-nccl: cupy has no NCCL here" in outcome.output
     for row in table["rows"]:
         assert all(statistics["median"] > 0 for statistics in row["statistics"])
+        assert row["path"].startswith("push")
+        assert row["path"] in outcome.output
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
@@ -112,9 +123,10 @@ def test_matching_shows_both_queues():
 
 
 def test_against_none_measures_ours_alone():
-    outcome = bench(2, "latency", "--sizes", "8", *QUICK, "--against", "none")
+    outcome = bench(2, "latency", "--sizes", "8", *QUICK, "--against", "none", "--path")
     assert outcome.returncode == 0, outcome.output
     assert "ratio" not in outcome.output
+    assert outcome.output.split("path")[1].split("2 ranks")[0].rstrip().endswith("eager")
 
 
 @pytest.mark.parametrize(
