@@ -391,8 +391,8 @@ class Engine final : private PacketSink, private Waker {
   bool may_send_now(const Context& context, const Buffer& buffer) const noexcept {
     const ProtocolLimits& limits = config_.limits;
     if (context.revoked) return false;
-    return buffer.bytes <= std::max(limits.eager_bytes, limits.far_eager_bytes) ||
-           (buffer.bytes <= limits.unmapped_eager_bytes &&
+    return buffer.bytes <= limits.eager_bytes ||
+           (buffer.bytes <= std::max(limits.unmapped_eager_bytes, limits.far_eager_bytes) &&
             (config_.pool == nullptr || !config_.pool->may_contain(buffer.address)));
   }
   bool send_now(Context& context, MatchChannel channel, std::int32_t dest, std::int32_t tag,

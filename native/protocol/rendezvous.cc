@@ -2,6 +2,7 @@
 // Offers tell each side what the other's movers can do. Engine lock held for every call.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/clock.h"
 #include "memory/memory_device.h"
@@ -39,22 +40,26 @@ bool start_any(const Peer& peer, Bytes offers, Start&& start) {
 // Opens the operation's buffer to the movers of the peer; false: there is no room for that now.
 bool Protocol::offer(Operation& operation, Access access, wire::Offers& offers) {
   const auto& movers = operation.peer->movers;
+  const std::size_t count = std::min(movers.size(), kMaxMovers);
   operation.path = TransferPath::kStream;
-  for (std::size_t i = 0; i < movers.size() && i < kMaxMovers; ++i) {
-    Exposure exposure;
-    const Answer answer = movers[i]->expose(operation.buffer, access, exposure);
-    if (answer == Answer::kNotNow) {
+  Exposure exposure;
+  for (std::size_t i = 0; i < count; ++i) {
+    Mover& mover = *movers[i];
+    const Answer answer = mover.expose(operation.buffer, access, exposure);
+    if (answer == Answer::kNo) continue;
+    if (answer == Answer::kNotNow) [[unlikely]] {
       conceal(operation);
       return false;
     }
-    if (answer == Answer::kNo) continue;
-    if (!offers.add(movers[i]->lane(), Bytes(exposure.key).first(exposure.key_bytes))) {
-      if (exposure.handle != Exposure::kNone) movers[i]->conceal(exposure.handle);
+    if (!offers.add(mover.lane(), Bytes(exposure.key).first(exposure.key_bytes))) [[unlikely]] {
+      if (exposure.handle != Exposure::kNone) mover.conceal(exposure.handle);
       break;
     }
-    if (operation.path == TransferPath::kStream) operation.path = movers[i]->path();
-    operation.exposures[i] = exposure.handle;
-    operation.unusual |= exposure.handle != Exposure::kNone;
+    if (operation.path == TransferPath::kStream) operation.path = mover.path();
+    if (exposure.handle != Exposure::kNone) {
+      operation.exposures[i] = std::exchange(exposure.handle, Exposure::kNone);
+      operation.unusual = true;
+    }
   }
   return true;
 }

@@ -30,7 +30,7 @@ struct Exposure {
   static constexpr std::uint32_t kNone = UINT32_MAX;
   std::uint32_t handle = kNone;  // to conceal it again; none where nothing was opened
   std::uint32_t key_bytes = 0;
-  std::array<std::byte, 48> key{};
+  std::array<std::byte, 48> key;
 };
 
 // The bytes of a message at this process's end: in host memory, or behind a source or sink.

@@ -59,14 +59,13 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   copy->mapped = way == Reach::kMapped;
   copy->undecided = is_streamed(way, into.bytes) && into.sink == nullptr;
   work_.copies_.push_back(*copy);  // not before the next poll: the sender may have moved the bytes
-  if (!copy->undecided) share(*copy, sink);
+  if (!copy->undecided && is_shareable(into)) share(*copy, sink);
   return true;
 }
 
 // Asks the peer to take chunks of a copy, too.
 void CopyMover::share(Copy& copy, PacketSink& sink) {
   const Move& into = copy.move;
-  if (into.sink != nullptr || into.bytes < work_.config_.limits.shared_bytes) return;
   copy.chunk_bytes = choose_chunk_bytes(into.bytes);
   copy.chunk_count =
       static_cast<std::uint32_t>((into.bytes + copy.chunk_bytes - 1) / copy.chunk_bytes);
@@ -106,11 +105,15 @@ bool CopyMover::decide(Copy& copy, PacketSink& sink) {
     return false;
   }
   copy.chosen = true;
-  share(copy, sink);
+  if (is_shareable(copy.move)) share(copy, sink);
   return true;
 }
 
 void CopyMover::on_streamed(PacketSink& sink) noexcept {
+  learn(sink);
+}
+
+void CopyMover::learn(PacketSink& sink) noexcept {
   choice_.end(now_ns(), sink.bytes_sent(peer_));
 }
 
@@ -148,8 +151,12 @@ bool CopyMover::is_helpful(std::uint64_t bytes) noexcept {
 }
 
 void CopyMover::finish(Copy& copy, PacketSink& sink) noexcept {
-  if (copy.chosen && !copy.unreadable) choice_.end(now_ns(), sink.bytes_sent(peer_));
-  if (copy.role != Copy::Role::kRead || copy.job == kNoJob) return;
+  if (copy.chosen && !copy.unreadable) [[unlikely]]
+    learn(sink);
+  if (copy.role == Copy::Role::kRead && copy.job != kNoJob) finish_shared(copy);
+}
+
+void CopyMover::finish_shared(Copy& copy) noexcept {
   release_job(copy.job);
   helped_ = copy.own_chunks < copy.chunk_count;
   constexpr std::uint32_t kFirst = 4;

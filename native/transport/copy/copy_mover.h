@@ -60,6 +60,20 @@ struct Copy : ListLink<CopyTag> {
   std::uint32_t generation = 0;
   std::uint32_t own_chunks = 0;  // of a shared copy, not the peer's
   std::uint64_t since_ns = 0;    // undecided
+
+  // One that was used before. Field by field: to clear all of it takes longer than a short copy's
+  // other steps together. What belongs to a job is set with it.
+  void begin(CopyMover& its, Role its_role, const Move& bytes, const RemoteMemory& peers) noexcept {
+    mover = &its;
+    role = its_role;
+    mapped = undecided = chosen = unreadable = false;
+    error = Error::kNone;
+    move = bytes;
+    remote = peers;
+    done = since_ns = 0;
+    job = kNoJob;
+    own_chunks = 0;
+  }
 };
 
 // All copies of one lane, in the order in which they go on.
@@ -88,6 +102,7 @@ class CopyWork {
   void report(PacketSink& sink);
   Copy* take(CopyMover& mover, Copy::Role role, const Move& move,
              const RemoteMemory& remote) noexcept;
+  [[gnu::cold, gnu::noinline]] void add_spare() noexcept;
   wire::Place place_of(const std::byte* address, std::uint64_t bytes) noexcept;
   void give_back(Copy& copy) noexcept;
   void recycle(Copy& copy) noexcept;
@@ -154,16 +169,22 @@ class CopyMover : public Mover {
 
   // Bytes copied now; 0: none at the moment, or none any more.
   std::uint64_t advance(Copy& copy, PacketSink& sink);
-  bool decide(Copy& copy, PacketSink& sink);
-  void share(Copy& copy, PacketSink& sink);
+  // Apart, so that what moves a short message in mapped memory does not pay for the others.
+  [[gnu::noinline]] bool decide(Copy& copy, PacketSink& sink);
+  [[gnu::noinline]] void share(Copy& copy, PacketSink& sink);
   std::uint64_t read_alone(Copy& copy) noexcept;
-  std::uint64_t read_shared(Copy& copy) noexcept;
-  std::uint64_t write_alone(Copy& copy) noexcept;
-  std::uint64_t help(Copy& copy, PacketSink& sink);
+  [[gnu::noinline]] std::uint64_t read_shared(Copy& copy) noexcept;
+  [[gnu::noinline]] std::uint64_t write_alone(Copy& copy) noexcept;
+  [[gnu::noinline]] std::uint64_t help(Copy& copy, PacketSink& sink);
   bool is_streamed(Reach way, std::uint64_t bytes) const noexcept;
+  bool is_shareable(const Move& into) const noexcept {
+    return into.sink == nullptr && into.bytes >= work_.config_.limits.shared_bytes;
+  }
   bool over(const Copy& copy) noexcept;
   bool is_helpful(std::uint64_t bytes) noexcept;
   void finish(Copy& copy, PacketSink& sink) noexcept;
+  [[gnu::noinline]] void finish_shared(Copy& copy) noexcept;
+  [[gnu::noinline]] void learn(PacketSink& sink) noexcept;
   void read_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
   Error write_chunks(Copy& copy, CopyJob::Claim claim) noexcept;
   void take_error(Copy& copy, Error error) const noexcept;

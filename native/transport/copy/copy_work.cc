@@ -13,17 +13,18 @@ CopyWork::~CopyWork() {
 
 Copy* CopyWork::take(CopyMover& mover, Copy::Role role, const Move& move,
                      const RemoteMemory& remote) noexcept {
+  if (spare_.empty()) [[unlikely]]
+    add_spare();
   Copy* copy = spare_.pop_front();
-  if (copy == nullptr) copy = new (std::nothrow) Copy;
   if (copy == nullptr) return nullptr;
-  *copy = {};
-  copy->mover = &mover;
-  copy->role = role;
-  copy->move = move;
-  copy->remote = remote;
+  copy->begin(mover, role, move, remote);
   ++under_way_;
-  writes_ += role == Copy::Role::kWrite ? 1 : 0;
+  if (role == Copy::Role::kWrite) ++writes_;
   return copy;
+}
+
+void CopyWork::add_spare() noexcept {
+  if (Copy* copy = new (std::nothrow) Copy) spare_.push_back(*copy);
 }
 
 wire::Place CopyWork::place_of(const std::byte* address, std::uint64_t bytes) noexcept {
@@ -39,7 +40,7 @@ void CopyWork::give_back(Copy& copy) noexcept {
 
 void CopyWork::recycle(Copy& copy) noexcept {
   --under_way_;
-  writes_ -= copy.role == Copy::Role::kWrite ? 1 : 0;
+  if (copy.role == Copy::Role::kWrite) --writes_;
   spare_.push_back(copy);
 }
 

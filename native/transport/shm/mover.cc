@@ -38,6 +38,11 @@ Error ShmMover::read(void* local, const RemoteMemory& remote, std::size_t bytes,
     copy_bytes(local, mapped, bytes, past_caches);
     return Error::kNone;
   }
+  return read_through_kernel(local, remote, bytes);
+}
+
+Error ShmMover::read_through_kernel(void* local, const RemoteMemory& remote,
+                                    std::size_t bytes) noexcept {
   const int code = memory_.read(process_, local, remote.address, bytes);
   if (code != 0 && code != EFAULT) can_read_ = false;
   return copy_error(code);

@@ -24,6 +24,8 @@ class ShmMover final : public CopyMover {
              bool past_caches) noexcept override;
   Error write(const void* local, const RemoteMemory& remote, std::size_t bytes,
               bool past_caches) noexcept override;
+  [[gnu::noinline]] Error read_through_kernel(void* local, const RemoteMemory& remote,
+                                              std::size_t bytes) noexcept;
   std::uint32_t acquire_job() noexcept override;
   void release_job(std::uint32_t job) noexcept override;
   CopyJob* own_job(std::uint32_t job) noexcept override;

@@ -1,5 +1,6 @@
 #include "transport/shm/peer_regions.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
@@ -26,7 +27,7 @@ Result<Mapping> SystemRegionMapper::map(pid_t pid, RegionId region) {
   return mapping;
 }
 
-std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) noexcept {
+std::byte* PeerRegions::find(RemoteMemory memory, std::uint64_t bytes) noexcept {
   if (memory.region == 0) return nullptr;
   const Mapped* found = nullptr;
   bool retired = false;
@@ -34,11 +35,8 @@ std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) no
     if (mapped.region == memory.region) found = &mapped;
     retired |= mapped.retired();
   }
-  if (retired) [[unlikely]] {
-    drop_retired();
-    return find(memory, bytes);
-  }
-  if (found == nullptr) found = map(memory.region);
+  if (retired || found == nullptr) [[unlikely]]
+    found = look_again(memory.region);
   if (found == nullptr || memory.address < found->base) return nullptr;
   const std::uint64_t offset = memory.address - found->base;
   const std::uint64_t room = found->mapping.size();
@@ -46,8 +44,11 @@ std::byte* PeerRegions::find(const RemoteMemory& memory, std::uint64_t bytes) no
   return found->mapping.data() + offset;
 }
 
-void PeerRegions::drop_retired() noexcept {
+// Without those that the peer has given up.
+const PeerRegions::Mapped* PeerRegions::look_again(RegionId region) noexcept {
   std::erase_if(mapped_, [](const Mapped& mapped) { return mapped.retired(); });
+  const auto found = std::ranges::find(mapped_, region, &Mapped::region);
+  return found != mapped_.end() ? &*found : map(region);
 }
 
 const PeerRegions::Mapped* PeerRegions::map(RegionId region) noexcept {

@@ -39,7 +39,7 @@ class PeerRegions {
   PeerRegions(RegionMapper& mapper, pid_t pid) noexcept : mapper_(mapper), pid_(pid) {}
 
   // Where this process sees the peer's bytes; nullptr when it does not.
-  std::byte* find(const RemoteMemory& memory, std::uint64_t bytes) noexcept;
+  std::byte* find(RemoteMemory memory, std::uint64_t bytes) noexcept;
   std::size_t size() const noexcept { return mapped_.size(); }
 
  private:
@@ -57,7 +57,7 @@ class PeerRegions {
   static constexpr std::uint64_t kRetryNs = 100'000'000;
 
   const Mapped* map(RegionId region) noexcept;
-  void drop_retired() noexcept;
+  [[gnu::cold, gnu::noinline]] const Mapped* look_again(RegionId region) noexcept;
 
   RegionMapper& mapper_;
   pid_t pid_;
