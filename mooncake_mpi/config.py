@@ -323,7 +323,7 @@ SETTINGS: dict[str, Setting] = {
         "MOONCAKE_MPI_GPU_LATENCY",
         parse_switch,
         "0",
-        "`1`: while small messages between GPUs follow each other closely a block of a kernel stays "
+        "`1`: while small messages of GPUs follow each other closely a block of a kernel stays "
         "on the device, which halves their latency; see {doc}`gpu`",
     ),
     "verbs_devices": Setting(

@@ -28,6 +28,7 @@ from statistics import median
 import numpy as np
 from mpi4py import MPI as library  # noqa: N811
 
+import mooncake_mpi
 from mooncake_mpi.bench import methods
 from mooncake_mpi.bench.memories import Memory
 from mooncake_mpi.bench.options import BenchOptions, OptionError, size_name
@@ -120,6 +121,23 @@ def half_round_trips(figures: Figures, peers: tuple[Peer, ...]) -> None:
             f"half round trip {size_name(size)}", "us", peers, trial, lambda s: s / 2 * 1e6
         )
         forget(peers)
+
+
+def close_round_trips(figures: Figures, peers: tuple[Peer, ...]) -> None:
+    """Small ones within gpu_latency(): ours alone have that."""
+    ours = peers[:1]
+    for size in (8, KIB, 64 * KIB):
+        buffers = buffers_of(ours, size)[ours[0].name]
+
+        def trial(peer: Peer, count: int, buffers=buffers) -> float:
+            with mooncake_mpi.gpu_latency():
+                return methods.ping_pong(
+                    peer.comm, *buffers, 1 - figures.rank, figures.rank == 0, count
+                )
+
+        figures.measure(
+            f"with gpu_latency(): {size_name(size)}", "us", ours, trial, lambda s: s / 2 * 1e6
+        )
 
 
 def windows(figures: Figures, peers: tuple[Peer, ...]) -> None:
@@ -300,7 +318,16 @@ def products(figures: Figures, peers: tuple[Peer, ...]) -> None:
     figures.add(f"product of {edge} x {edge} fp16", "ms", found)
 
 
-PLANS = (half_round_trips, windows, in_stream_order, both_ways, host_and_gpu, many_small, products)
+PLANS = (
+    half_round_trips,
+    close_round_trips,
+    windows,
+    in_stream_order,
+    both_ways,
+    host_and_gpu,
+    many_small,
+    products,
+)
 
 
 def main() -> int:
