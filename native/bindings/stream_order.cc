@@ -289,9 +289,12 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
       new StreamEndObject{memory, memory.stream_end(), way,
                           reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address), nullptr});
   cuda::StreamEnd& end = *object->end;
+  using Then = cuda::StreamEnd::Then;
+  const bool direct = rank != kAnySource && runtime().engine->devices_meet(hold.context(), rank);
+  const Then then = request ? Then::kGoesOn : direct ? Then::kWaitsForDevice : Then::kWaits;
   started.operation = unlocked_or_throw<Operation*>([&]() -> Result<Operation*> {
     auto begun =
-        end.begin(way, buffer, place.allocation, place.device, handle, memory.blocks(), !request);
+        end.begin(way, buffer, place.allocation, place.device, handle, memory.blocks(), then);
     if (!begun) return begun.failure();
     const bool with_work = end.work() != nullptr;
     // Where it is refused the stream brings the bytes by way of the host.

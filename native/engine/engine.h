@@ -245,6 +245,8 @@ class Engine final : private PacketSink, private Waker {
   std::string lane_of(Context& context, std::int32_t rank);
   // What is wrong with parts of the way to that process, which goes on over others.
   std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
+  // Whether messages have gone between a device here and one there by no way of the host's.
+  bool devices_meet(const Context& context, std::int32_t rank);
   // From where to where its messages go, in the words of its lane; empty where there are none.
   std::string route_to(const Context& context, std::int32_t rank);
   bool cross_memory_with(const Context& context, std::int32_t rank);

@@ -30,6 +30,14 @@ std::vector<std::string> Engine::path_troubles(const Context& context, std::int3
   return peer.channel->troubles();
 }
 
+bool Engine::devices_meet(const Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
+  const Transfers& transfers = peer.transfers;
+  const auto index = static_cast<std::size_t>(TransferPath::kKernel);
+  return transfers.sent()[index].messages != 0 || transfers.received()[index].messages != 0;
+}
+
 std::string Engine::route_to(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;

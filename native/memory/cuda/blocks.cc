@@ -11,9 +11,20 @@ Block::~Block() {
   blocks_.give_back(*this);
 }
 
+unsigned Blocks::class_of(std::uint64_t bytes) noexcept {
+  return std::max<unsigned>(kSmallest, static_cast<unsigned>(std::bit_width(bytes - 1)));
+}
+
+std::shared_ptr<Block> Blocks::take_free(std::uint64_t bytes) {
+  const unsigned size_class = class_of(bytes);
+  if (bytes == 0 || size_class >= kClasses) return nullptr;
+  const std::scoped_lock lock(mutex_);
+  std::byte* memory = find(size_class);
+  return memory != nullptr ? std::make_shared<Block>(*this, memory, size_class) : nullptr;
+}
+
 Result<std::shared_ptr<Block>> Blocks::take(int device, std::uint64_t bytes) {
-  const unsigned size_class =
-      std::max<unsigned>(kSmallest, static_cast<unsigned>(std::bit_width(bytes - 1)));
+  const unsigned size_class = class_of(bytes);
   if (bytes == 0 || size_class >= kClasses) {
     return Failure{Error::kNoMemory, "no pinned memory for a message of that size"};
   }

@@ -46,6 +46,8 @@ class Blocks {
   Blocks(const Blocks&) = delete;
   Blocks& operator=(const Blocks&) = delete;
 
+  // One that is there, or nullptr.
+  std::shared_ptr<Block> take_free(std::uint64_t bytes);
   // Calls the driver where there is none of that size.
   Result<std::shared_ptr<Block>> take(int device, std::uint64_t bytes);
 
@@ -61,6 +63,7 @@ class Blocks {
     unsigned size_class;
     std::vector<std::shared_ptr<const Moment>> users;
   };
+  static unsigned class_of(std::uint64_t bytes) noexcept;
   void give_back(Block& block) noexcept;
   std::byte* find(unsigned size_class);
   Result<std::byte*> allocate(int device, std::size_t bytes);

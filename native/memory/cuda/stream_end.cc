@@ -1,6 +1,8 @@
 #include "memory/cuda/stream_end.h"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 #include "memory/cuda/copy_queue.h"
 
@@ -19,10 +21,39 @@ cuda_driver::DeviceAddress address_of(const std::byte* memory) noexcept {
 
 }  // namespace
 
+// By a thread that may call the driver. A stream that waits may be what the driver waits for: so it
+// is only for those whose bytes go another way as a rule.
+bool Turn::get_memory(CopyQueue& queue) noexcept {
+  if (memory != nullptr) return true;
+  try {
+    if (late == nullptr) {
+      auto made = std::make_shared<Late>();
+      queue.defer([made, from = blocks, on = device, size = bytes] {
+        auto taken = from->take(on, size);
+        if (taken) made->block = std::move(taken).value();
+        made->done.store(true, std::memory_order_release);
+      });
+      late = std::move(made);
+    }
+    if (!late->done.load(std::memory_order_acquire)) return false;
+    if (late->block == nullptr) {
+      substitute = std::make_shared<std::byte[]>(bytes);
+      memory = substitute.get();
+      return true;
+    }
+    late->block->used_until(work->end());
+    block = late->block;
+    memory = block->memory();
+    return true;
+  } catch (const std::bad_alloc&) {  // later
+    return false;
+  }
+}
+
 std::span<const std::byte> StreamSource::at(std::uint64_t offset, std::uint64_t most) noexcept {
   if (!turn_.has_come()) return {};
-  if (StreamWork* work = turn_.work.get(); work != nullptr && turn_.block != nullptr) {
-    if (!work->claimed()) return {};
+  if (StreamWork* work = turn_.work.get(); work != nullptr) {
+    if (!work->claimed() || !turn_.get_memory(queue_)) return {};
     constexpr bool kHeard = true;
     work->order({.to = address_of(turn_.memory), .from = turn_.array, .bytes = turn_.bytes},
                 kHeard);
@@ -32,6 +63,7 @@ std::span<const std::byte> StreamSource::at(std::uint64_t offset, std::uint64_t 
 }
 
 bool StreamSource::failed() const noexcept {
+  if (turn_.is_lost()) return true;
   const bool has_come = turn_.has_come() && (turn_.work == nullptr || turn_.work->done());
   return !has_come && queue_.has_failed(turn_.device);
 }
@@ -43,11 +75,12 @@ bool StreamSink::has_failed() const noexcept {
 // Of a device that has failed the memory is nobody's, and a message that ends there ends.
 std::span<std::byte> StreamSink::room(std::uint64_t offset, std::uint64_t most) noexcept {
   if (!turn_.has_come() && !has_failed()) return {};
+  if (turn_.work != nullptr && !turn_.get_memory(queue_)) return {};
   return {turn_.memory + offset, std::min(most, turn_.bytes - offset)};
 }
 
 Landing StreamSink::landed() noexcept {
-  if (has_failed()) return Landing::kFailed;
+  if (has_failed() || turn_.is_lost()) return Landing::kFailed;
   if (turn_.work != nullptr && end_ != 0) {
     const std::byte* given = end_ <= kInlineBytes ? turn_.memory : nullptr;
     const bool counts = turn_.work->order(
@@ -59,7 +92,7 @@ Landing StreamSink::landed() noexcept {
 
 Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
                               const cuda_driver::Allocation& allocation, int device,
-                              cuda_driver::StreamHandle stream, Blocks& blocks, bool waits) {
+                              cuda_driver::StreamHandle stream, Blocks& blocks, Then then) {
   way_ = way;
   on_device_ = buffer.device != nullptr;
   turn_.array = address_of(buffer.address);
@@ -69,7 +102,7 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
   turn_.device = device;
   turn_.memory = buffer.address;
   // What is sent of a small array is copied out at once, and its stream need not wait.
-  if (waits && on_device_ && allocation.device == device && buffer.bytes != 0 &&
+  if (then != Then::kGoesOn && on_device_ && allocation.device == device && buffer.bytes != 0 &&
       (way == Way::kReceive || buffer.bytes > kCopiedAtOnce)) {
     const std::uint64_t most = way == Way::kSend ? kKernelSends : kKernelReceives;
     const auto wait =
@@ -79,10 +112,16 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
     turn_.work = std::move(work).value();
   }
   if (on_device_ && buffer.bytes != 0) {
-    auto block = blocks.take(device, buffer.bytes);
-    if (!block) return block.failure();
-    turn_.block = block.value();
-    turn_.memory = turn_.block->memory();
+    turn_.blocks = &blocks;
+    turn_.memory = nullptr;
+    turn_.block = blocks.take_free(buffer.bytes);
+    const bool later = turn_.work != nullptr && then == Then::kWaitsForDevice;
+    if (turn_.block == nullptr && !later) {
+      auto block = blocks.take(device, buffer.bytes);
+      if (!block) return block.failure();
+      turn_.block = std::move(block).value();
+    }
+    if (turn_.block != nullptr) turn_.memory = turn_.block->memory();
     if (turn_.work == nullptr) {
       auto copied =
           driver_.copy_in(device, stream, address_of(turn_.memory), turn_.array, turn_.bytes);

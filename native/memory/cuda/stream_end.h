@@ -11,6 +11,8 @@
 // Memory of the host is where the message goes to and comes from.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -39,11 +41,22 @@ struct Turn {
   cuda_driver::Allocation allocation;
   cuda_driver::DeviceAddress array = 0;
   bool has_come() const noexcept { return begins == nullptr || begins->reached(); }
+
+  // Of one with work that began without pinned memory: whether it has it now. Asks for it.
+  struct Late {
+    std::atomic<bool> done{false};
+    std::shared_ptr<Block> block;  // nullptr, when it is done: there is none
+  };
+  bool get_memory(CopyQueue& queue) noexcept;
+  bool is_lost() const noexcept { return substitute != nullptr; }
+  Blocks* blocks = nullptr;  // where it comes from
+  std::shared_ptr<Late> late;
+  std::shared_ptr<std::byte[]> substitute;  // what comes has to go somewhere
 };
 
 class StreamSource final : public Source {
  public:
-  StreamSource(Turn turn, const CopyQueue& queue) noexcept
+  StreamSource(Turn turn, CopyQueue& queue) noexcept
       : turn_(std::move(turn)),
         end_{turn_.allocation, turn_.array, turn_.bytes, turn_.begins},
         queue_(queue) {}
@@ -57,12 +70,12 @@ class StreamSource final : public Source {
  private:
   Turn turn_;
   DeviceEnd end_;
-  const CopyQueue& queue_;
+  CopyQueue& queue_;
 };
 
 class StreamSink final : public Sink {
  public:
-  StreamSink(Turn turn, const CopyQueue& queue) noexcept : turn_(std::move(turn)), queue_(queue) {}
+  StreamSink(Turn turn, CopyQueue& queue) noexcept : turn_(std::move(turn)), queue_(queue) {}
   const Turn& turn() const noexcept { return turn_; }
   std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept override;
   void put(std::uint64_t offset, std::uint64_t bytes) noexcept override { end_ = offset + bytes; }
@@ -71,7 +84,7 @@ class StreamSink final : public Sink {
  private:
   bool has_failed() const noexcept;
   Turn turn_;
-  const CopyQueue& queue_;
+  CopyQueue& queue_;
   std::uint64_t end_ = 0;  // of what was put
 };
 
@@ -83,10 +96,13 @@ class StreamEnd {
             StreamWorks& works) noexcept
       : driver_(driver), gates_(gates), moments_(moments), works_(works) {}
 
-  // Gives `stream` what comes before the message; once. `waits`: it is to wait for the end, too, by
-  // a call that follows at once.
+  // How the call goes on. kWaits: the stream is to wait for the end, too, by a call that follows at
+  // once; kWaitsForDevice: and the bytes are likely to go from one device to the other, without
+  // pinned memory.
+  enum class Then : std::uint8_t { kGoesOn, kWaits, kWaitsForDevice };
+  // Gives `stream` what comes before the message; once.
   Result<bool> begin(Way way, const Buffer& buffer, const cuda_driver::Allocation& allocation,
-                     int device, cuda_driver::StreamHandle stream, Blocks& blocks, bool waits);
+                     int device, cuda_driver::StreamHandle stream, Blocks& blocks, Then then);
   const Turn& turn() const noexcept { return turn_; }
   cuda_driver::StreamHandle stream() const noexcept { return stream_; }
   int device() const noexcept { return turn_.device; }

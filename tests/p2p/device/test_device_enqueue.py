@@ -311,6 +311,7 @@ def test_an_array_goes_by_the_engine_of_the_process_whose_streams_do_not_wait(
             assert is_pattern(into.get(), 1 - comm.rank)
     quiet_barrier()
     after = mooncake_mpi.transfers(comm)[1 - comm.rank]
+    quiet_barrier()
     sends = to_waiting == (comm.rank == 0)
     one, other = moved(before.sent, after.sent), moved(before.received, after.received)
     assert (one if sends else other) == {"push" if to_waiting else "pull": (2, 2 * size)}
@@ -532,3 +533,51 @@ def test_the_array_lives_as_long_as_its_message(comm, stream):
     del into
     comm.Send(pattern(5000, comm.rank), right, 1)
     synchronize(stream)
+
+
+@pytest.mark.needs_push
+@pytest.mark.parametrize("refuses", [False, True])
+def test_pinned_memory_comes_when_it_is_needed_after_all(comm, made, stream, refuses):
+    """Where messages of devices go by no way of the host's, and one then does."""
+    right, left = ring_of(comm)
+    if left == comm.rank or not is_taken_by_streams():
+        return
+    size = (66 << 20) if refuses else (34 << 20)  # more than is there
+    out, into = made(size).set(pattern(size, comm.rank)), made(size).set(255)
+    other = fake_cuda.Stream()
+
+    def enqueue():
+        comm.Recv_enqueue(into, left, 1, stream=stream.handle)
+        comm.Send_enqueue(out, right, 1, stream=other.handle)
+        synchronize(stream)
+        synchronize(other)
+
+    comm.Recv_enqueue(into[:400_000], left, 1, stream=stream.handle)
+    comm.Send_enqueue(out[:400_000], right, 1, stream=other.handle)
+    synchronize(stream)
+    pinned = fake_cuda.calls("cuMemHostAlloc")
+    enqueue()
+    assert is_pattern(into.get(), left)
+    assert fake_cuda.calls("cuMemHostAlloc") == pinned
+    quiet_barrier()
+    if refuses:
+        fake_cuda.fail("cuMemHostAlloc", 2, times=-1)
+    comm.Recv_enqueue(into.set(255), left, 2, stream=stream.handle)
+    comm.Send(pattern(size, comm.rank), right, 2)
+    synchronize(stream)
+    if refuses:
+        with pytest.raises(MPI.Exception):
+            comm.Iprobe(left, 3)
+        assert (into.get() == 255).all()
+        fake_cuda.fail("cuMemHostAlloc", 2, times=0)
+    else:
+        assert is_pattern(into.get(), left)
+    quiet_barrier()
+    comm.Send_enqueue(out, right, 4, stream=other.handle)
+    host = np.zeros(size, np.uint8)
+    comm.Recv(host, left, 4)
+    assert is_pattern(host, left)
+    enqueue()
+    assert is_pattern(into.get(), left)
+    other.destroy()
+    quiet_barrier()
