@@ -176,7 +176,8 @@ def _stream_of(obj: Any, writable: bool, address: int, nbytes: int, device: int)
     Raises:
         BufferError: neither the host's nor a CUDA device's.
     """
-    if is_host_readable(address, nbytes):
+    nothing = nbytes == 0 and device in dlpack.CUDA_DEVICES
+    if not nothing and is_host_readable(address, nbytes):
         return None
     if device not in dlpack.CUDA_DEVICES:
         raise BufferError(

@@ -44,7 +44,8 @@ Result<cuda::GpuMemory*> gpu_memory() {
 }
 
 Result<Buffer> device_buffer(std::uint64_t address, std::uint64_t bytes, std::uintptr_t stream) {
-  if (bytes == 0) return Buffer{};
+  constexpr std::uintptr_t kLegacyStream = 1;
+  if (bytes == 0) return Buffer{.stream = stream != 0 ? stream : kLegacyStream};
   auto memory = gpu_memory();
   if (!memory) return memory.failure();
   auto found = memory.value()->describe(reinterpret_cast<std::byte*>(address), bytes, stream);

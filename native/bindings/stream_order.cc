@@ -270,7 +270,8 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
   require_usable(communicator);  // after code of the program, which may free it
   const Buffer buffer = started.view.buffer();
   const auto handle = stream.is_none() ? buffer.stream : nb::cast<std::uintptr_t>(stream);
-  if (stream.is_none() && buffer.device == nullptr) {
+  // One of a GPU's array has a stream, without a byte too.
+  if (stream.is_none() && buffer.device == nullptr && buffer.stream == 0) {
     raise_error("ERR_ARG", "stream: memory of the host has none of its own");
     throw nb::python_error();
   }

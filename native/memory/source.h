@@ -16,6 +16,8 @@ class Source {
   // without a gap; empty: not yet. Valid until the next call. Who asks for earlier bytes than
   // before begins again.
   virtual std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept = 0;
+  // Whether the message may be told of as one that has begun, if it has no bytes.
+  virtual bool ready() noexcept { return true; }
   // The bytes will never come.
   virtual bool failed() const noexcept { return false; }
 };

@@ -64,6 +64,7 @@ unsigned Protocol::park(Operation& send) {
     return 0;
   }
   if (parked_bytes_ + bytes > kMost) return 0;
+  if (bytes == 0 && !send.supply->ready()) return 0;
   if (send.supply->at(0, bytes).size() != bytes || !leave_send(send)) return 0;
   forget_parking(send);
   send.given_back = true;

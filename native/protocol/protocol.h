@@ -263,6 +263,7 @@ class Protocol {
   bool announce_rendezvous(Operation& send);
   bool offer(Operation& operation, Access access, wire::Offers& offers);
   void start_transfer(Operation& receive, Peer& from, std::uint64_t send_id, Bytes offers);
+  void ask_of_nothing(Operation& receive);
   void ask(Operation& receive);
   void on_cts(Peer& from, const wire::Header& header, Bytes payload);
   void on_note(Peer& from, const wire::Header& header, Bytes payload);
@@ -274,6 +275,7 @@ class Protocol {
 
   // stream.cc
   unsigned advance_stream(Operation& send);
+  unsigned tell_of_nothing(Operation& send);
   unsigned fail_stream(Operation& send);
   void consider_parking(Operation& send) noexcept;
   static void forget_parking(Operation& send) noexcept;

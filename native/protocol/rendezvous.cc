@@ -99,6 +99,10 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
     abort(receive, from.failure);
     return;
   }
+  if (receive.transfer_bytes == 0 && receive.completion.message_bytes == 0) [[unlikely]] {
+    ask_of_nothing(receive);
+    return;
+  }
   if (receive.transfer_bytes == 0) {
     send_control(from, wire::Fin{send_id, 0, 0});
     finish_receive(receive);
@@ -110,6 +114,17 @@ void Protocol::start_transfer(Operation& receive, Peer& from, std::uint64_t send
     return mover.start_read(into, key, *sink_);
   });
   if (!reading) ask(receive);
+}
+
+// A message without bytes has come when its sender says so: a stream may have yet to come to it.
+void Protocol::ask_of_nothing(Operation& receive) {
+  receive.stage = Stage::kStreaming;
+  receive.may_be_written = false;
+  receive.window_end = 0;
+  wire::Cts cts{};
+  cts.send_id = receive.remote_id;
+  cts.receive_id = receive.id();
+  send_control(*receive.peer, cts);
 }
 
 // Asks the sender for the bytes: the way that always works. A receive into host memory takes them
@@ -189,9 +204,9 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   Operation* send = find_send(from, cts.send_id);
   if (send == nullptr) return;
   const bool first = send->stage == Stage::kAnnounced && cts.offset == 0;
-  const bool next = send->stage == Stage::kStreaming && cts.offset == send->transferred_bytes &&
-                    send->transferred_bytes == send->window_end &&
-                    cts.total == send->transfer_bytes;
+  const bool next =
+      send->stage == Stage::kStreaming && cts.total != 0 && cts.offset == send->transferred_bytes &&
+      send->transferred_bytes == send->window_end && cts.total == send->transfer_bytes;
   if (cts.total > send->buffer.bytes || (!first && !next)) {
     ++counters_.packets_rejected;
     return;
@@ -207,7 +222,7 @@ void Protocol::on_cts(Peer& from, const wire::Header& header, Bytes payload) {
   send->window_end = cts.offset + cts.length;
   send->path = TransferPath::kStream;
   if (first && cts.length < cts.total) tell_of_detour(from, *send, cts);
-  if (first && cts.length == cts.total) {
+  if (first && cts.length == cts.total && cts.total != 0) {
     send->stage = Stage::kMoving;
     const Move move = move_of(*send, cts.total);
     const bool writing = start_any(from, payload.subspan(sizeof cts), [&](Mover& mover, Bytes key) {

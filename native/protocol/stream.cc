@@ -17,6 +17,9 @@ bool Protocol::finish_written(Peer& from, const wire::Fin& fin) {
   if (receive == nullptr || receive->kind != Operation::Kind::kReceive) return false;
   if (receive->peer == &from && receive->stage == Stage::kStreaming && fin.status != 0) {
     complete(*receive, Error::kOther);
+  } else if (receive->peer == &from && receive->stage == Stage::kStreaming &&
+             receive->transfer_bytes == 0) {
+    finish_receive(*receive);
   } else if (receive->peer != &from || receive->stage != Stage::kStreaming ||
              receive->transferred_bytes != 0 || !receive->may_be_written) {
     ++counters_.packets_rejected;
@@ -33,6 +36,8 @@ Bytes Protocol::bytes_at(const Operation& send, std::uint64_t offset, std::uint6
 }
 
 unsigned Protocol::advance_stream(Operation& send) {
+  if (send.transfer_bytes == 0) [[unlikely]]
+    return tell_of_nothing(send);
   Channel& channel = *send.peer->channel;
   const std::uint64_t room = channel.packet_payload_bytes() - sizeof(wire::Data);
   unsigned sent = 0;
@@ -61,6 +66,16 @@ unsigned Protocol::advance_stream(Operation& send) {
     IntrusiveList<Operation, WorkTag>::remove(send);
   }
   return sent;
+}
+
+// The receiver waits for a message without bytes.
+unsigned Protocol::tell_of_nothing(Operation& send) {
+  if (send.supply != nullptr && !send.supply->ready()) {
+    return send.supply->failed() ? fail_stream(send) : 0;
+  }
+  send_control(*send.peer, wire::Fin{send.remote_id, 0, 0});
+  complete(send, Error::kNone);
+  return 1;
 }
 
 // The device has failed under the sender: the receiver waits for nothing any more.

@@ -22,6 +22,7 @@ Error check(const Header& /*header*/, const Rts& /*payload*/) {
 
 Error check(const Header& /*header*/, const Cts& payload) {
   if (wraps(payload.offset, payload.length)) return Error::kRange;
+  if (payload.total == 0 && payload.length == 0 && payload.offset == 0) return Error::kNone;
   if (payload.length == 0 || payload.offset + payload.length > payload.total) return Error::kRange;
   return Error::kNone;
 }

@@ -65,6 +65,7 @@ class StreamSource final : public Source {
   const DeviceEnd& end() const noexcept { return end_; }
   std::uint64_t bytes() const noexcept override { return turn_.bytes; }
   std::span<const std::byte> at(std::uint64_t offset, std::uint64_t most) noexcept override;
+  bool ready() noexcept override { return turn_.has_come(); }
   bool failed() const noexcept override;
 
  private:
@@ -108,9 +109,10 @@ class StreamEnd {
   int device() const noexcept { return turn_.device; }
 
   // Whether a stream that goes on has to wait for the end of the message: of an array that is sent
-  // there is a copy.
+  // there is a copy, or it has no bytes.
   bool is_awaited() const noexcept {
-    return way_ == Way::kReceive || !on_device_ || turn_.work != nullptr;
+    const bool copied = on_device_ || turn_.bytes == 0;
+    return way_ == Way::kReceive || !copied || turn_.work != nullptr;
   }
   // What the stream of begin() waits with, instead of a gate; nullptr: a gate it is.
   const std::shared_ptr<StreamWork>& work() const noexcept { return turn_.work; }
