@@ -145,23 +145,38 @@ class _Arrival:
         self._requests: list[Request] = []
         sizes = [int(nbytes) for _, nbytes in arrays]
         messages = [_take(key) if nbytes else None for nbytes in sizes]
-        library = ""
         try:
-            for (library, _), nbytes in zip(arrays, sizes, strict=True):
-                self.blocks.append(ALLOCATE[library](nbytes))
+            self.blocks += [
+                _allocated(library, nbytes)
+                for (library, _), nbytes in zip(arrays, sizes, strict=True)
+            ]
             for message, block in zip(messages, self.blocks, strict=True):
                 if message is not None:
                     self._requests.append(_native.message_post_recv(message, block))
-        except Exception as error:
-            _discard(message for message in messages if message is not None)
+        except _NotAllocatedError as failed:
+            _discard(messages)
             raise RuntimeError(
-                f"the object from rank {key[1]} has arrays of {library}, in the memory of GPUs, "
-                f"which cannot be made in this process: {error}"
-            ) from error
+                f"the object from rank {key[1]} has arrays of {failed}, in the memory of GPUs, "
+                f"which cannot be made in this process: {failed.__cause__}"
+            ) from failed.__cause__
+        except Exception:
+            _discard(messages)
+            raise
 
     def wait(self) -> None:
         """Wait for all of them."""
         wait_for_all(self._requests)
+
+
+class _NotAllocatedError(Exception):
+    """An array cannot be made here, of the library that this names."""
+
+
+def _allocated(library: str, nbytes: int) -> Block:
+    try:
+        return ALLOCATE[library](nbytes)
+    except Exception as error:
+        raise _NotAllocatedError(library) from error
 
 
 def _take(key: Key) -> _native.MatchedMessage:
@@ -182,11 +197,14 @@ def _gone(key: Key) -> RuntimeError:
     )
 
 
-def _discard(messages: Any) -> None:
+def _discard(messages: Sequence[_native.MatchedMessage | None]) -> None:
     """Receive nothing of those that were not received, so that their sender goes on."""
     nothing = bytearray()
-    requests = [
-        _native.message_post_recv(message, nothing) for message in messages if not message.received
-    ]
-    with suppress(Error):  # truncated
-        wait_for_all(requests)
+    with suppress(Error):  # truncated, or another reason is being raised
+        wait_for_all(
+            [
+                _native.message_post_recv(message, nothing)
+                for message in messages
+                if message is not None and not message.received
+            ]
+        )

@@ -14,6 +14,8 @@ from payload import is_pattern, pattern
 from subject import MPI, ring_of, wait_until
 
 import mooncake_mpi
+from mooncake_mpi import _native
+from mooncake_mpi.errors import make_error
 from mooncake_mpi.objects import gpu_receives
 
 pytestmark = pytest.mark.ours
@@ -166,6 +168,25 @@ def test_where_no_array_can_be_made_the_error_says_so_and_the_sender_goes_on(
                 comm.recv(source=left, tag=1)
         request.wait()
     assert exchanged(comm, "isend", "on") == "on"
+
+
+def test_an_error_of_a_receive_is_raised_as_it_is(comm, cupy, monkeypatch):
+    right, left = ring_of(comm)
+    request = comm.isend([cupy.array(pattern(5000, comm.rank)) for _ in range(3)], right, 1)
+    receive, calls = _native.message_post_recv, []
+
+    def fail_once(message, buf):
+        calls.append(message)
+        if len(calls) == 2:
+            raise make_error("ERR_BUFFER", "refused for a test")
+        return receive(message, buf)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_native, "message_post_recv", fail_once)
+        with pytest.raises(MPI.Exception, match="refused for a test"):
+            comm.recv(source=left, tag=1)
+    request.wait()
+    assert not gpu_receives._arriving
 
 
 def test_an_object_that_cannot_be_made_leaves_no_arrays(comm, cupy):
