@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mooncake_mpi.objects import gpu_receives, gpu_sends
@@ -20,8 +21,10 @@ from mooncake_mpi.objects.gpu_blocks import Block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Those that may still be met.
-_unmet: dict[str, Callable[[Any], bool]] = {}
+# What is done when a library is met; false: nothing of it is a GPU's.
+_FIRST: dict[str, Callable[[Any], bool]] = {}
+# Those that may still be met; replaced as a whole, for other threads read it.
+_unmet: tuple[str, ...] = ("cupy", "torch")
 _met: set[str] = set()
 # The kind of torch's devices.
 _DEVICE = "cuda"
@@ -29,15 +32,24 @@ _DEVICE = "cuda"
 
 def met() -> bool:
     """Whether the program has loaded a library of arrays that may be a GPU's."""
-    if _unmet and not _unmet.keys().isdisjoint(sys.modules):
-        for name in [name for name in _unmet if name in sys.modules]:
-            try:
-                if _unmet[name](sys.modules[name]):
-                    _met.add(name)
-            except AttributeError:  # another thread is still importing it
-                continue
-            _unmet.pop(name, None)
+    loaded = sys.modules
+    for name in _unmet:  # every object that is sent asks
+        if name in loaded:
+            _meet()
+            break
     return bool(_met)
+
+
+def _meet() -> None:
+    global _unmet  # noqa: PLW0603 - of the process
+    known = set()
+    for name in _unmet:
+        with suppress(AttributeError):  # another thread is still importing it
+            if name in sys.modules:
+                if _FIRST[name](sys.modules[name]):
+                    _met.add(name)
+                known.add(name)
+    _unmet = tuple(name for name in _unmet if name not in known)
 
 
 def _meet_cupy(cupy: Any) -> bool:
@@ -127,5 +139,5 @@ def _allocate_torch(nbytes: int) -> Block:
     return _torch_block(torch.UntypedStorage(nbytes, device=_DEVICE))
 
 
-_unmet.update(cupy=_meet_cupy, torch=_meet_torch)
+_FIRST.update(cupy=_meet_cupy, torch=_meet_torch)
 gpu_receives.ALLOCATE.update(cupy=_allocate_cupy, torch=_allocate_torch)

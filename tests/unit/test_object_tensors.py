@@ -123,15 +123,15 @@ def test_a_tensor_of_the_host_pickles_itself(comm, monkeypatch, sizes):
 
 def test_a_torch_without_cuda_is_left_alone(monkeypatch):
     monkeypatch.setattr(gpu_libraries, "_met", set())
-    monkeypatch.setattr(gpu_libraries, "_unmet", {"torch": gpu_libraries._meet_torch})
+    monkeypatch.setattr(gpu_libraries, "_unmet", ("torch",))
     monkeypatch.setattr(torch.version, "cuda", None)
     assert not gpu_libraries.met()
-    assert gpu_libraries._unmet == {}
+    assert gpu_libraries._unmet == ()
 
 
 def test_a_library_that_is_still_being_imported_is_met_later(monkeypatch):
     monkeypatch.setattr(gpu_libraries, "_met", set())
-    monkeypatch.setattr(gpu_libraries, "_unmet", {"cupy": gpu_libraries._meet_cupy})
+    monkeypatch.setattr(gpu_libraries, "_unmet", ("cupy",))
     monkeypatch.setitem(sys.modules, "cupy", object())
     assert not gpu_libraries.met()
     assert "cupy" in gpu_libraries._unmet
