@@ -26,6 +26,7 @@ MAPPED = "Isend / Recv, 16 KiB of Alloc_mem"  # without the copying of the bytes
 LIMITS = {
     "Send / Recv, mooncake_mpi": (785, 1_280),
     "send / recv of an int": (3_300, 3_410),
+    "send / recv of a list": (13_300, 4_400),
     MAPPED: (2_640, 2_430),
 }
 SECONDS = 300
@@ -77,6 +78,7 @@ def cases(comm, library, np, mapped=None):
             lambda: comm.Recv(block, 0, 3),
         ),
         ("send / recv of an int", lambda: comm.send(7, 1, 3), lambda: comm.recv(None, 0, 3)),
+        ("send / recv of a list", lambda: comm.send([7], 1, 3), lambda: comm.recv(None, 0, 3)),
         (
             "send / recv of an int, the MPI library",
             lambda: library.COMM_WORLD.send(7, 1, 3),

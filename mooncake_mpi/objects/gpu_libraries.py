@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mooncake_mpi.objects import gpu_receives, gpu_sends
@@ -25,31 +24,32 @@ if TYPE_CHECKING:
 _FIRST: dict[str, Callable[[Any], bool]] = {}
 # Those that may still be met; replaced as a whole, for other threads read it.
 _unmet: tuple[str, ...] = ("cupy", "torch")
-_met: set[str] = set()
+_met = False
+_loaded = sys.modules
+_looked_at = -1  # so many modules
 # The kind of torch's devices.
 _DEVICE = "cuda"
 
 
 def met() -> bool:
     """Whether the program has loaded a library of arrays that may be a GPU's."""
-    loaded = sys.modules
-    for name in _unmet:  # every object that is sent asks
-        if name in loaded:
-            _meet()
-            break
-    return bool(_met)
+    if len(_loaded) != _looked_at:  # every object that is sent asks
+        _look()
+    return _met
 
 
-def _meet() -> None:
-    global _unmet  # noqa: PLW0603 - of the process
-    known = set()
+def _look() -> None:
+    global _looked_at, _met, _unmet  # noqa: PLW0603 - of the process
+    count, known, all_whole = len(_loaded), set(), True
     for name in _unmet:
-        with suppress(AttributeError):  # another thread is still importing it
-            if name in sys.modules:
-                if _FIRST[name](sys.modules[name]):
-                    _met.add(name)
+        if name in _loaded:
+            try:
+                _met |= _FIRST[name](_loaded[name])
                 known.add(name)
+            except AttributeError:  # another thread is still importing it
+                all_whole = False
     _unmet = tuple(name for name in _unmet if name not in known)
+    _looked_at = count if all_whole else -1
 
 
 def _meet_cupy(cupy: Any) -> bool:

@@ -53,7 +53,8 @@ def send(
     if mode == BUFFERED and dest != MPI.PROC_NULL:
         message: Outgoing = dump(obj)  # with arrays of GPUs in it, as they pickle themselves
     else:
-        arrays = departing(communicator, dest)
+        if gpu_libraries.met():
+            arrays = Departing(communicator, dest, copies=False)
         message = outgoing(obj, dest, arrays)
     if not arrays:
         _native.send(communicator, message, dest, tag, mode)
@@ -75,7 +76,7 @@ def sendrecv(
 ) -> Any:
     """Send an object and receive one; ``buf`` as for :func:`recv`."""
     dest, source = _native.to_int(dest), _native.to_int(source)
-    arrays = departing(communicator, dest)
+    arrays = Departing(communicator, dest, copies=False) if gpu_libraries.met() else None
     memory, message = into(buf, source), outgoing(obj, dest, arrays)
     place = place_of(memory)
     if arrays:
@@ -92,15 +93,6 @@ def sendrecv(
     return new
 
 
-def departing(
-    communicator: _native.Communicator, dest: int, *, copies: bool = False
-) -> Departing | None:
-    """What takes the arrays of GPUs of an object that is sent; ``None`` where there can be none."""
-    if not gpu_libraries.met():
-        return None
-    return Departing(communicator, dest, copies=copies)
-
-
 def outgoing(obj: Any, dest: int, arrays: Departing | None) -> Outgoing:
     """What is sent of an object by a call that returns only when it may be changed again."""
     message = b"" if dest == MPI.PROC_NULL else dump_parts(obj, arrays)
@@ -115,7 +107,9 @@ def isend(
 ) -> Request:
     """Start sending an object, which may be changed at once."""
     dest = _native.to_int(dest)
-    arrays = None if mode == BUFFERED else departing(communicator, dest, copies=True)
+    arrays = None
+    if mode != BUFFERED and gpu_libraries.met():
+        arrays = Departing(communicator, dest, copies=True)
     message = b"" if dest == MPI.PROC_NULL else dump(obj, arrays)
     if not arrays:
         return _native.isend_bytes(communicator, message, dest, tag, mode)

@@ -35,7 +35,8 @@ def sizes(monkeypatch):
 
     known = dict(copyreg.dispatch_table)
     monkeypatch.setattr(gpu_libraries, "_DEVICE", "cpu")
-    monkeypatch.setattr(gpu_libraries, "_met", {"torch"})
+    monkeypatch.setattr(gpu_libraries, "_met", True)
+    monkeypatch.setattr(gpu_libraries, "_unmet", ())
     monkeypatch.setattr(Departing, "takes", lambda *_: True)
     monkeypatch.setattr(Departing, "add", noted)
     monkeypatch.setattr(torch.version, "cuda", "0.0")
@@ -122,7 +123,8 @@ def test_a_tensor_of_the_host_pickles_itself(comm, monkeypatch, sizes):
 
 
 def test_a_torch_without_cuda_is_left_alone(monkeypatch):
-    monkeypatch.setattr(gpu_libraries, "_met", set())
+    monkeypatch.setattr(gpu_libraries, "_met", False)
+    monkeypatch.setattr(gpu_libraries, "_looked_at", -1)
     monkeypatch.setattr(gpu_libraries, "_unmet", ("torch",))
     monkeypatch.setattr(torch.version, "cuda", None)
     assert not gpu_libraries.met()
@@ -130,7 +132,8 @@ def test_a_torch_without_cuda_is_left_alone(monkeypatch):
 
 
 def test_a_library_that_is_still_being_imported_is_met_later(monkeypatch):
-    monkeypatch.setattr(gpu_libraries, "_met", set())
+    monkeypatch.setattr(gpu_libraries, "_met", False)
+    monkeypatch.setattr(gpu_libraries, "_looked_at", -1)
     monkeypatch.setattr(gpu_libraries, "_unmet", ("cupy",))
     monkeypatch.setitem(sys.modules, "cupy", object())
     assert not gpu_libraries.met()
