@@ -52,3 +52,76 @@ end([0], waits=waits, goes_on=stream.query(), kept=bool((array.get() == 7).all()
     assert told["kept"]
     # A graph keeps a copy of what it sends, which is nobody's when the receiver has ended.
     assert (graph and sends) or told["next"][0] == "PROC_FAILED"
+
+
+CUPY = f"""
+sys.path[:0] = [{str(Path(fake_cuda.__file__).parent)!r},
+                {str(Path(fake_cuda.__file__).parent / "gpu" / "stand_in")!r}]
+import cupy, fake_cuda
+cupy.cuda.Device(0).use()
+stream = cupy.cuda.Stream(non_blocking=True)
+array = cupy.array(np.zeros(200_000, "u1"))
+fake_cuda.library().fake_cuda_hold(stream.ptr, 1)
+with stream:
+    array[...] = cupy.empty(200_000, "u1")  # what the stream does not come to
+comm.Sendrecv(np.zeros(1), 1 - rank, 9, np.zeros(1), 1 - rank, 9)
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_object_whose_arrays_have_not_come_is_an_error_when_its_sender_dies(survive, late):
+    results = survive(
+        2,
+        CUPY
+        + f"""
+if rank == 1:
+    with stream:
+        request = comm.isend([array, "text"], 0, 5)
+    time.sleep(0.2)
+    die()
+comm.Probe(1, 5)
+if {late}:
+    time.sleep(0.5)
+end([0], told=caught(comm.recv, None, 1, 5), again=caught(comm.recv, None, 1, 5))
+""",
+        survivors=[0],
+        environment={"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())},
+    )
+    assert results[0]["told"][0] == "PROC_FAILED"
+    assert results[0]["again"][0] == "PROC_FAILED"
+
+
+def test_an_object_with_arrays_is_an_error_when_its_receiver_dies(survive):
+    results = survive(
+        2,
+        CUPY
+        + """
+if rank == 1:
+    time.sleep(0.2)
+    die()
+array = cupy.array(np.zeros(200_000, "u1"))
+request = comm.isend([array], 1, 6)
+end([0], told=caught(comm.send, [array, "text"], 1, 5), request=caught(request.wait))
+""",
+        survivors=[0],
+        environment={"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())},
+    )
+    assert results[0]["told"][0] == "PROC_FAILED"
+    assert results[0]["request"][0] == "PROC_FAILED"
+
+
+def test_a_message_without_bytes_of_a_dead_rank_s_stream_is_an_error(survive):
+    results = survive(
+        2,
+        CUPY
+        + """
+if rank == 1:
+    comm.Send_enqueue(np.empty(0), 0, 5, stream=stream.ptr)
+    time.sleep(0.2)
+    die()
+end([0], told=caught(comm.Recv, np.empty(0), 1, 5))
+""",
+        survivors=[0],
+        environment={"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())},
+    )
+    assert results[0]["told"][0] == "PROC_FAILED"
