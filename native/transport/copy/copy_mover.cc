@@ -58,6 +58,7 @@ bool CopyMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   if (copy == nullptr) return false;
   copy->mapped = way == Reach::kMapped;
   copy->undecided = is_streamed(way, into.bytes) && into.sink == nullptr;
+  if (copy->undecided) ++undecided_;
   work_.copies_.push_back(*copy);  // not before the next poll: the sender may have moved the bytes
   if (!copy->undecided && is_shareable(into)) share(*copy, sink);
   return true;
@@ -97,6 +98,7 @@ bool CopyMover::decide(Copy& copy, PacketSink& sink) {
   if (copy.since_ns == 0) copy.since_ns = now;
   if (!attended && now - copy.since_ns < kMomentNs) return false;
   copy.undecided = false;
+  --undecided_;
   const WayChoice::Way way =
       choice_.begin(copy.move.bytes, attended, now, sink.bytes_sent(peer_), leader());
   tell_follower(choice_.says());
@@ -114,7 +116,7 @@ void CopyMover::on_streamed(PacketSink& sink) noexcept {
 }
 
 void CopyMover::learn(PacketSink& sink) noexcept {
-  choice_.end(now_ns(), sink.bytes_sent(peer_));
+  choice_.end(now_ns(), sink.bytes_sent(peer_), undecided_ != 0);
 }
 
 bool CopyMover::start_write(const Move& from, Bytes key, PacketSink&) {

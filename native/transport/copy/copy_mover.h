@@ -200,6 +200,7 @@ class CopyMover : public Mover {
   std::uint32_t unshared_ = 0;  // copies since then
   std::uint32_t patience_ = 4;  // so many until it is asked again
   WayChoice choice_;
+  std::uint32_t undecided_ = 0;  // copies
 };
 
 }  // namespace mooncake_mpi

@@ -40,6 +40,8 @@ void CopyWork::give_back(Copy& copy) noexcept {
 
 void CopyWork::recycle(Copy& copy) noexcept {
   --under_way_;
+  if (copy.undecided) [[unlikely]]
+    --copy.mover->undecided_;
   if (copy.role == Copy::Role::kWrite) --writes_;
   spare_.push_back(copy);
 }

@@ -12,9 +12,11 @@ namespace mooncake_mpi {
 // ring, or a copy by the kernel. Which is faster depends on how far the two cores are from each
 // other (twice as fast one way or the other), on pages and kernels, and may change when a process
 // is moved. Messages that are under way at the same time take the same way, so that each can be
-// timed: a period ends when none is left. What was sent meanwhile counts as well, since a process
-// that copies alone leaves the peer's streams waiting. Now and then some take the other way, to
-// know. Engine lock held for every call.
+// timed: a period ends when none is left. The kernel's copies are under way one at a time, so some
+// of a row are one period: the peer's copies of what this process sends are heard of only when they
+// are over. What was sent meanwhile counts as well, since a process that copies alone leaves the
+// peer's streams waiting. Now and then some take the other way, to know. Engine lock held for every
+// call.
 class WayChoice {
  public:
   enum Way : std::uint8_t { kStream, kKernel };
@@ -26,7 +28,7 @@ class WayChoice {
   Way begin(std::uint64_t bytes, bool can_stream, std::uint64_t now_ns, std::uint64_t sent,
             std::uint32_t leader) noexcept {
     const std::size_t length = length_class(bytes);
-    if (under_way_ == 0 || bytes_ > kLongestBytes) {
+    if ((under_way_ == 0 && !goes_on_) || bytes_ > kLongestBytes) {
       alike_ = under_way_ == 0;
       under_way_ = 0;
       bytes_ = 0;
@@ -44,17 +46,25 @@ class WayChoice {
     }
     alike_ &= length == length_;
     ++messages_;
-    strays_ += can_stream ? 0 : 1;
+    strays_ += can_stream || way_ == kKernel ? 0 : 1;
     ++under_way_;
+    goes_on_ = false;
     bytes_ += bytes;
     return can_stream ? way_ : kKernel;
   }
 
-  // One of them is over.
-  void end(std::uint64_t now_ns, std::uint64_t sent) noexcept {
-    if (under_way_ == 0 || --under_way_ != 0 || !alike_ || strays_ * 4 > messages_) return;
+  // One of them is over; `more`: another one waits for its turn.
+  void end(std::uint64_t now_ns, std::uint64_t sent, bool more) noexcept {
+    if (under_way_ == 0 || --under_way_ != 0) return;
+    goes_on_ = more && way_ == kKernel && messages_ < kRow;
+    if (goes_on_) return;
+    Known& known = known_[length_];
+    if (way_ == better(known)) known.since += bytes_;
+    if (strays_ * 4 > messages_) return;
+    known.bytes[way_] = bytes_;
+    if (!alike_) return;
     const std::uint64_t moved = bytes_ + (sent - sent_before_);
-    learn(known_[length_], std::max<std::uint64_t>(1, (now_ns - since_ns_) * 1024 / moved));
+    learn(known, std::max<std::uint64_t>(1, (now_ns - since_ns_) * 1024 / moved));
   }
 
   // For the peer's: the way and length of this period, and a number of its own.
@@ -65,16 +75,18 @@ class WayChoice {
   static constexpr std::uint64_t kLongestBytes = 1 << 30;  // of a period
   static constexpr int kShortest = 17;                     // bits of the first class: to 128 KiB
   static constexpr std::size_t kClasses = 5;
+  static constexpr std::uint32_t kRow = 8;  // of the kernel's copies, in a period
   static constexpr std::uint32_t kOftenest = 8;
   // In a row, as the first one finds in no cache what the other way has left there.
   static constexpr std::uint32_t kTrials = 3;
 
   // Of messages of about the same length.
   struct Known {
-    std::array<std::uint64_t, kWays> cost{};  // ns for 1024 bytes; 0: not known
-    std::uint32_t periods = 0;                // since the other way was tried
-    std::uint32_t most = kOftenest;           // then it is tried
-    std::uint32_t trials = 0;                 // to come
+    std::array<std::uint64_t, kWays> cost{};   // ns for 1024 bytes; 0: not known
+    std::array<std::uint64_t, kWays> bytes{};  // of the last period
+    std::uint64_t since = 0;                   // bytes since the other way was tried
+    std::uint32_t most = kOftenest;            // of the longer way's periods: then it is tried
+    std::uint32_t trials = 0;                  // to come
     Way tried = kKernel;
   };
 
@@ -95,10 +107,10 @@ class WayChoice {
       if (known.cost[way] == 0) return try_out(known, way);
     }
     const Way best = better(known);
-    if (++known.periods < known.most) return best;
     const Way other = best == kStream ? kKernel : kStream;
+    if (known.since < known.most * std::max(known.bytes[best], known.bytes[other])) return best;
     const bool close = known.cost[other] * 4 < known.cost[best] * 5;
-    known.periods = 0;
+    known.since = 0;
     known.most = std::min<std::uint32_t>(2 * known.most, close ? 64 : 256);
     return try_out(known, other);
   }
@@ -133,7 +145,8 @@ class WayChoice {
   std::uint32_t leader_ = 0;
   std::size_t length_ = 0;
   Way way_ = kStream;
-  bool alike_ = false;  // of one length
+  bool alike_ = false;    // of one length
+  bool goes_on_ = false;  // with the next message, though none is under way
 };
 
 }  // namespace mooncake_mpi
