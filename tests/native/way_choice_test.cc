@@ -107,6 +107,20 @@ TEST_F(Ways, MessagesUnderWayTogetherTakeTheSame) {
       << "in windows it is the faster";
 }
 
+TEST_F(Ways, OneWindowOfManyMessagesIsTrialEnough) {
+  int slow = 0;
+  for (int window = 0; window < 100; ++window) {
+    const Way way = choice_.begin(kBytes, true, now_, 0, 0);
+    for (int i = 1; i < 16; ++i)
+      choice_.begin(kBytes, true, now_, 0, 0);
+    slow += way == WayChoice::kKernel;
+    now_ += way == WayChoice::kKernel ? 200'000 : 100'000;
+    for (int i = 0; i < 16; ++i)
+      choice_.end(now_, 0, false);
+  }
+  EXPECT_LE(slow, 5);
+}
+
 TEST_F(Ways, TheTwoEndsTakeTheSameWhileMessagesGoBothWays) {
   WayChoice follower;
   int apart = 0;

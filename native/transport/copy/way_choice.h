@@ -62,6 +62,7 @@ class WayChoice {
     if (way_ == better(known)) known.since += bytes_;
     if (strays_ * 4 > messages_) return;
     known.bytes[way_] = bytes_;
+    if (messages_ > kRow && known.tried == way_) known.trials = 0;  // with so many one is enough
     if (!alike_) return;
     const std::uint64_t moved = bytes_ + (sent - sent_before_);
     learn(known, std::max<std::uint64_t>(1, (now_ns - since_ns_) * 1024 / moved));
