@@ -145,6 +145,11 @@ def fail(function: str, error: int, *, skip: int = 0, times: int = 1) -> None:
     library().fake_cuda_fail(function.encode(), error, skip, times)
 
 
+def delay(function: str, microseconds: int) -> None:
+    """Have calls of a function take so long in this process."""
+    library().fake_cuda_delay(function.encode(), microseconds)
+
+
 def calls(function: str) -> int:
     """How often a function was called in this process."""
     return library().fake_cuda_calls(function.encode())

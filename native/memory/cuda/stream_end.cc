@@ -53,17 +53,21 @@ bool Turn::get_memory(CopyQueue& queue) noexcept {
 std::span<const std::byte> StreamSource::at(std::uint64_t offset, std::uint64_t most) noexcept {
   if (!turn_.has_come()) return {};
   if (StreamWork* work = turn_.work.get(); work != nullptr) {
-    if (!work->claimed() || !turn_.get_memory(queue_)) return {};
-    constexpr bool kHeard = true;
-    work->order({.to = address_of(turn_.memory), .from = turn_.array, .bytes = turn_.bytes},
-                kHeard);
-    if (!work->done()) return {};
+    refused_ |= work->refused();
+    if (refused_ || !work->claimed() || !turn_.get_memory(queue_)) return {};
+    if (!ordered_) {
+      constexpr bool kHeard = true;
+      ordered_ = work->order(
+          {.to = address_of(turn_.memory), .from = turn_.array, .bytes = turn_.bytes}, kHeard);
+      refused_ = !ordered_;
+    }
+    if (refused_ || !work->done()) return {};
   }
   return {turn_.memory + offset, std::min(most, turn_.bytes - offset)};
 }
 
 bool StreamSource::failed() const noexcept {
-  if (turn_.is_lost()) return true;
+  if (refused_ || turn_.is_lost()) return true;
   const bool has_come = turn_.has_come() && (turn_.work == nullptr || turn_.work->done());
   return !has_come && queue_.has_failed(turn_.device);
 }

@@ -72,6 +72,8 @@ class StreamSource final : public Source {
   Turn turn_;
   DeviceEnd end_;
   CopyQueue& queue_;
+  bool ordered_ = false;  // the way into pinned memory
+  bool refused_ = false;  // the stream does something else, or nothing
 };
 
 class StreamSink final : public Sink {

@@ -6,7 +6,7 @@ namespace mooncake_mpi::cuda {
 
 StreamWork::~StreamWork() {
   order({});  // no stream waits for ever
-  if (!lost_) works_.give_back(device_, {&line_, turn_}, claimed());
+  if (!refused()) works_.give_back(device_, {&line_, turn_}, claimed());
 }
 
 Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
@@ -28,8 +28,8 @@ Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
   }
   if (!given) {
     // What the stream was given of it before goes on, and may read the line at any time.
-    lost_ = true;
     order({});
+    refused_.store(true, std::memory_order_release);
     return given;
   }
   claimed_.store(true, std::memory_order_release);

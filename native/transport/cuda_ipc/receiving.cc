@@ -62,6 +62,10 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSin
     return receive.work != nullptr ? pull_in_stream(id, receive, sink) : pull(id, receive, sink);
   }
   if (receive.work != nullptr) {
+    if (receive.work->refused()) {
+      over_.push_back({id, true});
+      return Step::kDone;
+    }
     if (!receive.work->claimed()) return Step::kNotYet;
     wire::Reveal reveal;
     reveal.receive_id = id;

@@ -125,7 +125,8 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Send& send, PacketSink& sin
   if (!send.end->is_ready() && !memory.queue().has_failed(send.end->allocation.device)) {
     return Step::kNotYet;
   }
-  if (send.work != nullptr && memory.queue().has_failed(send.end->allocation.device)) {
+  if (send.work != nullptr &&
+      (send.work->refused() || memory.queue().has_failed(send.end->allocation.device))) {
     finish(send.peer_id, true, sink);
     sends_.erase(id);
     return Step::kDone;

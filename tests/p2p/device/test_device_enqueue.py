@@ -581,3 +581,45 @@ def test_pinned_memory_comes_when_it_is_needed_after_all(comm, made, stream, ref
     assert is_pattern(into.get(), left)
     other.destroy()
     quiet_barrier()
+
+
+@pytest.mark.parametrize("receiver", ["enqueued", "array", "host"])
+def test_a_send_that_the_driver_refuses_late_leaves_no_receive_waiting(
+    comm, made, stream, receiver
+):
+    """Its receiver may have met it by then: it fails, or takes the next message."""
+    if comm.size != 2 or not is_taken_by_streams():
+        return
+    size, other = 400_000, 1 - comm.rank
+    if comm.rank == 0:
+        out = made(size).set(pattern(size, 1))
+        comm.Recv(np.empty(1), 1, 1)
+        time.sleep(0.005)
+        fake_cuda.delay("cuLaunchKernel", 30_000)
+        fake_cuda.fail("cuLaunchKernel", 801)
+        with pytest.raises(MPI.Exception, match="NOT_SUPPORTED"):
+            comm.Send_enqueue(out, other, 2, stream=stream.handle)
+        fake_cuda.delay("cuLaunchKernel", 0)
+        fake_cuda.fail("cuLaunchKernel", 801, times=0)
+        synchronize(stream)
+        comm.Send(pattern(size, 2), other, 2)
+        comm.Send(pattern(size, 3), other, 2)
+        return
+    into = np.empty(size, np.uint8) if receiver == "host" else made(size)
+    comm.Send(np.empty(1), 0, 1)
+    failed = False
+    try:
+        if receiver == "enqueued":
+            comm.Recv_enqueue(into, other, 2, stream=stream.handle)
+            synchronize(stream)
+            comm.Iprobe(other, 3)
+        else:
+            comm.Recv(into, other, 2)
+    except MPI.Exception:
+        failed = True
+    seen = into if receiver == "host" else into.get()
+    assert failed or is_pattern(seen, 2)
+    last = np.empty(size, np.uint8)
+    for expected in (2, 3) if failed else (3,):
+        comm.Recv(last, other, 2)
+        assert is_pattern(last, expected)
