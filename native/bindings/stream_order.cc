@@ -163,6 +163,7 @@ struct StreamEndObject {
   std::shared_ptr<cuda::Copy> copy;  // a receive that the host waits for
 
   ~StreamEndObject() {
+    if (end->work() != nullptr) end->work()->refuse();        // where it came to no wait
     while (copy != nullptr && !memory.queue().drop(*copy)) {  // it writes to the program's memory
     }
   }

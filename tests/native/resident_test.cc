@@ -52,7 +52,8 @@ class ResidentTest : public ::testing::Test {
                                    .to = number(to_) + offset,
                                    .from = number(from_) + offset,
                                    .bytes = count,
-                                   .after = nullptr});
+                                   .after = nullptr,
+                                   .reachable = true});
   }
   // As a thread that makes progress.
   bool ends(const Copy& copy) {
@@ -120,6 +121,21 @@ TEST_F(AllowedResidentTest, WhatItIsGivenAsItLeavesIsDone) {
     ASSERT_TRUE(ends(*copy)) << i;
     EXPECT_FALSE(copy->failed());
   }
+}
+
+// What was given to one that has left, and cannot come again, ends as well.
+TEST_F(AllowedResidentTest, WhatItIsGivenAsItLeavesForGoodFails) {
+  for (int turn = 0; turn < 20; ++turn) {
+    come();
+    fake_cuda_fail("cuLaunchKernel", CUDA_ERROR_NOT_SUPPORTED, 0, -1);
+    std::this_thread::sleep_for(std::chrono::microseconds(700 + 30 * turn));
+    for (int i = 0; i < 3; ++i) {
+      auto copy = push(static_cast<std::size_t>(i), 1);
+      ASSERT_TRUE(ends(*copy)) << turn;
+    }
+    fake_cuda_fail("cuLaunchKernel", CUDA_ERROR_NOT_SUPPORTED, 0, 0);
+  }
+  EXPECT_EQ(memory_.queue().nap_ns(), UINT64_MAX);
 }
 
 TEST_F(AllowedResidentTest, AGreatManyAtOnceAreMoreThanItsSlots) {

@@ -22,6 +22,7 @@ std::shared_ptr<Copy> CopyQueue::submit(const Request& request) {
   copy->after_ = request.after;
   copy->rows_ = request.rows;
   copy->to_pitch_ = request.to_pitch;
+  copy->reachable_ = request.reachable;
   copy->kept_ = request.kept;
   std::scoped_lock lock(inbox_mutex_);
   inbox_.push_back(copy);
@@ -207,7 +208,9 @@ void CopyQueue::begin(const std::shared_ptr<Copy>& copy) noexcept {
 // Small ones for other GPUs, of which the host is waited for.
 bool CopyQueue::give_to_resident(const std::shared_ptr<Copy>& copy) noexcept {
   const bool small = copy->rows_ == 1 && copy->bytes_ != 0 && copy->bytes_ <= Resident::kMostBytes;
-  if (copy->kind_ != Copy::Kind::kPush || !small || has_failed(copy->device_)) return false;
+  if (copy->kind_ != Copy::Kind::kPush || !small || !copy->reachable_ || gates_.some_closed() ||
+      has_failed(copy->device_))
+    return false;
   try {
     if (stayers_.empty()) stayers_.resize(engines_.size());
     auto& stayer = stayers_[static_cast<std::size_t>(copy->device_)];
@@ -350,7 +353,11 @@ void CopyQueue::retire() noexcept {
   for (auto& stayer : stayers_) {
     if (stayer == nullptr || stayer->issued.empty()) continue;
     retire_of(stayer->issued);
-    if (!stayer->issued.empty()) stayer->resident.look();
+    if (stayer->issued.empty() || stayer->resident.look(!gates_.some_closed())) continue;
+    for (const auto& copy : stayer->issued)  // it has left, and touches nothing of theirs
+      copy->state_.store(Copy::State::kFailed, std::memory_order_release);
+    stayer->resident.forget();
+    retire_of(stayer->issued);
   }
   under_way_.fetch_sub(retired, std::memory_order_relaxed);
   active_.fetch_sub(retired, std::memory_order_relaxed);

@@ -52,6 +52,7 @@ class Copy {
   std::uint64_t bytes_ = 0;
   std::uint64_t rows_ = 1;
   std::uint64_t to_pitch_ = 0;
+  bool reachable_ = false;
   std::shared_ptr<const Moment> after_;
   std::shared_ptr<const void> kept_;
   cuda_driver::Stream* stream_ = nullptr;
@@ -75,6 +76,7 @@ class CopyQueue final : public DeviceWork {
     std::shared_ptr<const Moment> after;  // begins then; nullptr: at once
     std::uint64_t rows = 1;               // into so many of that size, so far apart
     std::uint64_t to_pitch = 0;
+    bool reachable = false;  // by kernels of the device, at both ends
     std::shared_ptr<const void>
         kept{};  // what it needs, let go of when nothing is touched any more
   };

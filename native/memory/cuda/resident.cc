@@ -52,7 +52,7 @@ bool Resident::push(const Order& order, std::uint32_t& ticket) noexcept {
   if (refused_) return false;
   const std::uint64_t now = now_ns();
   const bool close = now - std::exchange(last_ns_, now) < kCloseNs;
-  look();
+  if (lost_ || !look(true)) return false;
   if (!running_) {
     // It comes for the next one: to wait for it would take this one longer.
     if (close && make()) launch(turn_ + 1);
@@ -66,11 +66,13 @@ bool Resident::push(const Order& order, std::uint32_t& ticket) noexcept {
   return true;
 }
 
-void Resident::look() noexcept {
-  if (!running_ || board_->has_left.load(std::memory_order_acquire) == 0) return;
+bool Resident::look(bool may_come) noexcept {
+  if (!running_ || board_->has_left.load(std::memory_order_acquire) == 0) return !lost_;
   running_ = false;
   const std::uint32_t next = board_->left_at.load(std::memory_order_relaxed);
-  if (next != turn_ + 1) launch(next);  // it was given more as it left
+  if (next == turn_ + 1) return true;
+  lost_ = !may_come || !launch(next);  // it was given more as it left
+  return !lost_;
 }
 
 }  // namespace mooncake_mpi::cuda

@@ -34,8 +34,11 @@ class Resident {
   // Has it copy; true: word() shows the ticket when it is done. False: the copy engine has to, this
   // time: nothing was small and close enough before for it to stay, or it has its hands full.
   bool push(const Order& order, std::uint32_t& ticket) noexcept;
-  // Has one that left too early come again; to be called while it has something to do.
-  void look() noexcept;
+  // Has one that left too early come again, if it may; to be called while it has something to do.
+  // False: it does not come, and nothing that it was given will be done.
+  bool look(bool may_come) noexcept;
+  // What it was given is somebody else's.
+  void forget() noexcept { lost_ = false; }
   // As a stream's, of which nobody is told anything else.
   cuda_driver::Stream& stream() noexcept { return shown_; }
 
@@ -62,6 +65,7 @@ class Resident {
   const int device_;
   bool refused_ = false;
   bool running_ = false;
+  bool lost_ = false;  // what it was given, until forget()
   Board* board_ = nullptr;
   cuda_driver::Stream* stream_ = nullptr;  // the kernel's
   cuda_driver::Stream shown_;

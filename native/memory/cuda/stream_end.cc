@@ -4,12 +4,18 @@
 #include <new>
 #include <utility>
 
+#include "base/clock.h"
 #include "memory/cuda/copy_queue.h"
 
 namespace mooncake_mpi::cuda {
 namespace {
 
 constexpr std::uint64_t kCopiedAtOnce = 64 << 10;
+// What needs no pinned memory as a rule does without from that size on.
+constexpr std::uint64_t kMayBeLate = 1 << 20;
+// Until a driver that keeps who asks for pinned memory, perhaps because of the wait itself, is
+// given up.
+constexpr std::uint64_t kLongestPinningNs = 2'000'000'000;
 // Up to so many bytes one block of a kernel waits. A sender's has nothing to copy most of the time,
 // and its stream goes on sooner; but it stays on the device for as long as the transfer takes.
 constexpr std::uint64_t kKernelReceives = 64 << 10;
@@ -28,6 +34,7 @@ bool Turn::get_memory(CopyQueue& queue) noexcept {
   try {
     if (late == nullptr) {
       auto made = std::make_shared<Late>();
+      made->until_ns = now_ns() + kLongestPinningNs;
       queue.defer([made, from = blocks, on = device, size = bytes] {
         auto taken = from->take(on, size);
         if (taken) made->block = std::move(taken).value();
@@ -35,8 +42,9 @@ bool Turn::get_memory(CopyQueue& queue) noexcept {
       });
       late = std::move(made);
     }
-    if (!late->done.load(std::memory_order_acquire)) return false;
-    if (late->block == nullptr) {
+    const bool is_there = late->done.load(std::memory_order_acquire);
+    if (!is_there && now_ns() < late->until_ns) return false;
+    if (!is_there || late->block == nullptr) {  // the message fails, and the stream goes on
       substitute = std::make_shared<std::byte[]>(bytes);
       memory = substitute.get();
       return true;
@@ -55,6 +63,7 @@ std::span<const std::byte> StreamSource::at(std::uint64_t offset, std::uint64_t 
   if (StreamWork* work = turn_.work.get(); work != nullptr) {
     refused_ |= work->refused();
     if (refused_ || !work->claimed() || !turn_.get_memory(queue_)) return {};
+    if (turn_.is_lost()) return {};
     if (!ordered_) {
       constexpr bool kHeard = true;
       ordered_ = work->order(
@@ -119,7 +128,8 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
     turn_.blocks = &blocks;
     turn_.memory = nullptr;
     turn_.block = blocks.take_free(buffer.bytes);
-    const bool later = turn_.work != nullptr && then == Then::kWaitsForDevice;
+    const bool later =
+        turn_.work != nullptr && then == Then::kWaitsForDevice && buffer.bytes >= kMayBeLate;
     if (turn_.block == nullptr && !later) {
       auto block = blocks.take(device, buffer.bytes);
       if (!block) return block.failure();

@@ -45,6 +45,7 @@ struct Turn {
   // Of one with work that began without pinned memory: whether it has it now. Asks for it.
   struct Late {
     std::atomic<bool> done{false};
+    std::uint64_t until_ns = 0;
     std::shared_ptr<Block> block;  // nullptr, when it is done: there is none
   };
   bool get_memory(CopyQueue& queue) noexcept;

@@ -6,10 +6,18 @@ namespace mooncake_mpi::cuda {
 
 StreamWork::~StreamWork() {
   order({});  // no stream waits for ever
-  if (!refused()) works_.give_back(device_, {&line_, turn_}, claimed());
+  // Of a claim that was refused half-way the stream may read the line at any time.
+  if (!tried_ || claimed()) works_.give_back(device_, {&line_, turn_}, claimed());
+}
+
+void StreamWork::refuse() noexcept {
+  if (claimed()) return;
+  order({});
+  refused_.store(true, std::memory_order_release);
 }
 
 Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
+  tried_ = true;
   // Before the stream waits: who copies from now on minds it.
   works_.gates_.count_closed();
   if ((state_.fetch_or(kWaits, std::memory_order_seq_cst) & kOrdered) != 0) {
@@ -27,9 +35,7 @@ Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
     }
   }
   if (!given) {
-    // What the stream was given of it before goes on, and may read the line at any time.
-    order({});
-    refused_.store(true, std::memory_order_release);
+    refuse();  // what the stream was given of it before goes on
     return given;
   }
   claimed_.store(true, std::memory_order_release);
@@ -55,9 +61,14 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
   std::unique_lock lock(mutex_);
   auto found = lines_.find(device);
   if (found == lines_.end()) {
+    // Those who end waits give lines back, with the engine's lock: the driver is called without
+    // ours.
+    lock.unlock();
+    if (!gates_.enter_driver()) return std::shared_ptr<StreamWork>();  // the next time
     auto made = make_lines(device);
-    if (!made) return std::shared_ptr<StreamWork>();  // the next time
-    found = lines_.emplace(device, std::move(made).value()).first;
+    gates_.leave_driver();
+    lock.lock();
+    found = lines_.try_emplace(device, made ? std::move(made).value() : Lines()).first;
   }
   Lines& lines = found->second;
   std::erase_if(lines.late, [&lines](const Used& used) {
@@ -73,7 +84,7 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
   return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes, wait);
 }
 
-// At the first use of a device: nobody holds the lock who ends a wait.
+// At the first use of a device; what is refused then stays refused.
 Result<StreamWorks::Lines> StreamWorks::make_lines(int device) {
   constexpr std::size_t kPublished = Kernels::kPublishedBytes;
   static_assert(sizeof(StreamWork::Line) >= kPublished);

@@ -49,7 +49,8 @@ class StreamWork {
   Result<bool> claim(cuda_driver::StreamHandle stream);
   // Whether a stream stands ready.
   bool claimed() const noexcept { return claimed_.load(std::memory_order_acquire); }
-  // Whether the driver has refused to have one stand ready: none ever will.
+  // No stream will ever stand ready: the driver has refused it, or its call has failed before.
+  void refuse() noexcept;
   bool refused() const noexcept { return refused_.load(std::memory_order_acquire); }
 
   // What the stream is to do, now or when it is claimed. The first order counts; false: there was
@@ -74,6 +75,7 @@ class StreamWork {
   const std::uint64_t most_bytes_;
   const Wait wait_;
   const int device_;
+  bool tried_ = false;  // to claim a stream
   std::atomic<bool> refused_{false};
   std::atomic<std::uint8_t> state_{0};
   std::atomic<bool> claimed_{false};

@@ -58,6 +58,15 @@ std::deque<Opener::Order>::iterator Opener::next_order() noexcept {
 void Opener::open(Mapping& mapping, const cuda_driver::IpcHandle& handle) {
   auto opened = mapping.memory_.driver().open_memory(mapping.device_, handle);
   if (opened) {
+    // A kernel that goes beyond the end is the end of its context, so the peer's word is not
+    // enough.
+    auto found = mapping.memory_.driver().locate(opened.value());
+    if (found && found.value().on_device && found.value().bytes < mapping.bytes_) {
+      mapping.memory_.driver().close_memory(mapping.device_, opened.value());
+      opened = Failure{Error::kBuffer, "the peer's buffer is smaller than it says"};
+    }
+  }
+  if (opened) {
     mapping.base_ = opened.value();
   } else {
     mapping.refusal_ = opened.failure().message;
@@ -133,7 +142,7 @@ std::shared_ptr<Mapping> PeerMemory::map(std::uint64_t allocation, int device,
   Entry& entry = entries_.at(allocation);
   std::shared_ptr<Mapping>& known = entry.mappings[device];
   if (known == nullptr) {
-    auto mapping = std::make_shared<Mapping>(memory, opener, device);
+    auto mapping = std::make_shared<Mapping>(memory, opener, device, entry.memory.bytes);
     opener.open(mapping, entry.memory.handle, entry.after);
     known = std::move(mapping);  // it was ordered: there was memory for that
   }

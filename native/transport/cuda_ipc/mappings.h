@@ -34,8 +34,13 @@ using Predecessors = std::vector<std::shared_ptr<Stale>>;
 // One allocation of a peer, for the GPU that copies into it.
 class Mapping {
  public:
-  Mapping(cuda::GpuMemory& memory, Opener& opener, int device)
-      : memory_(memory), opener_(opener), device_(device), end_(std::make_shared<Stale>()) {}
+  // `bytes` long, as the peer says.
+  Mapping(cuda::GpuMemory& memory, Opener& opener, int device, std::uint64_t bytes)
+      : memory_(memory),
+        opener_(opener),
+        device_(device),
+        bytes_(bytes),
+        end_(std::make_shared<Stale>()) {}
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -54,6 +59,7 @@ class Mapping {
   cuda::GpuMemory& memory_;
   Opener& opener_;
   int device_;
+  std::uint64_t bytes_;
   std::shared_ptr<Stale> end_;
   cuda_driver::DeviceAddress base_ = 0;
   std::string refusal_ = "no thread opens the peer's memory (any more)";

@@ -77,6 +77,7 @@ class CudaMover final : public Mover {
     const cuda::DeviceEnd* end = nullptr;
     std::uint64_t offset = 0;  // in the peer's allocation
     std::uint64_t allocation = 0;
+    std::uint64_t opens_until_ns = 0;  // of one whose stream waits
     std::shared_ptr<Mapping> mapping;  // nullptr within this process
     std::shared_ptr<cuda::Copy> copy;
     enum class Pull : std::uint8_t { kPossible, kOffered, kRefused };

@@ -22,6 +22,8 @@ std::span<const std::byte> bytes_of(const Layout& layout) noexcept {
 }
 
 inline constexpr std::uint64_t kNobody = UINT64_MAX;
+// How long a stream that waits waits for the peer's memory to be opened.
+inline constexpr std::uint64_t kLongestOpeningNs = 500'000'000;
 
 // As push_back() does it: not for one at a time.
 template <class T>
@@ -55,12 +57,9 @@ inline void give_up(cuda::Copy& copy, std::shared_ptr<Mapping> mapping) noexcept
   keep_open(std::move(mapping));
 }
 
-// The same of a copy that a stream of the program's was told to make: it is at it.
+// The same of a copy that a stream of the program's was told to make: it may come to it any time,
+// and what the program does with its own memory comes after it in that stream.
 inline void give_up(const cuda::StreamWork& work, std::shared_ptr<Mapping> mapping) noexcept {
-  constexpr std::uint64_t kLongestNs = 20'000'000;
-  const std::uint64_t began_ns = now_ns();
-  while (!work.done() && now_ns() - began_ns < kLongestNs)
-    cpu_relax();
   if (!work.done()) keep_open(std::move(mapping));
 }
 

@@ -10,7 +10,6 @@
 namespace mooncake_mpi::cuda_ipc {
 namespace {
 
-constexpr std::uint64_t kLongestOpeningNs = 500'000'000;
 constexpr std::string_view kNotExportable =
     "the memory that is received into cannot be opened by another process (of cudaMallocAsync, or "
     "of torch's expandable_segments)";

@@ -45,6 +45,7 @@ bool CudaMover::on_ask(const Move& local, Bytes note, PacketSink& sink) {
     if (!peer_memory_.has(push->allocation, push->offset, push->length)) return false;
     send.offset = push->offset;
     send.allocation = push->allocation;
+    send.opens_until_ns = now_ns() + kLongestOpeningNs;
     if (!is_self_) {
       send.mapping = peer_memory_.map(push->allocation, send.end->allocation.device,
                                       *cuda::known_gpu_memory(), transport_.opener_);
@@ -140,7 +141,11 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Send& send, PacketSink& sin
     return Step::kDone;
   }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kOpening) {
-    return Step::kNotYet;
+    // Perhaps the driver waits for the stream that the message is to end the wait of.
+    if (send.work == nullptr || now_ns() < send.opens_until_ns) return Step::kNotYet;
+    finish(send.peer_id, true, sink);
+    sends_.erase(id);
+    return Step::kDone;
   }
   if (send.mapping != nullptr && send.mapping->state() == Mapping::State::kRefused) {
     sink.on_detour(peer_, send.bytes, send.mapping->refusal());
@@ -181,7 +186,8 @@ void CudaMover::submit(std::uint64_t id, Send& send, cuda_driver::DeviceAddress 
                                                         .to = base + send.offset,
                                                         .from = send.end->address,
                                                         .bytes = send.bytes,
-                                                        .after = send.end->ready});
+                                                        .after = send.end->ready,
+                                                        .reachable = send.mapping != nullptr});
 }
 
 void CudaMover::advance_sends(PacketSink& sink) {

@@ -569,6 +569,14 @@ def test_pinned_memory_comes_when_it_is_needed_after_all(comm, made, stream, ref
         with pytest.raises(MPI.Exception):
             comm.Iprobe(left, 3)
         assert (into.get() == 255).all()
+        receive = comm.Irecv(np.zeros(size, np.uint8), left, 3)
+        comm.Send_enqueue(out, right, 3, stream=other.handle)
+        with pytest.raises(MPI.Exception):
+            receive.Wait()
+        synchronize(other)
+        with pytest.raises(MPI.Exception):
+            comm.Iprobe(left, 3)
+        quiet_barrier()
         fake_cuda.fail("cuMemHostAlloc", 2, times=0)
     else:
         assert is_pattern(into.get(), left)

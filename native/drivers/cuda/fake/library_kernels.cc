@@ -13,10 +13,9 @@ namespace {
 using Word = std::uint32_t;
 constexpr int kWords = 16;  // of a command; every fourth is the turn
 
+// Of a device, or pinned; null of what a device cannot reach.
 std::byte* bytes_at(std::uint64_t address) {
-  void* on_device = fake_cuda_bytes(address);
-  return static_cast<std::byte*>(on_device != nullptr ? on_device
-                                                      : reinterpret_cast<void*>(address));
+  return static_cast<std::byte*>(fake_cuda_bytes(address));
 }
 
 template <class T>
@@ -42,6 +41,7 @@ int carry_out(std::uint64_t address) {
   const std::uint64_t to = wide(words[4], words[5]);
   const std::uint64_t bytes = wide(words[2], words[6]);
   if (bytes == 0) return FAKE_CUDA_DONE;
+  if (bytes_at(to) == nullptr || (from != 0 && bytes_at(from) == nullptr)) return FAKE_CUDA_FAULT;
   if (from != 0) {
     std::memmove(bytes_at(to), bytes_at(from), bytes);
   } else {

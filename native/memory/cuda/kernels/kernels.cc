@@ -16,7 +16,7 @@ constexpr unsigned kThreads = 512;
 constexpr unsigned kWarp = 32;
 constexpr unsigned kStayingThreads = 256;
 constexpr std::uint64_t kOneBlock = 64 << 10;
-constexpr std::uint64_t kLongestNs = 1'000'000'000;
+constexpr std::uint64_t kLongestClearingNs = 1'000'000'000;
 
 std::uint32_t low(std::uint64_t number) noexcept {
   return static_cast<std::uint32_t>(number);
@@ -77,6 +77,7 @@ Result<Kernels::Loaded> Kernels::load(int device) {
   if (!memory) return memory.failure();
   auto stream = driver_.make_stream(device);
   if (!stream) return stream.failure();
+  streams_.push_back(stream.value());
   const auto handle = reinterpret_cast<cuda_driver::StreamHandle>(stream.value()->handle);
   cuda_driver::DeviceAddress command = address_of(memory.value());
   cuda_driver::DeviceAddress done = command + sizeof(Command);
@@ -117,7 +118,8 @@ Result<bool> Kernels::clear(cuda_driver::Stream& stream, cuda_driver::DeviceAddr
   if (!copied) return copied;
   const std::uint64_t began_ns = now_ns();
   while (stream.word->load(std::memory_order_acquire) != stream.submitted) {
-    if (now_ns() - began_ns > kLongestNs) return Failure{Error::kOther, "the device is busy"};
+    if (now_ns() - began_ns > kLongestClearingNs)
+      return Failure{Error::kOther, "the device is busy"};
     cpu_relax();
   }
   return true;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "base/result.h"
 #include "drivers/cuda/driver.h"
@@ -96,7 +97,8 @@ class Kernels {
   cuda_driver::Driver& driver_;
   Gates& gates_;
   std::mutex mutex_;
-  std::map<int, Loaded> loaded_;  // by device
+  std::map<int, Loaded> loaded_;               // by device
+  std::vector<cuda_driver::Stream*> streams_;  // also those of devices that refused the rest
 };
 
 }  // namespace mooncake_mpi::cuda
