@@ -17,8 +17,8 @@ class gpu_latency:  # noqa: N801 - a context manager, used as a function
     """Within it small messages between GPUs of a host take half of the time.
 
     While messages of 64 KiB or less are sent that the host waits for (``Send``, ``Isend``), and
-    follow each other within 200 microseconds, one block of a kernel stays on the sender's GPU and
-    copies them. It leaves after 50 microseconds without one. Meanwhile a kernel that fills the
+    follow each other within 60 microseconds, one block of a kernel stays on the sender's GPU and
+    copies them. It leaves after 80 microseconds without one. Meanwhile a kernel that fills the
     whole GPU has less of it, and ``synchronize()`` of the device waits until the block has left.
     The variable ``MOONCAKE_MPI_GPU_LATENCY=1`` is the same for the whole program.
     """

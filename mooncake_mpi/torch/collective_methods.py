@@ -82,9 +82,13 @@ class CollectiveMethods(Running):
         def schedule(port: TensorPort) -> None:
             for tensor, reduction in zip(given, reductions, strict=True):
                 flat = tensors.source(tensor)
-                _prepare(reduction, flat)
-                all_reduce(port, flat, reduction.combine)
-                _finish(reduction, flat)
+
+                def reduce_all(part: torch.Tensor, reduction: Reduction = reduction) -> None:
+                    _prepare(reduction, part)
+                    all_reduce(port, part, reduction.combine)
+                    _finish(reduction, part)
+
+                self._staging.run(flat, reduce_all)
                 tensors.copy_back(tensor, flat)
 
         return self._run("all_reduce", opts, schedule, (), given, given, _numbers(reductions))
@@ -98,10 +102,15 @@ class CollectiveMethods(Running):
             flat = tensors.source(tensor)
             if port.rank != root:
                 flat = flat.clone()  # the program's stays
-            _prepare(reduction, flat)
-            reduce(port, flat, reduction.combine, root)
+
+            def reduce_to_root(part: torch.Tensor) -> None:
+                _prepare(reduction, part)
+                reduce(port, part, reduction.combine, root)
+                if port.rank == root:
+                    _finish(reduction, part)
+
+            self._staging.run(flat, reduce_to_root)
             if port.rank == root:
-                _finish(reduction, flat)
                 tensors.copy_back(tensor, flat)
 
         return self._run("reduce", opts, schedule, (), given, given, (root, reduction.number))

@@ -12,6 +12,7 @@ import torch
 from mooncake_mpi.torch import errors, tensors
 from mooncake_mpi.torch.calls import Call
 from mooncake_mpi.torch.port import TensorPort
+from mooncake_mpi.torch.staging import Staging
 from mooncake_mpi.torch.words import Words
 from mooncake_mpi.torch.worker import Worker
 from mooncake_mpi.torch.works import CollectiveWork, JoinedWork, milliseconds
@@ -38,6 +39,7 @@ class Running:
     def _start_collectives(self, communicator: _native.Communicator) -> None:
         self._collectives = communicator
         self._words = Words(communicator)
+        self._staging = Staging()
         self._worker = Worker(f"mooncake_mpi {self._id}")
         self._sequence = 0
         self._window: list[Any] | None = None

@@ -44,8 +44,9 @@ class Resident {
 
  private:
   static constexpr std::uint32_t kSlots = 64;
-  static constexpr std::uint64_t kCloseNs = 200'000;  // messages that follow each other closely
-  static constexpr std::uint64_t kIdleNs = 50'000;
+  // Messages that follow each other closely: the next one comes before it would leave.
+  static constexpr std::uint64_t kCloseNs = 60'000;
+  static constexpr std::uint64_t kIdleNs = 80'000;
 
   // In pinned memory.
   struct Board {
