@@ -92,9 +92,10 @@ def _check(argument: Any, name: str) -> None:
     if not is_array(array):
         return
     try:
-        on_device = export(array, writable=False, with_format=False).stream is not None
+        memory = export(array, writable=False, with_format=False)
     except Exception:  # noqa: BLE001 - in mpi4py's own words
         return
+    on_device = memory.stream is not None and memory.nbytes != 0
     if on_device and not is_cuda_aware():
         raise RuntimeError(
             f"{name}: an array is in a GPU's memory, and the MPI library, whose collectives these "
