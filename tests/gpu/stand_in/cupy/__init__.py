@@ -148,7 +148,6 @@ class ndarray:
         assert not self._by_columns
         new = empty(self.shape, self.dtype)
         new[...] = self
-        new._source = self  # which must be there when the stream comes to it
         return new
 
     @property
@@ -182,6 +181,7 @@ class ndarray:
         if isinstance(values, ndarray):
             if self.nbytes:
                 fake_cuda.copy_async(self.array, values.array, _handle(_current()))
+                self._source = values  # which must be there when the stream comes to it
         else:
             _current().synchronize()
             self.array.set(values)
