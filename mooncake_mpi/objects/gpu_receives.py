@@ -161,6 +161,9 @@ class _Arrival:
             ) from failed.__cause__
         except Exception:
             _discard(messages)
+            # Dropped, they would need somebody who makes progress until they have come.
+            with suppress(Error):
+                self.wait()
             raise
 
     def wait(self) -> None:
