@@ -324,7 +324,7 @@ SETTINGS: dict[str, Setting] = {
         parse_switch,
         "0",
         "`1`: while small messages of GPUs follow each other closely a block of a kernel stays "
-        "on the device, which halves their latency; see {doc}`gpu`",
+        "on the device, and they take a third less time; see {doc}`gpu`",
     ),
     "verbs_devices": Setting(
         "MOONCAKE_MPI_VERBS_DEVICES",

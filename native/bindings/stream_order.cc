@@ -2,9 +2,7 @@
 // interpreter's lock (GIL) held, but while the driver is asked and where it says otherwise.
 #include "bindings/stream_order.h"
 
-#include <mutex>
 #include <string>
-#include <unordered_set>
 #include <utility>
 
 #include "bindings/checks.h"
@@ -15,6 +13,7 @@
 #include "bindings/notices.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
+#include "bindings/stream_endings.h"
 #include "memory/cuda/gpu_memory.h"
 
 namespace nb = nanobind;
@@ -24,126 +23,6 @@ namespace mooncake_mpi::bindings {
 namespace {
 
 using Way = cuda::StreamEnd::Way;
-
-// Lets a stream go on when the message has ended, well or not: by whoever completes it, with the
-// engine's lock held and without the GIL.
-class GateKeeper final : public CompletionWatch {
- public:
-  explicit GateKeeper(cuda::Gate gate, std::shared_ptr<cuda::StreamWork> work = nullptr)
-      : gate_(std::move(gate)), work_(std::move(work)) {
-    const std::scoped_lock lock(mutex());
-    all().insert(this);
-  }
-  void on_done() noexcept override {
-    {
-      const std::scoped_lock lock(mutex());
-      all().erase(this);
-      let_go();
-    }
-    delete this;
-  }
-  static void open_all() noexcept {
-    const std::scoped_lock lock(mutex());
-    for (GateKeeper* keeper : all())
-      keeper->let_go();
-  }
-
- private:
-  static std::mutex& mutex() noexcept {
-    static auto* instance = new std::mutex;
-    return *instance;
-  }
-  static std::unordered_set<GateKeeper*>& all() noexcept {
-    static auto* instance = new std::unordered_set<GateKeeper*>;
-    return *instance;
-  }
-  void let_go() noexcept {
-    gate_.open();
-    if (work_ != nullptr) work_->order({});  // where nothing was ordered before
-  }
-  cuda::Gate gate_;
-  std::shared_ptr<cuda::StreamWork> work_;
-};
-
-// Of a message that nobody has a request for: its error is the communicator's.
-class Unattended final : public Notices::Notice {
- public:
-  Unattended(Operation& operation, BufferView&& view)
-      : operation_(operation), context_(operation.context_number), view_(std::move(view)) {}
-  void settle() override {
-    const Completion completion = operation_.completion;
-    if (completion.error != Error::kNone) {
-      Communicator::note_failure(context_, completion.error,
-                                 completion_message(completion.error, completion));
-    }
-    end_unwatched(operation_, view_);
-  }
-
- private:
-  Operation& operation_;
-  std::uint32_t context_;
-  BufferView view_;
-};
-
-bool has_bytes(const Completion& completion) noexcept {
-  return (completion.error == Error::kNone || completion.error == Error::kTruncate) &&
-         !completion.cancelled;
-}
-
-// The way of what a receive got from pinned memory into the program's array.
-std::shared_ptr<cuda::Copy> bring(cuda::GpuMemory& memory, const cuda::Turn& turn,
-                                  cuda_driver::DeviceAddress array,
-                                  std::shared_ptr<const void> kept = nullptr) {
-  return memory.queue().submit({.kind = cuda::Copy::Kind::kUp,
-                                .device = turn.device,
-                                .to = array,
-                                .from = reinterpret_cast<cuda_driver::DeviceAddress>(turn.memory),
-                                .bytes = turn.bytes,
-                                .after = nullptr,
-                                .kept = std::move(kept)});
-}
-
-// Of a receive whose request was dropped: what came is brought into the array all the same. That
-// is kept until it is there, and given back by who has the GIL.
-class Landing final : public Notices::Notice {
- public:
-  Landing(Operation& operation, BufferView&& view, cuda::GpuMemory& memory, const cuda::Turn& turn,
-          cuda_driver::DeviceAddress array)
-      : operation_(operation),
-        memory_(memory),
-        array_(array),
-        kept_(new Kept(std::move(view), turn), [](Kept* kept) { kept->on_done(); }) {}
-  void settle() override {
-    try {
-      if (has_bytes(operation_.completion)) bring(memory_, kept_->turn, array_, kept_);
-    } catch (const std::bad_alloc&) {  // the array stays as it was
-    }
-    Unattended(operation_, BufferView()).settle();
-    runtime().engine->progress();
-  }
-
- private:
-  struct Kept final : Notices::Notice {
-    Kept(BufferView&& its_view, const cuda::Turn& its_turn)
-        : view(std::move(its_view)), turn(its_turn) {}
-    void settle() override { view.release(); }
-
-    BufferView view;
-    cuda::Turn turn;
-  };
-
-  Operation& operation_;
-  cuda::GpuMemory& memory_;
-  cuda_driver::DeviceAddress array_;
-  std::shared_ptr<Kept> kept_;
-};
-
-// Has it settled once the operation is done.
-void settle_when_done(Operation& operation, Notices::Notice* notice) {
-  if (runtime().engine->watch_completion(operation, *notice)) return;
-  notice->settle();
-  delete notice;
-}
 
 template <class T>
 T unlocked_or_throw(auto&& call) {

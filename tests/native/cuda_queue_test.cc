@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "cuda_device.h"
+#include "cuda_pair.h"
 #include "drivers/cuda/fake/driver.h"
 #include "drivers/cuda/fake/fake_cuda.h"
 #include "lanes.h"
@@ -28,7 +28,7 @@ constexpr std::size_t kBytes = 1000;
 
 class CudaQueue : public ::testing::Test {
  protected:
-  CudaQueue() : memory_(fresh_memory()) {
+  CudaQueue() : memory_(fresh_cuda_memory()) {
     address_ = allocate_cuda(kBytes);
     auto found = memory_.driver().locate(reinterpret_cast<DeviceAddress>(address_));
     device_ = found.value().device;
@@ -40,12 +40,6 @@ class CudaQueue : public ::testing::Test {
     free_cuda(address_);
   }
 
-  // A device that has failed stays so in a memory, and what it has of the driver's is for good.
-  static cuda::GpuMemory& fresh_memory() {
-    start_cuda(true);
-    static auto& kept = *new std::vector<std::unique_ptr<cuda::GpuMemory>>;
-    return *kept.emplace_back(new cuda::GpuMemory(cuda_memory().driver()));
-  }
   void hold_stream() {
     fake_cuda_hold(stream_->handle, 1);
     ASSERT_TRUE(memory_.driver().close_batch(*stream_).ok());

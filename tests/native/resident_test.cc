@@ -10,9 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "cuda_device.h"
-#include "drivers/cuda/fake/driver.h"
-#include "drivers/cuda/fake/fake_cuda.h"
+#include "cuda_pair.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -23,29 +21,10 @@ using cuda::Resident;
 
 constexpr std::size_t kBytes = 10'000;
 
-class ResidentTest : public ::testing::Test {
+class ResidentTest : public ::testing::Test, public CudaPair {
  protected:
-  ResidentTest()
-      : memory_(fresh_memory()), from_(allocate_cuda(kBytes)), to_(allocate_cuda(kBytes)) {
-    device_ = memory_.driver().locate(number(from_)).value().device;
-    std::memset(bytes(from_), 7, kBytes);
-  }
-  ~ResidentTest() override {
-    fake_cuda_reset();
-    free_cuda(from_);
-    free_cuda(to_);
-  }
-  static cuda::GpuMemory& fresh_memory() {
-    start_cuda(true);
-    static auto& kept = *new std::vector<std::unique_ptr<cuda::GpuMemory>>;
-    return *kept.emplace_back(new cuda::GpuMemory(cuda_memory().driver()));
-  }
-  static DeviceAddress number(const std::byte* address) {
-    return reinterpret_cast<DeviceAddress>(address);
-  }
-  static char* bytes(std::byte* address) {
-    return static_cast<char*>(fake_cuda_bytes(number(address)));
-  }
+  ResidentTest() : CudaPair(kBytes) {}
+
   std::shared_ptr<Copy> push(std::size_t offset, std::size_t count) {
     return memory_.queue().submit({.kind = Copy::Kind::kPush,
                                    .device = device_,
@@ -73,11 +52,6 @@ class ResidentTest : public ::testing::Test {
         ASSERT_TRUE(ends(*copy));
     }
   }
-
-  cuda::GpuMemory& memory_;
-  std::byte* from_;
-  std::byte* to_;
-  int device_ = -1;
 };
 
 TEST_F(ResidentTest, NothingOfItIsThereUnlessItIsAllowed) {

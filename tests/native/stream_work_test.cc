@@ -9,9 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "cuda_device.h"
-#include "drivers/cuda/fake/driver.h"
-#include "drivers/cuda/fake/fake_cuda.h"
+#include "cuda_pair.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -22,33 +20,13 @@ using Wait = StreamWork::Wait;
 
 constexpr std::size_t kBytes = 300'000;
 
-class StreamWorkTest : public ::testing::TestWithParam<Wait> {
+class StreamWorkTest : public ::testing::TestWithParam<Wait>, public CudaPair {
  protected:
-  StreamWorkTest()
-      : memory_(fresh_memory()), from_(allocate_cuda(kBytes)), to_(allocate_cuda(kBytes)) {
-    device_ = memory_.driver().locate(number(from_)).value().device;
+  StreamWorkTest() : CudaPair(kBytes) {
     static auto& kept = *new std::vector<std::unique_ptr<Stream>>;
     stream_ = kept.emplace_back(memory_.driver().make_stream(device_).value()).get();
-    std::memset(bytes(from_), 7, kBytes);
-    std::memset(bytes(to_), 1, kBytes);
-  }
-  ~StreamWorkTest() override {
-    fake_cuda_reset();
-    free_cuda(from_);
-    free_cuda(to_);
   }
 
-  static cuda::GpuMemory& fresh_memory() {
-    start_cuda(true);
-    static auto& kept = *new std::vector<std::unique_ptr<cuda::GpuMemory>>;
-    return *kept.emplace_back(new cuda::GpuMemory(cuda_memory().driver()));
-  }
-  static DeviceAddress number(const std::byte* address) {
-    return reinterpret_cast<DeviceAddress>(address);
-  }
-  static char* bytes(std::byte* address) {
-    return static_cast<char*>(fake_cuda_bytes(number(address)));
-  }
   StreamHandle handle() const { return reinterpret_cast<StreamHandle>(stream_->handle); }
   std::shared_ptr<StreamWork> work() {
     return memory_.works().take(device_, kBytes, GetParam()).value();
@@ -69,10 +47,6 @@ class StreamWorkTest : public ::testing::TestWithParam<Wait> {
     return comes([this] { return fake_cuda_pending(stream_->handle) == 0; });
   }
 
-  cuda::GpuMemory& memory_;
-  std::byte* from_;
-  std::byte* to_;
-  int device_ = -1;
   Stream* stream_ = nullptr;  // as a program's
 };
 
@@ -170,8 +144,7 @@ INSTANTIATE_TEST_SUITE_P(Waits, StreamWorkTest, ::testing::Values(Wait::kByKerne
                          });
 
 TEST(StreamWorks, ADeviceWithoutTheKernelsHasNone) {
-  start_cuda(true);
-  cuda::GpuMemory memory(cuda_memory().driver());
+  cuda::GpuMemory& memory = fresh_cuda_memory();
   fake_cuda_fail("cuModuleLoadData", 222, 0, 1);
   EXPECT_EQ(memory.works().take(0, 100, Wait::kByKernel).value(), nullptr);
   EXPECT_EQ(memory.works().take(0, 100, Wait::kByKernel).value(), nullptr);

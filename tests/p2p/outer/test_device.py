@@ -27,6 +27,7 @@ def test_a_driver_without_the_library_s_kernels():
     run_suite(
         2,
         f"{HERE}/test_device_enqueue.py",
+        f"{HERE}/test_device_enqueue_ways.py",
         environment={"MOONCAKE_MPI_FAKE_CUDA_FAIL": "cuModuleLoadData:222:0:1"},
     )
 
