@@ -1,6 +1,7 @@
 // Which ports become rails, and which of them a message takes. One thread plays every rank.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "base/clock.h"
@@ -91,7 +92,8 @@ TEST(VerbsRails, SixPortsOfAProcessAreFourRails) {
   exchange(job, 1, 100);
   EXPECT_TRUE(job.run_until([&] { return job[1].path_troubles(0).empty(); }));
   exchange(job, 2, 2'000'000);
-  EXPECT_EQ(job.fabric().counters().reads_by_rail.size(), 4u);
+  const auto reads = job.fabric().counters().reads_by_rail;
+  EXPECT_EQ(std::ranges::count_if(reads, [](std::uint64_t count) { return count != 0; }), 4);
 }
 
 TEST(VerbsRails, AMessageTakesTheRailsNearItsBufferAndOthersWhenTheseAreFull) {
@@ -103,12 +105,13 @@ TEST(VerbsRails, AMessageTakesTheRailsNearItsBufferAndOthersWhenTheseAreFull) {
     ASSERT_TRUE(job.run_until([&] { return job[1].path_troubles(0).empty(); }));
     exchange(job, 2, 100'000);
     auto reads = job.fabric().counters().reads_by_rail;
-    EXPECT_GT(reads[near], 0u);
-    EXPECT_EQ(reads[1 - near], 0u);
+    const auto other = static_cast<std::size_t>(1 - near);
+    EXPECT_GT(reads[static_cast<std::size_t>(near)], 0u);
+    EXPECT_EQ(reads[other], 0u);
     exchange(job, 3, 2'000'000);
     reads = job.fabric().counters().reads_by_rail;
-    EXPECT_GT(reads[1 - near], 0u);
-    EXPECT_GE(reads[near], reads[1 - near]);
+    EXPECT_GT(reads[other], 0u);
+    EXPECT_GE(reads[static_cast<std::size_t>(near)], reads[other]);
   }
 }
 

@@ -181,7 +181,7 @@ Status FakeQueuePair::access(const Pending& pending, FakeQueuePair& remote) {
   }
   if (reading) {
     ++fabric_.counters_.reads;
-    ++fabric_.counters_.reads_by_rail[device_.port().rail];
+    ++fabric_.counters_.reads_by_rail.at(static_cast<std::size_t>(device_.port().rail));
     std::memcpy(request.address, target, request.bytes);
   } else {
     std::memcpy(target, request.address, request.bytes);
