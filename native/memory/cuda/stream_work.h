@@ -56,7 +56,6 @@ class StreamWork {
   // What the stream is to do, now or when it is claimed. The first order counts; false: there was
   // one before. `heard`, of one that is claimed: somebody is told when it is done.
   bool order(const Order& order, bool heard = false) noexcept;
-  bool ordered() const noexcept { return (state_.load(std::memory_order_acquire) & kOrdered) != 0; }
   // Whether what was ordered is done; never so before the stream is claimed.
   bool done() const noexcept {
     return static_cast<std::int32_t>(line_.done.load(std::memory_order_acquire) - turn_) >= 0;
