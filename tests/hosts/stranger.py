@@ -21,12 +21,12 @@ HEAD = struct.Struct("<IHBB")
 
 
 def open_ports(address, first, last):
-    """Where somebody listens."""
+    """Where somebody listens; a call whose first packet is lost is answered after a second."""
     found = []
     for port in range(first, last + 1):
         try:
-            socket.create_connection((address, port), 1).close()
-        except OSError:
+            socket.create_connection((address, port), 10).close()
+        except ConnectionRefusedError:
             continue
         found.append(port)
     return found

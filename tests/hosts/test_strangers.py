@@ -105,9 +105,12 @@ class Played:
 
     def stranger(self, kind, address, seconds, text="", version=1):
         words = [sys.executable, str(HERE / "stranger.py"), kind, address, *map(str, PORTS)]
-        shown = self.hosts.run(
-            "host2", [*words, str(seconds)], text=text, variables={"WIRE_VERSION": str(version)}
-        )
+        try:
+            shown = self.hosts.run(
+                "host2", [*words, str(seconds)], text=text, variables={"WIRE_VERSION": str(version)}
+            )
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; the job: {self.shown()}") from error
         return json.loads(shown.stdout)
 
     def finish(self):
