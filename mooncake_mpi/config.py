@@ -7,18 +7,22 @@ stops the program with one line that names it.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mooncake_mpi import _native
+from mooncake_mpi.config_values import (
+    parse_integer,
+    parse_ports,
+    parse_seconds,
+    parse_size,
+    parse_switch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:I?B)?", re.IGNORECASE)
 _RANGES = {
     "verbs_gid_index": (0, 255),
     "verbs_traffic_class": (0, 255),
@@ -31,16 +35,6 @@ _RANGES = {
 }
 #: By unit, what the engine can still count in nanoseconds: some hundred years.
 _MOST = {"ms": 10**13, "us": 10**16}
-_SWITCH = {
-    "1": True,
-    "on": True,
-    "yes": True,
-    "true": True,
-    "0": False,
-    "off": False,
-    "no": False,
-    "false": False,
-}
 
 
 class ConfigError(ValueError):
@@ -169,51 +163,6 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         except ValueError as error:
             raise ConfigError(f"{setting.variable}={text!r}: {error}") from None
     return Config(**values)
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes: ``65536``, ``64K``, ``64 KiB``, ``1M`` (powers of 1024)."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("expected a number of bytes such as 65536, 64K or 1M")
-    return int(match[1]) * _UNITS[match[2].upper()]
-
-
-def parse_switch(text: str) -> bool:
-    """``1`` or ``0`` (also on/off, yes/no, true/false)."""
-    try:
-        return _SWITCH[text.strip().lower()]
-    except KeyError:
-        raise ValueError("expected 0 or 1") from None
-
-
-def parse_seconds(text: str) -> int:
-    """A number of seconds such as ``30`` or ``0.5``, as milliseconds; only zero gives zero."""
-    try:
-        milliseconds = float(text) * 1000
-        return max(1, round(milliseconds)) if milliseconds > 0 else round(milliseconds)
-    except (ValueError, OverflowError):
-        raise ValueError("expected a number of seconds such as 30 or 0.5") from None
-
-
-def parse_ports(text: str) -> str:
-    """Ports such as ``50000-50100``, or one."""
-    first, dash, last = text.partition("-")
-    try:
-        low, high = int(first), int(last if dash else first)
-    except ValueError:
-        low = high = 0
-    if not 1 <= low <= high <= 65_535:
-        raise ValueError("expected ports such as 50000-50100, between 1 and 65535")
-    return f"{low}-{high}"
-
-
-def parse_integer(text: str) -> int:
-    """A decimal integer."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("expected an integer") from None
 
 
 class Setting(NamedTuple):

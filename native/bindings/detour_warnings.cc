@@ -29,7 +29,7 @@ struct Warning final : Notices::Notice {
 }  // namespace
 
 void warn_of_detours(Engine& engine) {
-  engine.set_on_detour([](std::string&& text) {
+  engine.ways().set_on_detour([](std::string&& text) {
     auto* warning = new (std::nothrow) Warning(std::move(text));
     if (warning != nullptr) warning->on_done();
   });

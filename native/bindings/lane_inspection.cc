@@ -96,7 +96,9 @@ void define_lane_inspection(nb::module_& m) {
         "The addresses of this host, the best first, and which of them other hosts are told.");
   m.def(
       "route_to",
-      [](Communicator& c, int rank) { return runtime().engine->route_to(c.context(), rank); },
+      [](Communicator& c, int rank) {
+        return runtime().engine->ways().route_to(c.context(), rank);
+      },
       "communicator"_a, "rank"_a,
       "From where to where messages to that rank go, if its lane has a word for it.");
   m.def(
@@ -116,7 +118,9 @@ void define_lane_inspection(nb::module_& m) {
   m.attr("LANES") = nb::tuple(names);
   m.def(
       "path_troubles",
-      [](Communicator& c, int rank) { return runtime().engine->path_troubles(c.context(), rank); },
+      [](Communicator& c, int rank) {
+        return runtime().engine->ways().troubles(c.context(), rank);
+      },
       "communicator"_a, "rank"_a,
       "Parts of the way to that rank that are not used, and why; the others carry its messages.");
   m.def(
@@ -126,7 +130,7 @@ void define_lane_inspection(nb::module_& m) {
   m.def(
       "cross_memory_with",
       [](Communicator& c, int rank) {
-        return runtime().engine->cross_memory_with(c.context(), rank);
+        return runtime().engine->ways().cross_memory_with(c.context(), rank);
       },
       "communicator"_a, "rank"_a, "Whether that rank's memory can be read directly.");
 }

@@ -171,7 +171,8 @@ Enqueued start(Communicator& communicator, Way way, nb::object buf, int rank, in
                           reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address), nullptr});
   cuda::StreamEnd& end = *object->end;
   using Then = cuda::StreamEnd::Then;
-  const bool direct = rank != kAnySource && runtime().engine->devices_meet(hold.context(), rank);
+  const bool direct =
+      rank != kAnySource && runtime().engine->ways().devices_meet(hold.context(), rank);
   const Then then = request ? Then::kGoesOn : direct ? Then::kWaitsForDevice : Then::kWaits;
   started.operation = unlocked_or_throw<Operation*>([&]() -> Result<Operation*> {
     auto begun =

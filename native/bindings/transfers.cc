@@ -30,7 +30,7 @@ nb::list transfers(const Communicator* communicator) {
   if (runtime().engine == nullptr) return result;
   if (communicator != nullptr) require_usable(*communicator);
   const Context* context = communicator != nullptr ? &communicator->context() : nullptr;
-  const auto all = runtime().engine->transfers(context);
+  const auto all = runtime().engine->ways().transfers(context);
   for (const PeerTransfers& peer : all) {
     nb::dict entry;
     entry["rank"] = peer.rank >= 0 ? nb::cast(peer.rank) : nb::none();

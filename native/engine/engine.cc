@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "drivers/linux/cores.h"
 #include "engine/failure.h"
 #include "engine/process_identity.h"
 
@@ -90,38 +89,14 @@ void Engine::before_sleep(bool sleeping) {
   attend(!sleeping);
   protocol_.want_room(sleeping);
   if (!sleeping) return;
-  constexpr std::uint64_t kPinnedAgainNs = 1'000'000'000;  // or moved, by the program or by others
-  if (now_ns() - policy_chosen_ns_ > kPinnedAgainNs) choose_policy();
+  if (patience_.is_old()) choose_policy();
   for (const auto& lane : lanes_)
     lane->before_sleep();
 }
 
-void Engine::poll_now() {
-  mutex_.lock_as_visitor();
-  poll();
-  mutex_.unlock();
-}
-
-void Engine::on_failure(Peer& peer, const std::string& reason) {
-  peer.unreachable = reason;
-  fail(peer, Error::kPathLost);
-}
-
-// Processes of this node that share our cores decide how long it pays to poll: not those that
-// launchers have pinned to others.
 void Engine::choose_policy() {
-  const linux_driver::CoreSet cores(0);
-  int processes = 0;
-  peers_.for_each([&](const Peer& peer) {
-    if (!peers_.is_near(peer) || peer.failure != Error::kNone) return;
-    processes += peer.address.pid == own_address_.pid ||
-                 linux_driver::CoreSet(peer.address.pid).shares_any(cores);
-  });
-  const bool crowded = processes > cores.count();
-  policy_chosen_ns_ = now_ns();
-  oversubscribed_.store(crowded, std::memory_order_relaxed);
-  spin_ns_.store(crowded ? 1'000 : config_.spin_ns, std::memory_order_relaxed);
-  choose_patience();
+  choose_polled();
+  patience_.choose(own_address_.pid);
 }
 
 // None is taken off again, and there is room for all.
@@ -133,16 +108,9 @@ void Engine::choose_polled() noexcept {
   }
 }
 
-// Who gives its core away at every turn may wait longer for an answer of another host; not where
-// there are more processes than cores, which would pass the core around among them.
 void Engine::choose_patience() {
   choose_polled();
-  const bool crowded = oversubscribed();
-  std::uint64_t patience_ns = crowded ? 500'000 : 200'000;
-  for (const auto& lane : lanes_) {
-    if (!crowded) patience_ns = std::max(patience_ns, lane->patience_ns());
-  }
-  yield_ns_.store(patience_ns, std::memory_order_relaxed);
+  patience_.choose_yield();
 }
 
 Result<Context*> Engine::create_context(std::int32_t rank, std::int32_t size) {
@@ -257,12 +225,6 @@ void Engine::let_go(Context& context) {
   protocol_.let_go(context);
 }
 
-Peer* Engine::on_connect(const ProcessId& process) {
-  Peer* peer = peers_.answer(process);
-  if (peer != nullptr) choose_patience();
-  return peer;
-}
-
 // Who waits for a message of a process that no lane reaches hears of it, as who sends to it does.
 Peer& Engine::meet(std::uint32_t known) {
   Peer& peer = peers_.meet(known);
@@ -295,6 +257,16 @@ Result<bool> Engine::connect(Peer& peer) {
   if (connected) choose_patience();
   if (peer.is_unreachable()) protocol_.give_up_on(peer);
   return connected;
+}
+
+std::string Engine::lane_of(Context& context, std::int32_t rank) {
+  std::lock_guard lock(mutex_);
+  Peer& peer = protocol_.peer_of(context, rank);
+  if (peer.channel == nullptr) {
+    Result<bool> connected = connect(peer);
+    if (!connected) return connected.failure().message;
+  }
+  return peer.lane;
 }
 
 bool Engine::iprobe(Context& context, std::int32_t source, std::int32_t tag, Envelope& envelope,

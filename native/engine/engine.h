@@ -14,15 +14,16 @@
 #include "drivers/linux/membarrier.h"
 #include "drivers/linux/process_watch.h"
 #include "engine/config.h"
+#include "engine/device_desk.h"
 #include "engine/lanes.h"
-#include "engine/peer_transfers.h"
+#include "engine/patience.h"
 #include "engine/peers.h"
 #include "engine/posting.h"
 #include "engine/progress_thread.h"
 #include "engine/waiter.h"
 #include "engine/waits.h"
 #include "engine/watch_thread.h"
-#include "memory/memory_device.h"
+#include "engine/ways.h"
 #include "protocol/protocol.h"
 
 namespace mooncake_mpi {
@@ -163,27 +164,25 @@ class Engine final : private PacketSink, private Waker {
       polls_.store(polls_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       worked = poll();
     }
-    do_device_work(more_to_come);
+    device_desk_.run(more_to_come);
     return worked;
   }
   // What the program's devices have to do for messages is done from now on; once set it stays.
-  void set_device_work(DeviceWork& work) noexcept {
-    device_work_.store(&work, std::memory_order_release);
-  }
+  void set_device_work(DeviceWork& work) noexcept { device_desk_.set(work); }
   // Polls for a short while without ever sleeping; for callers that hold a lock of their own.
   template <class Done>
   bool spin(Done&& done, unsigned turns) {
     constexpr unsigned kAtOnce = 2;  // what is there then was not waited for
-    return poll_until(done, kAtOnce) || poll_attended(done, turns - kAtOnce);
+    return poll_until(
+               done, [this] { return progress(); }, kAtOnce) ||
+           poll_attended(done, turns - kAtOnce);
   }
   template <class Done>
   WaitResult wait(Done&& done, std::uint64_t timeout_ns, bool again = false) {
     const Waiting waiting(*this);
-    const WaitPolicy policy{spin_ns_.load(std::memory_order_relaxed),
-                            yield_ns_.load(std::memory_order_relaxed)};
     return wait_for(
-        *doorbell_, barrier_, policy, timeout_ns, again, done, [this] { return progress(); },
-        [this] { return nap_ns(); },
+        *doorbell_, barrier_, patience_.policy(), timeout_ns, again, done,
+        [this] { return progress(); }, [this] { return device_desk_.nap_ns(); },
         [this](bool sleeping) {
           std::lock_guard lock(mutex_);
           before_sleep(sleeping);
@@ -193,8 +192,7 @@ class Engine final : private PacketSink, private Waker {
   // than cores none is for long, and where the call returns before the peer asks for a stream, only
   // a progress thread is there for it. Of several threads the last one counts.
   bool attend(bool attends) noexcept {
-    const bool awake =
-        attends && config_.progress_thread && !oversubscribed_.load(std::memory_order_relaxed);
+    const bool awake = attends && config_.progress_thread && !patience_.crowded();
     doorbell_->attended.store(awake ? 1 : 0, std::memory_order_relaxed);
     return awake;
   }
@@ -243,18 +241,7 @@ class Engine final : private PacketSink, private Waker {
     visit(protocol_);
   }
   std::string lane_of(Context& context, std::int32_t rank);
-  // What is wrong with parts of the way to that process, which goes on over others.
-  std::vector<std::string> path_troubles(const Context& context, std::int32_t rank);
-  // Whether messages have gone between a device here and one there by no way of the host's.
-  bool devices_meet(const Context& context, std::int32_t rank);
-  // From where to where its messages go, in the words of its lane; empty where there are none.
-  std::string route_to(const Context& context, std::int32_t rank);
-  bool cross_memory_with(const Context& context, std::int32_t rank);
-  // Of the ranks of `context`, in order, or of every process that this one has talked to.
-  std::vector<PeerTransfers> transfers(const Context* context);
-  // Told once for each peer, in words, when a message of a MiB or more between devices of this node
-  // takes a longer way than it could. Called with the engine's lock held.
-  void set_on_detour(std::function<void(std::string&&)> callback);
+  Ways& ways() noexcept { return ways_; }
   const EngineConfig& config() const noexcept { return config_; }
   const std::vector<MissingLane>& missing_lanes() const noexcept { return missing_lanes_; }
   // What has arrived waits for memory, for that long.
@@ -262,7 +249,7 @@ class Engine final : private PacketSink, private Waker {
     const std::uint64_t since = starved_since_ns_.load(std::memory_order_relaxed);
     return since == 0 ? 0 : now_ns() - since;
   }
-  bool oversubscribed() const noexcept { return oversubscribed_.load(std::memory_order_relaxed); }
+  bool oversubscribed() const noexcept { return patience_.crowded(); }
 
  private:
   friend class ProgressThread;
@@ -295,68 +282,32 @@ class Engine final : private PacketSink, private Waker {
   void on_packet(Peer& from, const wire::Header& header, Bytes payload) override {
     protocol_.on_packet(from, header, payload);
   }
-  Peer* on_connect(const ProcessId& process) override;
-  std::optional<wire::Secret> secret_of(const ProcessId& process) override {
-    return peers_.secret_of(process);
-  }
-  bool refuses(const ProcessId& process) override { return peers_.refuses(process); }
   void on_path(std::uint64_t id, TransferPath path) noexcept override {
     protocol_.on_path(id, path);
   }
   void on_moved(Peer& peer, std::uint64_t id, Error error) override {
     protocol_.on_moved(peer, id, error);
   }
-  std::uint64_t bytes_sent(const Peer& peer) const noexcept override {
-    return peer.transfers.bytes_sent();
-  }
-  void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override {
-    protocol_.send_note(peer, lane, id, note);
-  }
+  // lane_events.cc
+  Peer* on_connect(const ProcessId& process) override;
+  std::optional<wire::Secret> secret_of(const ProcessId& process) override;
+  std::optional<wire::Secret> secret_known_of(const ProcessId& process) const override;
+  bool refuses(const ProcessId& process) override;
+  std::uint64_t bytes_sent(const Peer& peer) const noexcept override;
+  void send_note(Peer& peer, wire::LaneId lane, std::uint64_t id, Bytes note) override;
   void on_detour(Peer& peer, std::uint64_t bytes, std::string_view reason) noexcept override;
   void on_failure(Peer& peer, const std::string& reason) override;
   // Waker, for the lanes' threads.
-  void wake() override { doorbell_->wake(); }
+  void wake() override;
   void poll_now() override;
-  std::optional<wire::Secret> secret_known_of(const ProcessId& process) const override {
-    return peers_.book().secret_known_of(process);
-  }
-  // A turn that did something counts for many: what takes long is not for here.
-  template <class Done>
-  bool poll_until(Done&& done, unsigned turns) {
-    constexpr unsigned kTurnsOfWork = 8;
-    for (unsigned turn = 0; turn < turns; ++turn) {
-      turn += kTurnsOfWork * progress();
-      if (done()) return true;
-      cpu_relax();
-    }
-    return false;
-  }
   template <class Done>
   [[gnu::noinline]] bool poll_attended(Done& done, unsigned turns) {
     attend(true);
-    const bool is_done = poll_until(done, turns);
+    const bool is_done = poll_until(done, [this] { return progress(); }, turns);
     attend(false);
     return is_done;
   }
   void before_sleep(bool sleeping);
-  void do_device_work(bool more_to_come) {
-    DeviceWork* work = device_work_.load(std::memory_order_acquire);
-    if (work != nullptr && work->waits()) [[unlikely]]
-      work->run(more_to_come);
-  }
-  bool devices_work() const noexcept {
-    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
-    return work != nullptr && work->waits();
-  }
-  bool streams_awaited() const noexcept {
-    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
-    return work != nullptr && work->streams_awaited();
-  }
-  // How long a thread may sleep that waits for anything.
-  std::uint64_t nap_ns() const noexcept {
-    const DeviceWork* work = device_work_.load(std::memory_order_acquire);
-    return work != nullptr ? work->nap_ns() : UINT64_MAX;
-  }
   Result<bool> open_lanes(const std::vector<Lane>& lanes);
   Peer& meet(std::uint32_t known);
   Result<bool> connect(Peer& peer);
@@ -412,8 +363,6 @@ class Engine final : private PacketSink, private Waker {
   void start(Posting& posting);
   bool all_delivered();
   void mark(Operation& operation);
-  std::string detour_of(const Peer& peer) const;
-  std::string name_of(const Peer& peer);
   void call_awaited(std::uint64_t id);
   std::string unconnected();
   void choose_policy();
@@ -431,21 +380,17 @@ class Engine final : private PacketSink, private Waker {
   std::vector<Transport*> polled_;                 // of them: those that are not dormant
   std::vector<MissingLane> missing_lanes_;
   Peers peers_{own_address_, lanes_, missing_lanes_};
+  Ways ways_{mutex_, protocol_, peers_, lanes_, missing_lanes_};
+  Patience patience_{peers_, lanes_, config_.spin_ns};
   std::vector<Peer*> watched_;  // by token
-  std::function<void(std::string&&)> tell_of_detour_;
   Waits waits_{protocol_};
   std::atomic<pid_t> asked_by_{0};
   std::uint64_t last_failure_ns_ = 0;
-  std::uint64_t policy_chosen_ns_ = 0;
   Doorbell own_doorbell_;  // when there is no segment to hold one
   Doorbell* doorbell_ = &own_doorbell_;
-  // Read by waiting threads while a communicator is made by another.
-  std::atomic<std::uint64_t> spin_ns_{0};
-  std::atomic<std::uint64_t> yield_ns_{0};
-  std::atomic<bool> oversubscribed_{false};
   std::atomic<bool> answering_{false};  // after end()
   std::atomic<std::uint64_t> starved_since_ns_{0};
-  std::atomic<DeviceWork*> device_work_{nullptr};
+  DeviceDesk device_desk_;
   std::atomic<std::uint32_t> polls_{0};    // by the program's threads
   std::atomic<std::uint32_t> waiters_{0};  // threads that wait, and so make progress
   ProgressThread progress_thread_{*this};

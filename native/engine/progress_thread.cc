@@ -58,7 +58,7 @@ void ProgressThread::doze() {
 // A program that posts one large transfer after the other, and then waits for them, needs no help:
 // a thread that takes its core from it for each only costs.
 void ProgressThread::look_once_more() {
-  if (engine_.streams_awaited()) return;
+  if (engine_.device_desk_.streams_awaited()) return;
   rest_.store(kAlert, std::memory_order_seq_cst);
   if (unfinished() && !stopping_.load(std::memory_order_seq_cst)) {
     linux_driver::futex_wait(rest_, kAlert, kAlertNs);
@@ -117,17 +117,18 @@ void ProgressThread::run() {
 void ProgressThread::work(std::uint32_t polls) {
   auto poll = [this] {
     // Who looks all the time is no visitor, each of whose visits interrupts the lock's owner.
-    engine_.streams_awaited() ? engine_.mutex_.lock() : engine_.mutex_.lock_as_visitor();
+    engine_.device_desk_.streams_awaited() ? engine_.mutex_.lock()
+                                           : engine_.mutex_.lock_as_visitor();
     const unsigned count = engine_.poll();
     engine_.mutex_.unlock();
-    engine_.do_device_work(false);
+    engine_.device_desk_.run(false);
     return count;
   };
   // What devices do the program's own thread goes on with, as long as it posts more.
   auto needed = [&] {
     return unfinished() && !stopping_.load(std::memory_order_relaxed) &&
            (nobody_polls(polls) ||
-            (engine_.protocol_.background_count() != 0 && !engine_.devices_work()));
+            (engine_.protocol_.background_count() != 0 && !engine_.device_desk_.has_work()));
   };
   std::uint64_t idle_since = now_ns();
   while (needed()) {
@@ -136,10 +137,10 @@ void ProgressThread::work(std::uint32_t polls) {
       continue;
     }
     const std::uint64_t idle_ns = now_ns() - idle_since;
-    if (idle_ns < kIdlePollNs || engine_.nap_ns() == 0 ||
-        (idle_ns < kStreamPollNs && engine_.streams_awaited())) {
+    if (idle_ns < kIdlePollNs || engine_.device_desk_.nap_ns() == 0 ||
+        (idle_ns < kStreamPollNs && engine_.device_desk_.streams_awaited())) {
       // What a stream waits for is a matter of a microsecond.
-      const int pauses = engine_.streams_awaited() ? 3 : 100;
+      const int pauses = engine_.device_desk_.streams_awaited() ? 3 : 100;
       for (int i = 0; i < pauses; ++i)
         cpu_relax();
       continue;
@@ -153,7 +154,7 @@ void ProgressThread::work(std::uint32_t polls) {
     engine_.barrier_.issue();
     if (poll() == 0 && needed()) {
       linux_driver::futex_wait(engine_.doorbell_->rung, ticket,
-                               std::min(kSleepNs, engine_.nap_ns()));
+                               std::min(kSleepNs, engine_.device_desk_.nap_ns()));
     }
     engine_.doorbell_->retire(transfers_only);
     polls = transfers_only ? engine_.polls_.load(std::memory_order_relaxed) : polls;

@@ -20,6 +20,19 @@ struct WaitPolicy {
 
 enum class WaitResult : std::uint8_t { kDone, kTimeout, kInterrupted };
 
+// Polls without ever sleeping. A turn that did something counts for many: what takes long is not
+// for here.
+template <class Done, class Progress>
+bool poll_until(Done&& done, Progress&& progress, unsigned turns) {
+  constexpr unsigned kTurnsOfWork = 8;
+  for (unsigned turn = 0; turn < turns; ++turn) {
+    turn += kTurnsOfWork * progress();
+    if (done()) return true;
+    cpu_relax();
+  }
+  return false;
+}
+
 // Polls `progress()` (work done, 0 = idle) until `done()`, for at most `timeout_ns`. Before it
 // sleeps `before_sleep(true)` is called, afterwards `before_sleep(false)`. Returns kInterrupted
 // when a signal arrived while it slept. It sleeps for nap_ns() at most, and not while that is zero.

@@ -188,7 +188,7 @@ class EngineParty final : public Party {
   }
   void revoke() override { engine_->revoke(*context_); }
   std::vector<std::string> path_troubles(int rank) override {
-    return engine_->path_troubles(*context_, rank);
+    return engine_->ways().troubles(*context_, rank);
   }
   Context& context() override { return *context_; }
   void inspect(const std::function<void(Protocol&)>& visit) override { engine_->inspect(visit); }

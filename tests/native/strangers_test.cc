@@ -94,7 +94,7 @@ class Strangers : public ::testing::Test {
 };
 
 TEST_F(Strangers, ArePeersFromTheirFirstMessageInEveryCommunicator) {
-  EXPECT_EQ(engines_[0]->transfers(nullptr).size(), 1u) << "itself";
+  EXPECT_EQ(engines_[0]->ways().transfers(nullptr).size(), 1u) << "itself";
   EXPECT_TRUE(contexts_[0]->members[1].peer->is_stranger);
   EXPECT_TRUE(copies_[1]->members[0].peer->is_stranger);
   Operation* receive = engines_[1]->receive(*contexts_[1], kChannel, kAnySource, 3, {&in_, 1});
@@ -112,7 +112,7 @@ TEST_F(Strangers, ArePeersFromTheirFirstMessageInEveryCommunicator) {
   sent = send(0, *copies_[0]);
   ASSERT_TRUE(run([&] { return sent->done && receive->done; }));
   EXPECT_EQ(in_, out_);
-  EXPECT_EQ(engines_[1]->transfers(nullptr).size(), 2u);
+  EXPECT_EQ(engines_[1]->ways().transfers(nullptr).size(), 2u);
   // And of one that is made after that.
   EXPECT_EQ(make_communicator()[1]->members.size(), 2u);
   EXPECT_EQ(duplicate()[1]->members[0].peer, peer);
@@ -181,9 +181,9 @@ TEST_F(Strangers, TakeLittleAndOnlyWhoIsTalkedToIsMade) {
   if (before != 0) {  // a sanitizer's allocator does not say
     EXPECT_LE((allocated() - before) / kMembers, 160u);
   }
-  EXPECT_EQ(engine.transfers(nullptr).size(), 1u);
+  EXPECT_EQ(engine.ways().transfers(nullptr).size(), 1u);
   engine.receive(*context, kChannel, 5'000, 1, {&in_, 1});
-  EXPECT_EQ(engine.transfers(nullptr).size(), 2u);
+  EXPECT_EQ(engine.ways().transfers(nullptr).size(), 2u);
   EXPECT_EQ(context->members[5'000].peer->address, members[5'000]);
   engine.close_context(*context);
 }

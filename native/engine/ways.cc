@@ -1,36 +1,25 @@
-// Which ways there are to each process, what has taken them, and why some took a longer one. Any
-// thread; public calls take the engine's lock, the others are made with it held.
+#include "engine/ways.h"
+
 #include <algorithm>
+#include <mutex>
 #include <new>
 #include <utility>
 
-#include "engine/engine.h"
-
 namespace mooncake_mpi {
 
-void Engine::set_on_detour(std::function<void(std::string&&)> callback) {
+void Ways::set_on_detour(std::function<void(std::string&&)> callback) {
   std::lock_guard lock(mutex_);
   tell_of_detour_ = std::move(callback);
 }
 
-std::string Engine::lane_of(Context& context, std::int32_t rank) {
-  std::lock_guard lock(mutex_);
-  Peer& peer = protocol_.peer_of(context, rank);
-  if (peer.channel == nullptr) {
-    Result<bool> connected = connect(peer);
-    if (!connected) return connected.failure().message;
-  }
-  return peer.lane;
-}
-
-std::vector<std::string> Engine::path_troubles(const Context& context, std::int32_t rank) {
+std::vector<std::string> Ways::troubles(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
   if (peer.channel == nullptr) return {};
   return peer.channel->troubles();
 }
 
-bool Engine::devices_meet(const Context& context, std::int32_t rank) {
+bool Ways::devices_meet(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
   const Transfers& transfers = peer.transfers;
@@ -38,20 +27,20 @@ bool Engine::devices_meet(const Context& context, std::int32_t rank) {
   return transfers.sent()[index].messages != 0 || transfers.received()[index].messages != 0;
 }
 
-std::string Engine::route_to(const Context& context, std::int32_t rank) {
+std::string Ways::route_to(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
   return peer.channel != nullptr ? peer.channel->route() : std::string();
 }
 
-bool Engine::cross_memory_with(const Context& context, std::int32_t rank) {
+bool Ways::cross_memory_with(const Context& context, std::int32_t rank) {
   std::lock_guard lock(mutex_);
   const Peer& peer = *context.members[static_cast<std::size_t>(rank)].peer;
   return std::ranges::any_of(peer.movers,
                              [](const auto& mover) { return mover->reaches_everything(); });
 }
 
-std::vector<PeerTransfers> Engine::transfers(const Context* context) {
+std::vector<PeerTransfers> Ways::transfers(const Context* context) {
   std::lock_guard lock(mutex_);
   std::vector<PeerTransfers> all;
   auto add = [&](const Peer& peer, std::int32_t rank) {
@@ -79,7 +68,7 @@ std::vector<PeerTransfers> Engine::transfers(const Context* context) {
 }
 
 // Why no lane moves bytes between the devices of the two processes.
-std::string Engine::detour_of(const Peer& peer) const {
+std::string Ways::detour_of(const Peer& peer) const {
   std::string text;
   auto add = [&](std::string_view lane, const std::string& reason) {
     if (!text.empty()) text += "; ";
@@ -89,14 +78,14 @@ std::string Engine::detour_of(const Peer& peer) const {
     const std::string reason = lane->only_moves() ? lane->unreachable_reason(peer.address) : "";
     if (!reason.empty()) add(lane->name(), reason);
   }
-  for (const MissingLane& lane : missing_lanes_) {
+  for (const MissingLane& lane : missing_) {
     if (lane.only_moves) add(lane.name, lane.reason);
   }
   return text;
 }
 
 // As the program knows it: by its rank in the first communicator that has it.
-std::string Engine::name_of(const Peer& peer) {
+std::string Ways::name_of(const Peer& peer) const {
   std::string name = "process " + std::to_string(peer.address.pid);
   const Context* first = nullptr;
   std::size_t rank = 0;
@@ -114,7 +103,7 @@ std::string Engine::name_of(const Peer& peer) {
 }
 
 // A message is on its way all the same; without memory nobody is told.
-void Engine::on_detour(Peer& peer, std::uint64_t bytes, std::string_view reason) noexcept {
+void Ways::on_detour(Peer& peer, std::uint64_t bytes, std::string_view reason) noexcept {
   constexpr std::uint64_t kWorthTelling = 1 << 20;
   constexpr std::size_t kMostReasons = 8;
   if (!peers_.is_near(peer)) return;
