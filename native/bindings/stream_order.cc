@@ -59,7 +59,8 @@ void withdraw(Operation& operation, BufferView&& view) {
 Result<bool> finish(StreamEndObject& object, Operation* operation,
                     cuda_driver::StreamHandle stream) {
   cuda::StreamEnd& end = *object.end;
-  auto device = object.memory.driver().device_of(stream, end.device());
+  Result<int> device = end.device();
+  if (stream != end.stream()) device = object.memory.driver().device_of(stream, end.device());
   if (!device) return device.failure();
   if (end.work() != nullptr) {
     auto waits = end.wait_with_work(stream);
@@ -104,8 +105,7 @@ Result<Place> place_of(cuda::GpuMemory& memory, const Buffer& buffer,
                        cuda_driver::StreamHandle stream) {
   Place place;
   if (buffer.device != nullptr) {
-    auto located =
-        memory.driver().locate(reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address));
+    auto located = memory.locate(buffer.address);
     if (!located) return located.failure();
     place.allocation = located.value();
     place.device = place.allocation.device;

@@ -114,6 +114,7 @@ TEST_P(Failures, ALargeMessageAnnouncedBeforeTheEndRaisesWhenItIsReceived) {
   Job job(GetParam(), 2);
   MessageBytes message(1, 200'000);
   Operation& send = job[0].send(1, 5, message.buffer());
+  ASSERT_TRUE(job.run_until([&] { return job[1].unexpected_count() != 0; }));
   job.settle();
   job.kill(0);
   GuardedBuffer target(200'000);
@@ -180,6 +181,7 @@ TEST_P(Failures, AnInterruptedReceiveStillTakesItsMessage) {
   job.kill(2);
   MessageBytes message(4, 10);
   Operation& send = job[1].send(0, 5, message.buffer());
+  ASSERT_TRUE(job.run_until([&] { return posted.done != 0; }));
   job.settle();
   EXPECT_EQ(posted.done, Operation::kFinished);
   EXPECT_EQ(posted.completion.error, Error::kNone);

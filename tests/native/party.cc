@@ -17,8 +17,7 @@ Job::Job(const Lane& lane, int size, const ProtocolLimits& limits,
          const std::function<void(verbs_driver::FakeFabric&)>& prepare)
     : network_(lane.fake),
       has_threads_(lane.kind == Lane::Kind::kVerbs || lane.kind == Lane::Kind::kTcp ||
-                   lane.kind == Lane::Kind::kTcpFake || lane.cuda),
-      encrypts_(lane.encrypts) {
+                   lane.kind == Lane::Kind::kTcpFake || lane.cuda) {
   if (lane.rough) {
     internet_->weather.most_bytes = 1000;
     internet_->weather.stall_every = 3;
@@ -92,10 +91,10 @@ bool Job::finish(std::initializer_list<Operation*> operations) {
   return finish(std::vector<Operation*>(operations));
 }
 
-// Where a lane has threads of its own, what they find to do is not seen here: they get some time.
+// Where a lane has threads of its own, what they find to do is not seen here: they get some time,
+// on a busy machine, too. Who knows what is to come waits for it with run_until().
 void Job::settle() {
-  // A connection with TLS may be the first use of OpenSSL, too.
-  const int rounds = encrypts_ ? 100 : has_threads_ ? 20 : 5;
+  const int rounds = has_threads_ ? 100 : 5;
   for (int idle = 0; idle < rounds; ++idle) {
     for (std::size_t rank = 0; rank < parties_.size(); ++rank) {
       if (!dead_[rank] && parties_[rank]->progress() != 0) idle = -1;

@@ -69,6 +69,12 @@ class Party {
     inspect([&](Protocol& protocol) { bytes = protocol.unexpected().held_bytes(); });
     return bytes;
   }
+  // Messages, announced ones too.
+  std::size_t unexpected_count() {
+    std::size_t count = 0;
+    inspect([&](Protocol&) { count = context().unexpected_count(); });
+    return count;
+  }
 
  private:
   Peer& peer(int rank) { return *context().members[static_cast<std::size_t>(rank)].peer; }
@@ -149,7 +155,6 @@ class Job {
   std::vector<std::unique_ptr<Party>> parties_;
   std::vector<bool> dead_;
   bool has_threads_;
-  const bool encrypts_;
   std::size_t turn_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "drivers/cuda/driver.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -26,11 +27,14 @@ class Driver::Use {
  public:
   Use(const Library& cuda, CUcontext context) noexcept : cuda_(cuda) {
     if (cuda_.cuThreadExchangeStreamCaptureMode(&mode_) != CUDA_SUCCESS) changed_ = false;
+    CUcontext current = nullptr;
+    if (cuda_.cuCtxGetCurrent(&current) == CUDA_SUCCESS && current == context) return;
     error_ = cuda.cuCtxPushCurrent(context);
+    pushed_ = error_ == CUDA_SUCCESS;
   }
   ~Use() {
     CUcontext popped = nullptr;
-    if (error_ == CUDA_SUCCESS) cuda_.cuCtxPopCurrent(&popped);
+    if (pushed_) cuda_.cuCtxPopCurrent(&popped);
     if (changed_) cuda_.cuThreadExchangeStreamCaptureMode(&mode_);
   }
   Use(const Use&) = delete;
@@ -41,6 +45,7 @@ class Driver::Use {
   const Library& cuda_;
   CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
   bool changed_ = true;
+  bool pushed_ = false;
   CUresult error_ = CUDA_SUCCESS;
 };
 
@@ -221,6 +226,11 @@ Result<int> Driver::device_of(StreamHandle stream, int device) {
   CUresult error =
       is_default ? cuda_.cuCtxGetCurrent(&of_stream) : cuda_.cuStreamGetCtx(handle, &of_stream);
   if (error == CUDA_SUCCESS && of_stream == nullptr) error = CUDA_ERROR_INVALID_CONTEXT;
+  if (error == CUDA_SUCCESS) {
+    const std::scoped_lock lock(mutex_);
+    const auto known = std::ranges::find(contexts_, of_stream);
+    if (known != contexts_.end()) return static_cast<int>(known - contexts_.begin());
+  }
   CUdevice found = -1;
   if (error == CUDA_SUCCESS) {
     const Use use(cuda_, of_stream);

@@ -2,11 +2,22 @@
 
 #include <atomic>
 #include <mutex>
+#include <utility>
+
+#include "base/clock.h"
 
 namespace mooncake_mpi::cuda {
 namespace {
 
 std::atomic<GpuMemory*> the_memory{nullptr};
+
+// The answer that describe() got last in this thread; taken once.
+struct Located {
+  const std::byte* address = nullptr;
+  std::uint64_t at_ns = 0;
+  cuda_driver::Allocation allocation;
+};
+thread_local Located last_located;
 
 std::string in_hexadecimal(const std::byte* address) {
   char text[20];
@@ -23,6 +34,7 @@ Result<Buffer> GpuMemory::describe(std::byte* address, std::uint64_t bytes,
   if (!located) return located.failure();
   const cuda_driver::Allocation& found = located.value();
   if (!found.on_device) return Buffer{address, bytes};
+  last_located = {address, now_ns(), found};
   const std::uint64_t behind =
       found.base + found.bytes - reinterpret_cast<cuda_driver::DeviceAddress>(address);
   // An array in virtual memory may go on in the next piece of it.
@@ -35,9 +47,16 @@ Result<Buffer> GpuMemory::describe(std::byte* address, std::uint64_t bytes,
   return Buffer{address, bytes, this, stream};
 }
 
+Result<cuda_driver::Allocation> GpuMemory::locate(const std::byte* address) const {
+  constexpr std::uint64_t kSameCallNs = 20'000;
+  const bool known = std::exchange(last_located.address, nullptr) == address;
+  if (known && now_ns() - last_located.at_ns < kSameCallNs) return last_located.allocation;
+  return driver_.locate(reinterpret_cast<cuda_driver::DeviceAddress>(address));
+}
+
 Result<DeviceEnd> GpuMemory::end_of(const Buffer& buffer) {
   const auto address = reinterpret_cast<cuda_driver::DeviceAddress>(buffer.address);
-  auto located = driver_.locate(address);
+  auto located = locate(buffer.address);
   if (!located) return located.failure();
   const cuda_driver::Allocation& found = located.value();
   if (!found.on_device) {

@@ -56,6 +56,8 @@ class GpuMemory final : public MemoryDevice {
 
   Result<std::unique_ptr<Source>> source(const Buffer& buffer) override;
   Result<std::unique_ptr<Sink>> sink(const Buffer& buffer) override;
+  // What describe() has just been told by the driver is not asked again in the same call.
+  Result<cuda_driver::Allocation> locate(const std::byte* address) const;
 
   cuda_driver::Driver& driver() noexcept { return driver_; }
   CopyQueue& queue() noexcept { return queue_; }
