@@ -521,6 +521,17 @@ def start_enqueued(
     The same as a request, and the StreamEnd that finishes it; None where there is nothing to finish.
     """
 
+class StreamWait:
+    """The wait of a stream for a receive."""
+
+    def over(self) -> bool:
+        """Whether the stream has come behind the message."""
+
+def wait_in_stream(request: Request, stream: int) -> StreamWait | None:
+    """
+    Have a stream wait for a receive into a GPU's array that is under way, so that what it is given from now on comes after the message. None: that receive is over, or the caller has to wait for it.
+    """
+
 class GpuRows:
     """Rows of a GPU's array, in one piece of the GPU's memory."""
 

@@ -7,6 +7,7 @@ passes on too little to tell who sent a message that was received from anybody.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._size = self._messages.size
         self._open = True
         self._timeout_ms = milliseconds(options.timeout, 30 * 60 * 1000)
+        self._late_failures: deque[Exception] = deque()
         self._start_collectives(self._spaces.collectives)
 
     @property
@@ -93,7 +95,8 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         except Exception as error:
             raise MessageWork.failure(("recv", self._id, srcRank, tag), error) from error
         what = ("recv", self._id, srcRank, tag)
-        work = MessageWork(what, tensor, flat, request, self._timeout_ms)
+        tell = self._late_failures.append
+        work = MessageWork(what, tensor, flat, request, self._timeout_ms, tell)
         if self._window is not None:
             self._window.append(work)
         return work
@@ -115,8 +118,9 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             requests = _native.post_batch(self._messages, posts)
         except Exception as error:
             raise errors.failed("batch_isend_irecv", self._id, "all ranks", error) from error
+        timeout_ms, tell = self._timeout_ms, self._late_failures.append
         return [
-            MessageWork((name, self._id, peer, tag), tensor, flat, request, self._timeout_ms)
+            MessageWork((name, self._id, peer, tag), tensor, flat, request, timeout_ms, tell)
             for (name, tensor, peer, tag), flat, request in zip(
                 operations, flats, requests, strict=True
             )
@@ -125,6 +129,8 @@ class Group(CollectiveMethods, dist.ProcessGroup):
     def _check_message(self, name: str, tensor: torch.Tensor, peer: int, tag: int) -> None:
         if not self._open:
             raise errors.destroyed(name, self._id)
+        if self._late_failures:
+            self._raise_late_failure()
         if not (tensor.is_cpu and tensor.layout is _STRIDED):
             tensors.check(tensor, name)
         if tag < 0:
@@ -134,6 +140,11 @@ class Group(CollectiveMethods, dist.ProcessGroup):
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
                 f"its size is {self._size}"
             )
+
+    def _raise_late_failure(self) -> None:
+        """Of a receive that a stream waited for, and so no call of the program's."""
+        if self._late_failures:
+            raise self._late_failures.popleft()
 
     # --- life ---
 

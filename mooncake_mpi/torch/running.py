@@ -57,6 +57,9 @@ class Running:
     def _check_open(self, name: str) -> None:
         raise NotImplementedError
 
+    def _raise_late_failure(self) -> None:
+        raise NotImplementedError
+
     # --- running a schedule ---
 
     def _run(
@@ -81,6 +84,7 @@ class Running:
             numbers: what else all ranks must have.
         """
         self._check_open(name)
+        self._raise_late_failure()
         for tensor in (*inputs, *outputs):
             tensors.check(tensor, name)
         tensors.settle((*inputs, *outputs))

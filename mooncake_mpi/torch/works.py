@@ -13,7 +13,8 @@ from torch.distributed import Work
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import surroundings
-from mooncake_mpi.torch import errors, tensors
+from mooncake_mpi.torch import errors, stream_waits, tensors
+from mooncake_mpi.torch.stream_waits import DEADLINES
 from mooncake_mpi.torch.tensors import ANY_RANK
 from mooncake_mpi.torch.watcher import WATCHER
 
@@ -82,6 +83,7 @@ class MessageWork(_Work):
         flat: what the message is received into; ``None`` of a send.
         request: the engine's.
         timeout_ms: that of the group.
+        tell: of a failure that :meth:`wait` did not raise, for a stream waited.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class MessageWork(_Work):
         flat: torch.Tensor | None,
         request: Request,
         timeout_ms: int,
+        tell: Callable[[Exception], None] | None = None,
     ) -> None:
         super().__init__([tensor])
         self._what = what
@@ -100,6 +103,10 @@ class MessageWork(_Work):
         self._lock = Lock()
         self._ended = False
         self._source = -1
+        self._tell = tell
+        self._stream_wait: stream_waits.StreamWait | None = None
+        self._overdue = False
+        self._on_gpu = flat is tensor and not tensor.is_cpu
         # Copied back even if the program drops this object; now, if the message had come already.
         is_copied = flat is not None and flat is not tensor
         if is_copied and not _native.call_when_done(request, self._end_in_passing):
@@ -114,27 +121,74 @@ class MessageWork(_Work):
         return errors.failed(name, group, f"{way} {there}, tag {tag}", reason)
 
     def wait(self, timeout: timedelta | None = None) -> bool:
-        """Wait for the message; raises if it failed, or is not there in time."""
+        """Wait for the message; raises if it failed, or is not there in time.
+
+        A receive into a tensor of a GPU, without a timeout: the current stream waits, and what it
+        is given from now on comes after the message.
+        """
+        limit = milliseconds(timeout, 0)
+        if limit == 0 and self._on_gpu and self._leave_to_stream():
+            return True
+        self._wait_here(limit or self._timeout_ms)
+        if self._error is not None:
+            raise self._error
+        if self._stream_wait is not None and not self._stream_wait.orders(self._results[0]):
+            self._stream_wait.finish()
+        return True
+
+    def _wait_here(self, limit: int) -> None:
         if not self._ended:
-            limit = milliseconds(timeout, self._timeout_ms)
             there = _native.wait_for_requests((self._request,), all=True, timeout_ms=limit)
             if not there and not self._ended:
                 raise self.failure(
                     self._what, f"timed out after {limit / 1000:g} s, the timeout of the wait"
                 )
             self._end()
-        if self._error is not None:
-            raise self._error
-        return True
 
     def is_completed(self) -> bool:
         """Whether the operation has ended; makes progress."""
         if not self._ended and self._request._poll():
             self._end()
-        return self._ended
+        return self._ended and (self._stream_wait is None or self._stream_wait.over())
+
+    def is_open(self) -> bool:
+        """Whether it has yet to end."""
+        return not self._ended
+
+    def time_out(self) -> None:
+        """Give up a receive that a stream waits for."""
+        self._overdue = True
+        self._request.Cancel()
+
+    def _leave_to_stream(self) -> bool:
+        """Have the current stream wait; False: the program has to, or it is over."""
+        if self._ended:
+            return False
+        tensor = self._results[0]
+        if self._stream_wait is not None:
+            return self._stream_wait.orders(tensor)
+        try:
+            self._stream_wait = stream_waits.begin(self._request, tensor)
+        except Exception as error:
+            raise self.failure(self._what, error) from error
+        if self._stream_wait is None:
+            return False
+        DEADLINES.add(self, self._timeout_ms / 1000)
+        if not _native.call_when_done(self._request, self._end_unseen):
+            self._end()
+            return False
+        return True
+
+    def _end_unseen(self) -> None:
+        """As :meth:`_end_in_passing`; somebody has to hear of a failure."""
+        self._end_in_passing()
+        if self._error is not None and self._tell is not None:
+            self._tell(self._error)
 
     def source_rank(self) -> int:
         """The sender's rank in the group, of a receive that has ended."""
+        if self._stream_wait is not None:
+            self._wait_here(self._timeout_ms)
         if self._source < 0:
             raise self.failure(self._what, "no message has been received")
         return self._source
@@ -161,6 +215,8 @@ class MessageWork(_Work):
 
     def _end_future(self) -> None:
         self._end()
+        if self._stream_wait is not None:
+            self._stream_wait.finish()
         self._resolve(self._future)
 
     def _end(self) -> None:
@@ -179,6 +235,9 @@ class MessageWork(_Work):
         except Exception as error:  # noqa: BLE001 - raised by wait()
             self._error = self.failure(self._what, error)
             self._error.__cause__ = error
+        if self._overdue and self._error is not None:
+            reason = f"timed out after {self._timeout_ms / 1000:g} s, the timeout of the group"
+            self._error = self.failure(self._what, reason)
         self._ended = True
 
     def _take(self, source: int, received: int, flat: torch.Tensor) -> None:

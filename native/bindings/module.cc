@@ -60,6 +60,7 @@ NB_MODULE(_native, m) {
   define_simulation(m);
   define_shared_memory(m);
   define_stream_order(m);
+  define_stream_waits(m);
   define_gpu_rows(m);
   define_device_array(m);
   define_numpy_handler(m);

@@ -33,6 +33,7 @@ void define_simulation(nanobind::module_& m);
 // Memory made for messages, as Python sees it, and the same behind NumPy's arrays (NEP 49).
 void define_shared_memory(nanobind::module_& m);
 void define_stream_order(nanobind::module_& m);
+void define_stream_waits(nanobind::module_& m);
 void define_gpu_rows(nanobind::module_& m);
 void define_device_array(nanobind::module_& m);
 void define_numpy_handler(nanobind::module_& m);

@@ -14,6 +14,7 @@
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
 #include "bindings/stream_endings.h"
+#include "bindings/stream_place.h"
 #include "memory/cuda/gpu_memory.h"
 
 namespace nb = nanobind;
@@ -92,31 +93,6 @@ void check_memory(const BufferView& view) {
       "memory that is used in a stream's order has to be contiguous, without a datatype that is "
       "packed");
   throw nb::python_error();
-}
-
-// What a call names, with the driver's answers.
-struct Place {
-  cuda_driver::Allocation allocation;  // of an array
-  int device = -1;
-  bool captured = false;  // the stream is being captured
-};
-
-Result<Place> place_of(cuda::GpuMemory& memory, const Buffer& buffer,
-                       cuda_driver::StreamHandle stream) {
-  Place place;
-  if (buffer.device != nullptr) {
-    auto located = memory.locate(buffer.address);
-    if (!located) return located.failure();
-    place.allocation = located.value();
-    place.device = place.allocation.device;
-  }
-  auto device = memory.driver().device_of(stream, place.device);
-  if (!device) return device.failure();
-  place.device = device.value();
-  auto captured = memory.driver().captures(place.device, stream);
-  if (!captured) return captured.failure();
-  place.captured = captured.value();
-  return place;
 }
 
 void check_captured(Way way, int rank, int tag, bool request) {

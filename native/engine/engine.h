@@ -91,6 +91,7 @@ class Engine final : private PacketSink, private Waker {
   Operation* receive_into(Context& context, MatchChannel channel, std::int32_t source,
                           std::int32_t tag, const Buffer& buffer, std::unique_ptr<Sink> sink,
                           UnexpectedMessage* message = nullptr);
+  bool redirect(Operation& receive, MemoryDevice& device, std::unique_ptr<Sink> sink);
   // Several, in this order, as one: no other thread finds a part of them posted. What could not be
   // started says so in its posting; those behind it are started all the same.
   void post(std::span<Posting> postings);

@@ -103,6 +103,11 @@ Operation* Engine::receive_into(Context& context, MatchChannel channel, std::int
   return protocol_.receive(context, channel, source, tag, &buffer, message, std::move(sink));
 }
 
+bool Engine::redirect(Operation& receive, MemoryDevice& device, std::unique_ptr<Sink> sink) {
+  std::lock_guard lock(mutex_);
+  return protocol_.redirect(receive, device, std::move(sink));
+}
+
 // For callers that have no use for their time meanwhile.
 Result<std::unique_ptr<std::byte[]>> Engine::copy_of(const Buffer& buffer) {
   constexpr std::uint64_t kPartNs = 1'000'000'000;

@@ -18,6 +18,8 @@ class Sink {
   virtual std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept = 0;
   // They are in the room of that offset.
   virtual void put(std::uint64_t offset, std::uint64_t bytes) noexcept = 0;
+  // Takes the place of `other`, of the same memory of a device, if nothing has been put there.
+  virtual bool replace(Sink& /*other*/) noexcept { return false; }
   // Whether all that was put is where the program finds it.
   virtual Landing landed() noexcept = 0;
 };

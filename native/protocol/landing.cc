@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "protocol/protocol.h"
 
@@ -71,6 +72,21 @@ unsigned Protocol::advance_landing(Operation& receive) {
   if (landing == Landing::kDone) count(receive, receive.transfer_bytes);
   complete(receive, landing == Landing::kDone ? Error::kNone : Error::kOther);
   return 1;
+}
+
+bool Protocol::redirect(Operation& receive, MemoryDevice& device, std::unique_ptr<Sink> sink) {
+  if (receive.kind != Operation::Kind::kReceive || receive.sink == nullptr) return false;
+  if (receive.stage != Stage::kPosted && receive.stage != Stage::kMoving) return false;
+  if (!sink->replace(*receive.sink)) return false;
+  if (receive.stage == Stage::kMoving) {
+    const bool moved = std::ranges::any_of(receive.peer->movers, [&](const auto& mover) {
+      return mover->redirect(receive.id(), *sink);
+    });
+    if (!moved) return false;
+  }
+  receive.sink = std::move(sink);
+  receive.buffer.device = &device;
+  return true;
 }
 
 }  // namespace mooncake_mpi

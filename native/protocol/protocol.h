@@ -88,6 +88,10 @@ class Protocol {
   // A handle outside the engine lets go of the operation.
   void release(Operation& operation);
 
+  // What a receive into a device gets goes into `sink`, of that device, from now on; false: some of
+  // it has come, or is on its way in another manner.
+  bool redirect(Operation& receive, MemoryDevice& device, std::unique_ptr<Sink> sink);
+
   // --- give_up.cc ---
   // The caller of a receive that has matched stops waiting. True: the protocol has taken the
   // operation over and does not touch its buffer any more. False: not yet.

@@ -77,6 +77,8 @@ class Mover {
   // over.
   virtual void on_streamed(PacketSink&) noexcept {}
 
+  // The receive's sink is that one from now on, of the same memory; false: the old one has to stay.
+  virtual bool redirect(std::uint64_t /*id*/, Sink& /*sink*/) noexcept { return false; }
   // The sender takes its memory back: a write for that operation, and what notes about it have
   // begun, end here, and nobody is told.
   virtual void stop(std::uint64_t /*id*/) noexcept {}

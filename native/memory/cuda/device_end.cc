@@ -81,6 +81,11 @@ DeviceSink::~DeviceSink() {
   }
 }
 
+bool DeviceSink::is_untouched() const noexcept {
+  return !failed_ &&
+         std::ranges::all_of(parts_, [](const Part& part) { return part.slot == nullptr; });
+}
+
 std::span<std::byte> DeviceSink::room(std::uint64_t offset, std::uint64_t most) noexcept {
   if (open_ != nullptr && open_->offset + open_->used != offset) send_off(*open_);
   if (open_ == nullptr) {

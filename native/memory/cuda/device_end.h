@@ -65,6 +65,7 @@ class DeviceSink final : public Sink {
       : end_(std::move(end)), queue_(queue), slots_(slots) {}
   ~DeviceSink() override;
   const DeviceEnd& end() const noexcept { return end_; }
+  bool is_untouched() const noexcept;
 
   std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept override;
   void put(std::uint64_t offset, std::uint64_t bytes) noexcept override;

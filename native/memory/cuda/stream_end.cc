@@ -92,6 +92,13 @@ std::span<std::byte> StreamSink::room(std::uint64_t offset, std::uint64_t most) 
   return {turn_.memory + offset, std::min(most, turn_.bytes - offset)};
 }
 
+bool StreamSink::replace(Sink& other) noexcept {
+  const auto& plain = static_cast<const DeviceSink&>(other);
+  if (!plain.is_untouched()) return false;
+  turn_.begins = end_of_.ready = plain.end().ready;
+  return true;
+}
+
 Landing StreamSink::landed() noexcept {
   if (has_failed() || turn_.is_lost()) return Landing::kFailed;
   if (turn_.work != nullptr && end_ != 0) {
@@ -117,19 +124,23 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
   // What is sent of a small array is copied out at once, and its stream need not wait.
   if (then != Then::kGoesOn && on_device_ && allocation.device == device && buffer.bytes != 0 &&
       (way == Way::kReceive || buffer.bytes > kCopiedAtOnce)) {
-    const std::uint64_t most = way == Way::kSend ? kKernelSends : kKernelReceives;
+    const std::uint64_t most = then == Then::kTakesOver ? 0  // it may be a long wait
+                               : way == Way::kSend      ? kKernelSends
+                                                        : kKernelReceives;
     const auto wait =
         buffer.bytes <= most ? StreamWork::Wait::kByKernel : StreamWork::Wait::kByStream;
     auto work = works_.take(device, buffer.bytes, wait);
     if (!work) return work.failure();
     turn_.work = std::move(work).value();
   }
+  turn_.engines_first = then == Then::kTakesOver;
+  if (turn_.engines_first && turn_.work == nullptr) return true;
   if (on_device_ && buffer.bytes != 0) {
     turn_.blocks = &blocks;
     turn_.memory = nullptr;
     turn_.block = blocks.take_free(buffer.bytes);
-    const bool later =
-        turn_.work != nullptr && then == Then::kWaitsForDevice && buffer.bytes >= kMayBeLate;
+    const bool likely = then == Then::kWaitsForDevice || then == Then::kTakesOver;
+    const bool later = turn_.work != nullptr && likely && buffer.bytes >= kMayBeLate;
     if (turn_.block == nullptr && !later) {
       auto block = blocks.take(device, buffer.bytes);
       if (!block) return block.failure();
@@ -158,6 +169,7 @@ Result<Gate> StreamEnd::wait(int device, cuda_driver::StreamHandle stream) {
 Result<bool> StreamEnd::wait_with_work(cuda_driver::StreamHandle stream) {
   auto end = turn_.work->end();
   if (turn_.block != nullptr) turn_.block->used_until(std::move(end));
+  works_.note_turn(stream, turn_.work);
   return turn_.work->claim(stream);
 }
 

@@ -50,6 +50,8 @@ struct Turn {
   };
   bool get_memory(CopyQueue& queue) noexcept;
   bool is_lost() const noexcept { return substitute != nullptr; }
+  // A copy engine is to bring the message, if one may: the stream began to wait when it was posted.
+  bool engines_first = false;
   Blocks* blocks = nullptr;  // where it comes from
   std::shared_ptr<Late> late;
   std::shared_ptr<std::byte[]> substitute;  // what comes has to go somewhere
@@ -79,8 +81,15 @@ class StreamSource final : public Source {
 
 class StreamSink final : public Sink {
  public:
-  StreamSink(Turn turn, CopyQueue& queue) noexcept : turn_(std::move(turn)), queue_(queue) {}
+  StreamSink(Turn turn, CopyQueue& queue) noexcept
+      : turn_(std::move(turn)),
+        end_of_{turn_.allocation, turn_.array, turn_.bytes, turn_.begins},
+        queue_(queue) {}
   const Turn& turn() const noexcept { return turn_; }
+  // The array.
+  const DeviceEnd& end() const noexcept { return end_of_; }
+  // That of a receive that the stream has come to wait for.
+  bool replace(Sink& other) noexcept override;
   std::span<std::byte> room(std::uint64_t offset, std::uint64_t most) noexcept override;
   void put(std::uint64_t offset, std::uint64_t bytes) noexcept override { end_ = offset + bytes; }
   Landing landed() noexcept override;
@@ -88,6 +97,7 @@ class StreamSink final : public Sink {
  private:
   bool has_failed() const noexcept;
   Turn turn_;
+  DeviceEnd end_of_;
   CopyQueue& queue_;
   std::uint64_t end_ = 0;  // of what was put
 };
@@ -102,8 +112,9 @@ class StreamEnd {
 
   // How the call goes on. kWaits: the stream is to wait for the end, too, by a call that follows at
   // once; kWaitsForDevice: and the bytes are likely to go from one device to the other, without
-  // pinned memory.
-  enum class Then : std::uint8_t { kGoesOn, kWaits, kWaitsForDevice };
+  // pinned memory. kTakesOver: the same, of a receive that is posted already; without work it does
+  // not.
+  enum class Then : std::uint8_t { kGoesOn, kWaits, kWaitsForDevice, kTakesOver };
   // Gives `stream` what comes before the message; once.
   Result<bool> begin(Way way, const Buffer& buffer, const cuda_driver::Allocation& allocation,
                      int device, cuda_driver::StreamHandle stream, Blocks& blocks, Then then);

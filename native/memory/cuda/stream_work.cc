@@ -84,6 +84,18 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
   return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes, wait);
 }
 
+void StreamWorks::note_turn(cuda_driver::StreamHandle stream,
+                            const std::shared_ptr<StreamWork>& work) {
+  constexpr std::size_t kManyStreams = 1024;
+  const std::scoped_lock lock(mutex_);
+  if (latest_.size() >= kManyStreams) {
+    std::erase_if(latest_, [](const auto& one) { return one.second.expired(); });
+  }
+  auto& latest = latest_[stream];
+  work->before_ = latest;
+  latest = work;
+}
+
 // At the first use of a device; what is refused then stays refused.
 Result<StreamWorks::Lines> StreamWorks::make_lines(int device) {
   constexpr std::size_t kPublished = Kernels::kPublishedBytes;

@@ -37,6 +37,7 @@ class CudaMover final : public Mover {
   Answer expose(const Buffer& buffer, Access access, Exposure& exposure) noexcept override;
   bool start_read(const Move& into, Bytes key, PacketSink& sink) override;
   bool on_note(const Move& local, Bytes note, PacketSink& sink) override;
+  bool redirect(std::uint64_t id, Sink& sink) noexcept override;
   void stop(std::uint64_t id) noexcept override;
   void abandon() noexcept override;
 
@@ -63,6 +64,7 @@ class CudaMover final : public Mover {
     std::shared_ptr<Export> exported;
     int device = -1;                         // of the end
     std::shared_ptr<cuda::StreamWork> work;  // of a stream that takes it
+    bool engines_first = false;              // or takes it where no copy engine may
     bool takes = false;                      // it was told to
     cuda_driver::DeviceAddress array = 0;    // there
     // One that is pulled.

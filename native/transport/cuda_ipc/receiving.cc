@@ -22,11 +22,14 @@ bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   receive.peer_id = into.peer_id;
   receive.bytes = into.bytes;
   if (waits_with_work(into.device)) {
-    if (is_self_) return false;
-    const cuda::Turn& turn = static_cast<const cuda::StreamSink*>(into.sink)->turn();
+    const auto& stream = *static_cast<const cuda::StreamSink*>(into.sink);
+    const cuda::Turn& turn = stream.turn();
+    receive.engines_first = turn.engines_first && (is_self_ || turn.allocation.exportable);
+    if (is_self_ && !receive.engines_first) return false;
     receive.work = turn.work;
     receive.array = turn.array;
     receive.device = turn.device;
+    receive.end = &stream.end();
   } else if (memory_of(into.device) != nullptr) {
     const cuda::DeviceEnd& end = static_cast<const cuda::DeviceSink*>(into.sink)->end();
     if (!is_self_ && !end.allocation.exportable) {
@@ -56,11 +59,25 @@ bool CudaMover::start_read(const Move& into, Bytes key, PacketSink& sink) {
   return true;
 }
 
+// A stream of the program has come to wait for the message.
+bool CudaMover::redirect(std::uint64_t id, Sink& sink) noexcept {
+  const auto found = receives_.find(id);
+  if (is_self_ || found == receives_.end() || found->second.work != nullptr) return false;
+  const auto& stream = static_cast<const cuda::StreamSink&>(sink);
+  Receive& receive = found->second;
+  receive.work = stream.turn().work;
+  receive.engines_first = true;
+  receive.array = stream.turn().array;
+  receive.end = &stream.end();
+  return true;
+}
+
 CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSink& sink) {
   if (receive.state == Receive::State::kPulling) {
-    return receive.work != nullptr ? pull_in_stream(id, receive, sink) : pull(id, receive, sink);
+    const bool by_stream = receive.work != nullptr && receive.copy == nullptr;
+    return by_stream ? pull_in_stream(id, receive, sink) : pull(id, receive, sink);
   }
-  if (receive.work != nullptr) {
+  if (receive.work != nullptr && !receive.engines_first) {
     if (receive.work->refused()) {
       over_.push_back({id, true});
       return Step::kDone;
@@ -115,7 +132,10 @@ bool CudaMover::begin_pull(const Move& local, const wire::Pull& pull, PacketSink
     return false;
   }
   cuda::GpuMemory& memory = *cuda::known_gpu_memory();
-  if (receive.work == nullptr && memory.gates().some_closed()) {
+  const bool has_to_wait = receive.work != nullptr
+                               ? receive.engines_first && !receive.work->is_next()
+                               : memory.gates().some_closed();
+  if (has_to_wait) {
     finish(receive.peer_id, true, sink);
     return true;
   }
@@ -139,6 +159,11 @@ CudaMover::Step CudaMover::pull_in_stream(std::uint64_t id, Receive& receive, Pa
     end_pull(id, receive, true, sink);
     return Step::kDone;
   }
+  if (!receive.takes && receive.work->refused()) {
+    end_pull(id, receive, true, sink);
+    return Step::kDone;
+  }
+  if (!receive.work->claimed()) return Step::kNotYet;
   if (!receive.takes) {
     constexpr bool kHeard = true;
     const cuda::Order order{.to = receive.array,

@@ -79,7 +79,8 @@ bool CudaMover::end_of_copy(const Move& local, const wire::Pushed& pushed, Packe
   const auto receive = receives_.find(local.id);
   if (receive == receives_.end()) return false;
   const bool pulled = receive->second.state == Receive::State::kPulling;
-  if (receive->second.work != nullptr && !failed) return false;  // nobody was asked to push
+  const bool asked_to_push = receive->second.work == nullptr || receive->second.engines_first;
+  if (!asked_to_push && !failed) return false;
   if (!pulled && receive->second.state != Receive::State::kAsked) return false;
   if (pulled) {  // the sender takes its memory back
     if (!failed) return false;

@@ -1,0 +1,214 @@
+"""Receives into tensors of GPUs that a stream waits for, on a libcuda that needs no GPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import fake_cuda
+
+ARRAYS = f"""
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import fake_cuda
+import numpy as np
+from mooncake_mpi.torch import stream_waits
+
+class Device(int):
+    type = "cuda"
+
+class Tensor(fake_cuda.Array):
+    '''As much of a tensor of a GPU as messages ask for.'''
+    layout, is_cpu, requires_grad = torch.strided, False, False
+
+    def __init__(self, size, value):
+        super().__init__(size, "u1")
+        self.device = Device(0)
+        self.set(value)
+
+    def is_contiguous(self): return True
+    def is_neg(self): return False
+    def is_conj(self): return False
+    def data_ptr(self): return self.ptr
+
+stream, another = fake_cuda.Stream(0), fake_cuda.Stream(0)
+current = [stream]
+stream_waits.current_stream = lambda tensor: current[0].handle
+
+def tensor(size, value):
+    return Tensor(size, value)
+
+def ends(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+group = None
+def begin(timeout=60):
+    global group
+    meet(timeout)
+    group = dist.group.WORLD
+"""
+
+
+@pytest.fixture
+def on_gpus(ranks):
+    """Runs a program on so many processes, which have arrays; those not ``killed`` end well."""
+
+    def run(size, text, killed=()):
+        variables = {"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())}
+        for rank, one in enumerate(ranks(size, ARRAYS + text, variables)):
+            assert one.status == (-9 if rank in killed else 0), f"rank {rank}: {one.output}"
+
+    return run
+
+
+def test_the_program_goes_on_and_the_stream_waits(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+for size in (8, 5000, 3_000_000):
+    if rank == 0:
+        into, kept = tensor(size, 0), tensor(size, 0)
+        work = group.recv([into], 1, 7)
+        began = time.monotonic()
+        assert work.wait()
+        fake_cuda.copy_async(kept, into, stream)
+        assert time.monotonic() - began < 0.4
+        assert not work.is_completed()
+        assert work.wait()  # of the same stream, again
+        ends(stream.query)
+        assert (kept.get() == 5).all()
+        ends(work.is_completed)
+        assert work.is_success()
+        assert work.source_rank() == 1
+        assert work.get_future().wait()[0] is into
+    else:
+        time.sleep(0.6)
+        group.send([tensor(size, 5)], 0, 7).wait()
+    dist.barrier()
+""",
+    )
+
+
+def test_another_stream_and_a_timeout_make_the_program_wait(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+if rank == 0:
+    into = tensor(5000, 0)
+    work = group.recv([into], 1, 7)
+    assert "timed out after 0.2 s" in told(work.wait, timedelta(seconds=0.2))
+    assert work.wait()
+    assert (into.get() == 0).all()
+    current[0] = another
+    dist.barrier()
+    work.wait()
+    assert (into.get() == 5).all()
+    into.set(0)
+    work = group.recv([into], 1, 7)
+    work.wait()
+    assert work.source_rank() == 1
+else:
+    dist.barrier()
+    for _ in range(2):
+        group.send([tensor(5000, 5)], 0, 7).wait()
+dist.barrier()
+""",
+    )
+
+
+def test_a_batch_is_waited_for_in_the_stream(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+other, size = 1 - rank, 300_000
+for turn in range(5):
+    intos, outs = ([tensor(size, first + tag) for tag in range(3)] for first in (50, turn))
+    operations = [("send", out, other, tag) for tag, out in enumerate(outs)]
+    operations += [("recv", into, other, tag) for tag, into in enumerate(intos)]
+    for work in group.batch(operations if rank else operations[::-1]):
+        work.wait()
+    ends(stream.query)
+    for tag, into in enumerate(intos):
+        assert (into.get() == turn + tag).all()
+dist.barrier()
+""",
+    )
+
+
+def test_a_failure_that_no_wait_could_raise_is_raised_by_the_next_call(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+if rank == 0:
+    into = tensor(1000, 0)
+    work = group.recv([into], 1, 7)
+    work.wait()
+    dist.barrier()
+    ends(stream.query)
+    ends(work.is_completed)
+    assert "TRUNCATE" in str(work.exception())
+    assert not work.is_success()
+    assert "TRUNCATE" in told(work.wait)
+    assert "TRUNCATE" in told(group.send, [into], 1, 8)
+    group.send([into], 1, 8).wait()
+else:
+    dist.barrier()
+    send = group.send([tensor(2000, 5)], 0, 7)
+    group.recv([tensor(1000, 0)], 0, 8).wait()
+    ends(stream.query)
+""",
+    )
+
+
+def test_a_message_that_never_comes_is_given_up_after_the_group_s_timeout(on_gpus):
+    on_gpus(
+        2,
+        """
+begin(timeout=1)
+if rank == 0:
+    work = group.recv([tensor(1000, 0)], 1, 7)
+    began = time.monotonic()
+    work.wait()
+    assert time.monotonic() - began < 0.5
+    ends(stream.query)
+    assert 0.9 < time.monotonic() - began < 5
+    ends(work.is_completed)
+    assert "timed out after 1 s" in told(work.wait)
+    assert "timed out after 1 s" in told(group.send, [tensor(8, 1)], 1, 8)
+    group.send([tensor(8, 1)], 1, 8).wait()
+else:
+    time.sleep(2.5)
+    group.recv([tensor(8, 1)], 0, 8).wait()
+    ends(stream.query)
+""",
+    )
+
+
+def test_a_peer_that_dies_lets_the_stream_go_on(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+if rank == 0:
+    work = group.recv([tensor(1000, 0)], 1, 7)
+    work.wait()
+    group.send([tensor(8, 1)], 1, 8).wait()
+    ends(stream.query)
+    ends(work.is_completed)
+    assert "PROC_FAILED" in told(work.wait)
+else:
+    group.recv([tensor(8, 0)], 0, 8).wait(timedelta(seconds=20))
+    os.kill(os.getpid(), signal.SIGKILL)
+""",
+        killed=[1],
+    )
