@@ -36,11 +36,12 @@ class MpiSpaces:
                 f"mooncake_mpi: torch says rank {options.group_rank} of {options.group_size}, and "
                 f"MPI rank {world.Get_rank()} of {world.Get_size()}: leave rank and world_size out"
             )
-        if len(ranks) == world.Get_size():
+        if ranks == list(range(world.Get_size())):
             self._messages = world.Dup()
         else:
-            # Groups may be made in any order by processes that have several in common.
-            tag = zlib.crc32(str(options.group_id).encode()) % 32768
+            # Groups may be made in any order by processes that have several in common; their names
+            # may differ from member to member.
+            tag = zlib.crc32(repr(ranks).encode()) % 32768
             members = world.Get_group().Incl(ranks)
             self._messages = world.Create_group(members, tag)
             members.Free()

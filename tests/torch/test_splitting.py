@@ -1,7 +1,11 @@
-"""Groups split out of a group: directly, and as torch's functions do on a machine with a GPU."""
+"""Groups split out of a group: directly, and as torch's functions do on a machine with a GPU.
+
+And groups whose ranks are in an order of their own.
+"""
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 
 import pytest
@@ -159,3 +163,15 @@ def test_a_mesh_splits_the_default_group(dist, bound, monkeypatch):
     dist.all_reduce(tensor, group=mesh.get_group("inner"))
     first = dist.get_rank() // inner * inner
     assert tensor.item() == sum(range(first, first + inner))
+
+
+def test_a_group_of_all_ranks_may_have_them_in_another_order(dist):
+    if "sort_ranks" not in inspect.signature(dist.new_group).parameters:
+        pytest.skip("a newer torch's")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    order = list(reversed(range(size)))
+    group = dist.new_group(order, sort_ranks=False)
+    gathered = [torch.zeros(1) for _ in order]
+    dist.all_gather(gathered, torch.tensor([float(rank)]), group=group)
+    assert [one.item() for one in gathered] == order
+    dist.destroy_process_group(group)
