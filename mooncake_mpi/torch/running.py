@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mooncake_mpi import _native
+    from mooncake_mpi.torch.worker import Operation
 
 Tensors: TypeAlias = "Sequence[torch.Tensor]"
 Schedule: TypeAlias = "Callable[[TensorPort], None]"
@@ -90,11 +91,11 @@ class Running:
             lambda: (name, self._id, f"operation {sequence}"), list(outputs or inputs)
         )
 
-        def operate() -> None:
+        def operate() -> Callable[[], None] | None:
             call = Call(name, sequence, alike, numbers)
-            work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
+            return work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
 
-        def take_turn() -> Callable[[], None]:
+        def take_turn() -> Operation:
             nonlocal sequence
             self._sequence += 1
             sequence = self._sequence
