@@ -17,7 +17,7 @@ from mooncake_mpi import _native
 from mooncake_mpi.torch import errors, spaces, tensors
 from mooncake_mpi.torch.collective_methods import CollectiveMethods
 from mooncake_mpi.torch.splitting import Features, Splits
-from mooncake_mpi.torch.tensors import ANY_RANK
+from mooncake_mpi.torch.tensors import ANY_RANK, LARGEST_TAG
 from mooncake_mpi.torch.works import MessageWork, milliseconds
 
 if TYPE_CHECKING:
@@ -124,8 +124,9 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             raise errors.destroyed(name, self._id)
         if not (tensor.is_cpu and tensor.layout is _STRIDED):
             tensors.check(tensor, name)
-        if tag < 0:
-            raise ValueError(f"mooncake_mpi: {name}: tag {tag} is negative")
+        if not 0 <= tag <= LARGEST_TAG:
+            fault = "negative" if tag < 0 else f"larger than {LARGEST_TAG}"
+            raise ValueError(f"mooncake_mpi: {name}: tag {tag} is {fault}")
         if not 0 <= peer < self._size and (name == "send" or peer != ANY_RANK):
             raise ValueError(
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "

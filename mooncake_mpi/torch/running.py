@@ -69,6 +69,7 @@ class Running:
         outputs: Tensors,
         alike: Tensors = (),
         numbers: tuple[int, ...] = (),
+        typed: Tensors = (),
     ) -> CollectiveWork:
         """Run a schedule in its turn: here if the program waits for it, else in the thread.
 
@@ -80,6 +81,7 @@ class Running:
             outputs: tensors that it writes.
             alike: those whose sizes and types all ranks must have.
             numbers: what else all ranks must have.
+            typed: those whose types all ranks must have.
         """
         self._check_open(name)
         for tensor in (*inputs, *outputs):
@@ -91,8 +93,10 @@ class Running:
             lambda: (name, self._id, f"operation {sequence}"), list(outputs or inputs)
         )
 
+        types = tuple(tensor.dtype for tensor in typed)
+
         def operate() -> Callable[[], None] | None:
-            call = Call(name, sequence, alike, numbers)
+            call = Call(name, sequence, alike, numbers, types)
             return work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
 
         def take_turn() -> Operation:

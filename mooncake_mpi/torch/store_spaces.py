@@ -15,11 +15,11 @@ import torch.distributed as dist
 from mooncake_mpi import _native
 from mooncake_mpi.engine import introductions, surroundings
 from mooncake_mpi.torch import leaving
+from mooncake_mpi.torch.tensors import LARGEST_TAG
 
 if TYPE_CHECKING:
     from mooncake_mpi.communicators.intracomm import Intracomm
 
-_LARGEST_TAG = 2**31 - 1
 _JOINED = "mooncake_mpi/joined"
 # Behind the key of a process that has given up.
 _GONE = "/gone"
@@ -43,7 +43,7 @@ class StoreSpaces:
         def make() -> _native.Communicator:
             surroundings.start_alone()
             leaving.deliver_at_the_end_of_a_child()
-            return _native.Communicator(options.group_rank, options.group_size, _LARGEST_TAG)
+            return _native.Communicator(options.group_rank, options.group_size, LARGEST_TAG)
 
         def activate(
             communicator: _native.Communicator, entries: bytearray, entry_bytes: int

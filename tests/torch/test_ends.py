@@ -97,3 +97,27 @@ def test_a_tensor_of_no_device_of_the_groups_raises(dist, ring, call):
     }
     with pytest.raises(ValueError, match="a tensor on meta"):
         getattr(dist, call)(*arguments[call])
+
+
+@pytest.mark.parametrize("call", ["broadcast", "reduce", "gather", "scatter"])
+def test_a_root_that_the_group_lacks_raises(dist, call):
+    size = dist.get_world_size()
+    place = "group_dst" if call in {"reduce", "gather"} else "group_src"
+    with pytest.raises(ValueError, match=rf"{call}: group '.*' has no rank {size}"):
+        getattr(dist, call)(torch.ones(1), **{place: size})
+
+
+@pytest.mark.parametrize("tag", [-1, 2**31, 2**40])
+def test_a_tag_that_no_message_has_raises(dist, ring, tag):
+    with pytest.raises(ValueError, match=rf"send: tag {tag} is (negative|larger than)"):
+        dist.send(torch.ones(1), ring[0], tag=tag)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.float8_e4m3fn])
+def test_a_type_without_arithmetic_is_not_reduced_but_sent(dist, dtype):
+    tensor = torch.tensor([1, 2, dist.get_rank()], dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"no reduction SUM of {dtype}"):
+        dist.all_reduce(tensor.to(dtype))
+    gathered = torch.zeros(3 * dist.get_world_size(), dtype=torch.uint8).to(dtype)
+    dist.all_gather_into_tensor(gathered, tensor.to(dtype))
+    assert gathered[2::3].float().tolist() == list(range(dist.get_world_size()))
