@@ -160,7 +160,11 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         options = self._splits.options(ranks, limit, group_name)
         if options is None:
             return None
-        group = self._make(options, devices, opts)
+        try:
+            group = self._make(options, devices, opts)
+        except BaseException:
+            self._splits.take_back(ranks)
+            raise
         group._set_group_name(options.group_id)
         group._set_group_desc(group_desc or f"{self._description}:split:{self._splits.count}")
         group.bound_device_id = self.bound_device_id

@@ -77,7 +77,6 @@ class Splits:
             ValueError: these cannot be the ranks of a group.
         """
         size, members = self._parent.group_size, tuple(int(rank) for rank in ranks)
-        self.count += 1
         if not members or len(set(members)) != len(members):
             raise ValueError(f"mooncake_mpi: split_group: not the ranks of a group: {list(ranks)}")
         if not all(0 <= rank < size for rank in members):
@@ -85,6 +84,7 @@ class Splits:
                 f"mooncake_mpi: split_group: {list(ranks)}: the ranks of group "
                 f"{str(self._parent.group_id)!r} are 0 to {size - 1}"
             )
+        self.count += 1
         if self._parent.group_rank not in members:
             return None
         self._made[members] += 1
@@ -97,3 +97,7 @@ class Splits:
             group_id=name or f"{self._parent.group_id}:split:{self.count}",
             global_ranks_in_group=[self._ranks[rank] for rank in members],
         )
+
+    def take_back(self, ranks: Sequence[int]) -> None:
+        """The group could not be made, and may be when all come."""
+        self._made[tuple(int(rank) for rank in ranks)] -= 1

@@ -121,3 +121,21 @@ def test_a_type_without_arithmetic_is_not_reduced_but_sent(dist, dtype):
     gathered = torch.zeros(3 * dist.get_world_size(), dtype=torch.uint8).to(dtype)
     dist.all_gather_into_tensor(gathered, tensor.to(dtype))
     assert gathered[2::3].float().tolist() == list(range(dist.get_world_size()))
+
+
+def test_a_group_is_not_made_without_a_member_and_then_is(dist, meet):
+    size = dist.get_world_size()
+    everybody = list(range(size))
+    parent = dist.new_group()
+    if dist.get_rank():
+        with pytest.raises(
+            dist.DistBackendError, match=rf"rank 0 of {size} did not come within 1 s"
+        ):
+            parent.split_group(everybody, timedelta(seconds=1))
+    meet()
+    group = parent.split_group(everybody)
+    tensor = torch.ones(1)
+    group.allreduce([tensor]).wait()
+    assert tensor.item() == size
+    group.shutdown()
+    dist.destroy_process_group(parent)
