@@ -42,12 +42,14 @@ class Call(NamedTuple):
         sequence: its number in the group.
         tensors: those whose sizes and types all ranks must have.
         numbers: what else they must have: the root, the reduction.
+        types: of the elements of tensors whose sizes may differ.
     """
 
     name: str
     sequence: int
     tensors: Sequence[torch.Tensor] = ()
     numbers: tuple[int, ...] = ()
+    types: tuple[torch.dtype, ...] = ()
 
     @property
     def tag(self) -> int:
@@ -55,18 +57,23 @@ class Call(NamedTuple):
         mark = 0
         for tensor in self.tensors:
             mark = mark * 31 + tensor.numel() * 7 + _NUMBERS[tensor.dtype]
+        for dtype in self.types:
+            mark = mark * 31 + _NUMBERS[dtype]
         for number in self.numbers:
             mark = mark * 31 + number + 1
         mark %= _LARGEST_PRIME
         return self.sequence % _SEQUENCES << 14 | mark << 4 | _KINDS[self.name]
 
     def __str__(self) -> str:
-        shapes = ", ".join(
-            f"{tensor.numel()} of {str(tensor.dtype).removeprefix('torch.')}"
-            for tensor in self.tensors[:3]
-        )
-        more = ", ..." if len(self.tensors) > 3 else ""
-        return f"{self.name}({shapes}{more}), operation {self.sequence}"
+        shapes = [f"{tensor.numel()} of {_short(tensor.dtype)}" for tensor in self.tensors[:4]]
+        shapes += [_short(dtype) for dtype in self.types[:4]]
+        if len(shapes) > 3:
+            shapes[3:] = ["..."]
+        return f"{self.name}({', '.join(shapes)}), operation {self.sequence}"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def of_tag(tag: int, near: int) -> tuple[str, int]:

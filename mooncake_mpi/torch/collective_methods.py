@@ -60,7 +60,7 @@ class CollectiveMethods(Running):
     def broadcast(self, given: Tensors, opts: Any) -> CollectiveWork:
         """Give all ranks the root's tensor."""
         (tensor,) = given
-        root = opts.rootRank
+        root = self._root("broadcast", opts)
 
         def schedule(port: TensorPort) -> None:
             flat = tensors.source(tensor) if port.rank == root else tensors.sink(tensor)
@@ -96,7 +96,7 @@ class CollectiveMethods(Running):
     def reduce(self, given: Tensors, opts: Any) -> CollectiveWork:
         """Reduce over all ranks, at the root in place."""
         (tensor,) = given
-        root, reduction = opts.rootRank, self._reduction(tensor, opts)
+        root, reduction = self._root("reduce", opts), self._reduction(tensor, opts)
 
         def schedule(port: TensorPort) -> None:
             flat = tensors.source(tensor)
@@ -130,7 +130,7 @@ class CollectiveMethods(Running):
                     tensors.copy_back(output, part)
 
         every = [output for outputs in output_lists for output in outputs]
-        return self._run("all_gather", opts, schedule, inputs, every)
+        return self._run("all_gather", opts, schedule, inputs, every, typed=inputs)
 
     def allgather_coalesced(
         self, output_lists: Sequence[Tensors], inputs: Tensors, opts: Any = None
@@ -178,7 +178,11 @@ class CollectiveMethods(Running):
                 _reduce_scatter(port, output, [tensors.source(one) for one in inputs], reduction)
 
         every = [tensor for inputs in input_lists for tensor in inputs]
-        return self._run("reduce_scatter", opts, schedule, every, outputs, (), _numbers(reductions))
+        return self._run(
+            *("reduce_scatter", opts, schedule, every, outputs),
+            numbers=_numbers(reductions),
+            typed=outputs,
+        )
 
     def reduce_scatter_single(
         self, output: torch.Tensor, given: torch.Tensor, opts: Any = None
@@ -210,7 +214,7 @@ class CollectiveMethods(Running):
     def gather(self, output_lists: Sequence[Tensors], inputs: Tensors, opts: Any) -> CollectiveWork:
         """Give the root the tensors of all."""
         (tensor,) = inputs
-        root = opts.rootRank
+        root = self._root("gather", opts)
         outputs = list(output_lists[0]) if output_lists else []
         if self._collectives.rank == root:
             self._check_count("gather", outputs)
@@ -221,11 +225,11 @@ class CollectiveMethods(Running):
             for output, part in zip(outputs, parts, strict=True):
                 tensors.copy_back(output, part)
 
-        return self._run("gather", opts, schedule, inputs, outputs, (), (root,))
+        return self._run("gather", opts, schedule, inputs, outputs, (), (root,), inputs)
 
     def gather_single(self, output: torch.Tensor, given: torch.Tensor, opts: Any) -> CollectiveWork:
         """Give the root the tensors of all, one behind the other."""
-        root = opts.rootRank
+        root = self._root("gather", opts)
         is_root = self._collectives.rank == root
         if is_root:
             self._check_shares("gather", output, given)
@@ -249,7 +253,7 @@ class CollectiveMethods(Running):
     ) -> CollectiveWork:
         """Give each rank its tensor of the root's."""
         (tensor,) = outputs
-        root = opts.rootRank
+        root = self._root("scatter", opts)
         inputs = list(input_lists[0]) if input_lists else []
         if self._collectives.rank == root:
             self._check_count("scatter", inputs)
@@ -259,7 +263,7 @@ class CollectiveMethods(Running):
             scatter(port, flat, [tensors.source(one) for one in inputs], root)
             tensors.copy_back(tensor, flat)
 
-        return self._run("scatter", opts, schedule, inputs, outputs, (), (root,))
+        return self._run("scatter", opts, schedule, inputs, outputs, (), (root,), outputs)
 
     def alltoall(self, outputs: Tensors, inputs: Tensors, opts: Any = None) -> CollectiveWork:
         """Give each rank one tensor of every rank."""
@@ -272,7 +276,7 @@ class CollectiveMethods(Running):
             for output, part in zip(outputs, parts, strict=True):
                 tensors.copy_back(output, part)
 
-        return self._run("all_to_all", opts, schedule, inputs, outputs)
+        return self._run("all_to_all", opts, schedule, inputs, outputs, typed=inputs[:1])
 
     def all_to_all_single(
         self,
@@ -292,7 +296,7 @@ class CollectiveMethods(Running):
             all_to_all(port, list(flat.split(into_sizes)), parts)
             tensors.copy_back(output, flat)
 
-        return self._run("all_to_all", opts, schedule, (given,), (output,))
+        return self._run("all_to_all", opts, schedule, (given,), (output,), typed=(given,))
 
     alltoall_base = all_to_all_single
 
@@ -300,7 +304,15 @@ class CollectiveMethods(Running):
 
     def _reduction(self, tensor: torch.Tensor, opts: Any) -> Reduction:
         given = ReduceOp.SUM if opts is None else opts.reduceOp
-        return reduction_of(given, tensor.dtype, self._collectives.size)
+        return reduction_of(given, tensor.dtype, tensor.device.type, self._collectives.size)
+
+    def _root(self, name: str, opts: Any) -> int:
+        root, size = int(opts.rootRank), self._collectives.size
+        if not 0 <= root < size:
+            raise ValueError(
+                f"mooncake_mpi: {name}: group {self._id!r} has no rank {root}, its size is {size}"
+            )
+        return root
 
     def _check_count(self, name: str, given: Tensors) -> None:
         if len(given) != self._collectives.size:

@@ -8,6 +8,7 @@ passes on too little to tell who sent a message that was received from anybody.
 from __future__ import annotations
 
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,30 +17,20 @@ import torch.distributed as dist
 from mooncake_mpi import _native
 from mooncake_mpi.torch import errors, spaces, tensors
 from mooncake_mpi.torch.collective_methods import CollectiveMethods
-from mooncake_mpi.torch.tensors import ANY_RANK
+from mooncake_mpi.torch.splitting import Features, Splits
+from mooncake_mpi.torch.tensors import ANY_RANK, LARGEST_TAG
 from mooncake_mpi.torch.works import MessageWork, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from mooncake_mpi.communicators.intracomm import Intracomm
 
+    Make: TypeAlias = Callable[[Any, Mapping[str, str] | None, Any], "Group"]
+
 NAME = "mooncake_mpi"
 _STRIDED = torch.strided
-
-
-class _Features:
-    """What torch asks a device's backend for: nothing that needs one."""
-
-    supports_splitting = False
-    supports_coalescing = False
-    supports_time_estimate = False
-    supports_tensor_alloc = False
-
-    def name(self) -> str:
-        """The name of the backend."""
-        return NAME
 
 
 class Group(CollectiveMethods, dist.ProcessGroup):
@@ -47,14 +38,20 @@ class Group(CollectiveMethods, dist.ProcessGroup):
 
     Args:
         options: what torch tells a backend's creator.
+        make: makes a group of such options, of the backend of each device, and of their options.
     """
 
-    def __init__(self, options: Any) -> None:
+    #: The backend of each device; this one of all if ``None``.
+    _devices: Mapping[str, str] | None = None
+
+    def __init__(self, options: Any, make: Make) -> None:
         # Of its constructors the one without a store alone makes what Python may subclass.
         dist.ProcessGroup.__init__(self, options.group_rank, options.group_size)
         self._store = options.store
         self._name, self._description = str(options.group_id), ""
         self._id = str(options.group_id)
+        self._make = make
+        self._splits = Splits(options)
         self._spaces = spaces.made(options)
         self._messages = self._spaces.messages
         self._size = self._messages.size
@@ -133,8 +130,9 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             self._raise_late_failure()
         if not (tensor.is_cpu and tensor.layout is _STRIDED):
             tensors.check(tensor, name)
-        if tag < 0:
-            raise ValueError(f"mooncake_mpi: {name}: tag {tag} is negative")
+        if not 0 <= tag <= LARGEST_TAG:
+            fault = "negative" if tag < 0 else f"larger than {LARGEST_TAG}"
+            raise ValueError(f"mooncake_mpi: {name}: tag {tag} is {fault}")
         if not 0 <= peer < self._size and (name == "send" or peer != ANY_RANK):
             raise ValueError(
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
@@ -145,6 +143,55 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         """Of a receive that a stream waited for, and so no call of the program's."""
         if self._late_failures:
             raise self._late_failures.popleft()
+
+    # --- groups out of this one ---
+
+    def split_group(
+        self,
+        ranks: Sequence[int],
+        timeout: timedelta | None = None,
+        opts: Any = None,
+        group_name: str | None = None,
+        group_desc: str | None = None,
+        device_types: Sequence[torch.device] | None = None,
+    ) -> Group | None:
+        """A group of some ranks of this one, by its members alone; ``None`` at the others.
+
+        Args:
+            ranks: the members' ranks here, in the order of their new ones.
+            timeout: of the new group; this one's when left out.
+            opts: of another backend that the new group has, too.
+            group_name: the name under which torch will find the new group.
+            group_desc: what the new group is for.
+            device_types: those that the new group is for; this one's when left out.
+        """
+        self._check_open("split_group")
+        limit = timeout or timedelta(milliseconds=self._timeout_ms)
+        devices = self._devices_of(device_types)
+        options = self._splits.options(ranks, limit, group_name)
+        if options is None:
+            return None
+        try:
+            group = self._make(options, devices, opts)
+        except BaseException:
+            self._splits.take_back(ranks)
+            raise
+        group._set_group_name(options.group_id)
+        group._set_group_desc(group_desc or f"{self._description}:split:{self._splits.count}")
+        group.bound_device_id = self.bound_device_id
+        return group
+
+    def _devices_of(self, kinds: Sequence[torch.device] | None) -> Mapping[str, str] | None:
+        """The backend of each of these kinds of devices."""
+        if kinds is None:
+            return self._devices
+        known = self._devices or {kind.type: NAME for kind in self._device_types}
+        for kind in kinds:
+            if kind.type not in known:
+                raise ValueError(
+                    f"mooncake_mpi: split_group: group {self._id!r} has no backend for {kind.type}"
+                )
+        return {kind.type: known[kind.type] for kind in kinds}
 
     # --- life ---
 
@@ -209,8 +256,8 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
         return [torch.device(kind) for kind in kinds]
 
-    def _get_backend(self, device: torch.device) -> _Features:  # noqa: ARG002 - one for all
-        return _Features()
+    def _get_backend(self, device: torch.device) -> Features:
+        return Features(NAME, device)
 
     def _set_sequence_number_for_group(self) -> None:
         pass

@@ -8,6 +8,7 @@ operation goes to whichever has the backend of its tensor's device.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ from mooncake_mpi.torch.group import NAME, Group
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
+
+    from mooncake_mpi.torch.group import Make
 
 _BY_TENSOR = (
     *("send", "recv", "recv_anysource", "broadcast", "allreduce", "allreduce_coalesced", "reduce"),
@@ -37,23 +40,37 @@ _BY_TENSOR = (
 )
 
 
-def create(options: Any, _backend_options: Any) -> Group:
+def create(options: Any, backend_options: Any) -> Group:
     """What torch calls for a new group."""
-    devices = _devices_of_caller()
-    if devices is None or (set(devices.values()) == {NAME} and {"cpu", "cuda"} <= set(devices)):
-        return Group(options)
-    return MixedGroup(options, devices)
+    # Torch tells the creator of a backend its own name only, and forgets the device that a group of
+    # a Python class was bound to. The names are those of torch's variables; where they are gone,
+    # all devices are this backend's, and no group is bound.
+    told = sys._getframe(1).f_locals
+    group = make(options, _devices_of(told.get("backend_config")), backend_options)
+    device = told.get("device_id")
+    # Bound to a device torch would split the communicator of another backend behind this one.
+    if isinstance(device, torch.device) and not isinstance(group, MixedGroup):
+        group.bound_device_id = device
+    return group
 
 
-def _devices_of_caller() -> Mapping[str, str] | None:
-    """Which backends the program has asked for: torch tells the creator of one its own name only.
+def make(options: Any, devices: Mapping[str, str] | None, backend_options: Any) -> Group:
+    """A group.
 
-    The name is that of a variable of torch's; where it is gone, all devices are this backend's.
+    Args:
+        options: what torch tells a backend's creator.
+        devices: the backend of each device; this one of all if ``None``.
+        backend_options: those of NCCL, where that is one of them.
     """
-    frame = sys._getframe(2)
-    config = frame.f_locals.get("backend_config")
+    if devices is None or (set(devices.values()) == {NAME} and {"cpu", "cuda"} <= set(devices)):
+        return Group(options, make)
+    return MixedGroup(options, make, devices, backend_options)
+
+
+def _devices_of(config: Any) -> Mapping[str, str] | None:
+    """Which backends the program has asked for."""
     try:
-        found = config.get_device_backend_map()  # type: ignore[union-attr]
+        found = config.get_device_backend_map()
     except AttributeError:
         return None
     return {str(device): str(backend) for device, backend in found.items()}
@@ -64,14 +81,20 @@ class MixedGroup(Group):
 
     Args:
         options: what torch tells a backend's creator.
+        make: makes a group out of this one.
         devices: the backend of each device.
+        backend_options: those of NCCL, where that is one of them.
     """
 
-    def __init__(self, options: Any, devices: Mapping[str, str]) -> None:
-        super().__init__(options)
+    _devices: Mapping[str, str]
+
+    def __init__(
+        self, options: Any, make: Make, devices: Mapping[str, str], backend_options: Any = None
+    ) -> None:
+        super().__init__(options, make)
         self._devices = dict(devices)
         others = {device: name for device, name in devices.items() if name != NAME}
-        self._theirs = _theirs(options, others) if others else None
+        self._theirs = _theirs(options, others, backend_options) if others else None
 
     def _is_ours(self, device: torch.device, what: str) -> bool:
         name = self._devices.get(device.type)
@@ -154,7 +177,7 @@ def _first_tensor(given: Any) -> torch.Tensor | None:
     return None
 
 
-def _theirs(options: Any, others: Mapping[str, str]) -> Any:
+def _theirs(options: Any, others: Mapping[str, str], backend_options: Any) -> Any:
     """A group of torch's with the backends of others, by device."""
     store = dist.PrefixStore("mooncake_mpi/others/", options.store)
     group = dist.ProcessGroup(store, options.group_rank, options.group_size)
@@ -162,13 +185,13 @@ def _theirs(options: Any, others: Mapping[str, str]) -> Any:
     made: dict[str, Any] = {}
     for device, name in others.items():
         if name == dist.Backend.GLOO:
-            kind, make = kinds.GLOO, _gloo
+            kind, make_one = kinds.GLOO, _gloo
         elif name == dist.Backend.NCCL:
-            kind, make = kinds.NCCL, _nccl
+            kind, make_one = kinds.NCCL, partial(_nccl, backend_options)
         else:
             raise ValueError(f"mooncake_mpi: {device}:{name}: beside it may be gloo and nccl")
         if name not in made:
-            made[name] = make(dist.PrefixStore(f"{name}/", store), options)
+            made[name] = make_one(dist.PrefixStore(f"{name}/", store), options)
         group._register_backend(torch.device(device), kind, made[name])
     group._set_group_name(f"{options.group_id}/others")
     return group
@@ -182,10 +205,11 @@ def _gloo(store: Any, options: Any) -> Any:
     return backend
 
 
-def _nccl(store: Any, options: Any) -> Any:
+def _nccl(given: Any, store: Any, options: Any) -> Any:
     if not dist.is_nccl_available():
         raise RuntimeError("Distributed package doesn't have NCCL built in")
-    chosen = dist.ProcessGroupNCCL.Options()
+    kind = dist.ProcessGroupNCCL.Options
+    chosen = given if isinstance(given, kind) else kind()
     chosen._timeout = options.timeout
     chosen.global_ranks_in_group = list(options.global_ranks_in_group)
     chosen.group_name = f"{options.group_id}/others"

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mpi4py import MPI
 
 from mooncake_mpi.communicators.intracomm import Intracomm
+from mooncake_mpi.torch.meeting import Meeting
 
 if TYPE_CHECKING:
     from mooncake_mpi import _native
@@ -24,7 +25,8 @@ class MpiSpaces:
         options: what torch tells a backend's creator.
 
     Raises:
-        DistBackendError: the group's ranks are not those of the MPI job.
+        DistBackendError: the group's ranks are not those of the MPI job, or one has not come in
+            time.
     """
 
     def __init__(self, options: Any) -> None:
@@ -36,11 +38,13 @@ class MpiSpaces:
                 f"mooncake_mpi: torch says rank {options.group_rank} of {options.group_size}, and "
                 f"MPI rank {world.Get_rank()} of {world.Get_size()}: leave rank and world_size out"
             )
-        if len(ranks) == world.Get_size():
+        _await_members(options)
+        if ranks == list(range(world.Get_size())):
             self._messages = world.Dup()
         else:
-            # Groups may be made in any order by processes that have several in common.
-            tag = zlib.crc32(str(options.group_id).encode()) % 32768
+            # Groups may be made in any order by processes that have several in common; their names
+            # may differ from member to member.
+            tag = zlib.crc32(repr(ranks).encode()) % 32768
             members = world.Get_group().Incl(ranks)
             self._messages = world.Create_group(members, tag)
             members.Free()
@@ -61,6 +65,17 @@ class MpiSpaces:
             return
         self._collectives.Free()
         self._messages.Free()
+
+
+def _await_members(options: Any) -> None:
+    """Return once all have come: what MPI would wait for without end."""
+    if options.group_size > 1:
+        meeting = Meeting(options)
+        try:
+            meeting.exchange(b"here")
+        except BaseException:
+            meeting.leave()
+            raise
 
 
 def _of_engine(comm: Any) -> _native.Communicator:

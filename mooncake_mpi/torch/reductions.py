@@ -5,6 +5,7 @@ Called in the thread that runs the operation, no lock of its own.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -46,10 +47,21 @@ _OPERATIONS: dict[Any, Callable[[torch.Tensor, torch.Tensor], object]] = {
 _NUMBERS = {kind: number for number, kind in enumerate(_OPERATIONS)}
 _BITWISE = (_KINDS.BAND, _KINDS.BOR, _KINDS.BXOR)
 _OF_BOOL = {_KINDS.SUM: _or, _KINDS.MAX: _or, _KINDS.PRODUCT: _and, _KINDS.MIN: _and}
+# Of other types torch lacks some operations, on some devices.
+_PLAIN = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128),
+    *(torch.complex64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 
 
-def reduction_of(given: Any, dtype: torch.dtype, size: int) -> Reduction:
+def reduction_of(given: Any, dtype: torch.dtype, device: str, size: int) -> Reduction:
     """The reduction of ``size`` ranks that a ReduceOp means.
+
+    Args:
+        given: the ReduceOp.
+        dtype: of the elements.
+        device: the kind of the tensors' device.
+        size: the number of ranks.
 
     Raises:
         ValueError: there is none for this type of elements.
@@ -60,6 +72,7 @@ def reduction_of(given: Any, dtype: torch.dtype, size: int) -> Reduction:
         or (kind in _BITWISE and (dtype.is_floating_point or dtype.is_complex))
         or (kind in {_KINDS.MIN, _KINDS.MAX} and dtype.is_complex)
         or (kind in {_KINDS.AVG, _KINDS.PREMUL_SUM} and dtype is torch.bool)
+        or (dtype not in _PLAIN and not _is_known(kind, dtype, device))
     )
     if refused:
         raise ValueError(f"mooncake_mpi: no reduction {_name(kind)} of {dtype}")
@@ -72,6 +85,16 @@ def reduction_of(given: Any, dtype: torch.dtype, size: int) -> Reduction:
     if kind == _KINDS.AVG:
         return Reduction(number, combine, finish=_divide_by(size, dtype))
     return Reduction(number, combine)
+
+
+@cache
+def _is_known(kind: Any, dtype: torch.dtype, device: str) -> bool:
+    try:
+        one = torch.zeros(1, dtype=torch.uint8, device=device).to(dtype)
+        _OPERATIONS[kind](one, one.clone())
+    except RuntimeError:  # and what is not implemented
+        return False
+    return True
 
 
 def kind_of(given: Any) -> Any:

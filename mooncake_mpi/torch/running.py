@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mooncake_mpi import _native
+    from mooncake_mpi.torch.worker import Operation
 
 Tensors: TypeAlias = "Sequence[torch.Tensor]"
 Schedule: TypeAlias = "Callable[[TensorPort], None]"
@@ -71,6 +72,7 @@ class Running:
         outputs: Tensors,
         alike: Tensors = (),
         numbers: tuple[int, ...] = (),
+        typed: Tensors = (),
     ) -> CollectiveWork:
         """Run a schedule in its turn: here if the program waits for it, else in the thread.
 
@@ -82,6 +84,7 @@ class Running:
             outputs: tensors that it writes.
             alike: those whose sizes and types all ranks must have.
             numbers: what else all ranks must have.
+            typed: those whose types all ranks must have.
         """
         self._check_open(name)
         self._raise_late_failure()
@@ -94,11 +97,13 @@ class Running:
             lambda: (name, self._id, f"operation {sequence}"), list(outputs or inputs)
         )
 
-        def operate() -> None:
-            call = Call(name, sequence, alike, numbers)
-            work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
+        types = tuple(tensor.dtype for tensor in typed)
 
-        def take_turn() -> Callable[[], None]:
+        def operate() -> Callable[[], None] | None:
+            call = Call(name, sequence, alike, numbers, types)
+            return work._end(self._operate(call, schedule, timeout_ms, (*inputs, *outputs)))
+
+        def take_turn() -> Operation:
             nonlocal sequence
             self._sequence += 1
             sequence = self._sequence

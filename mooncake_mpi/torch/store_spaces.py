@@ -6,23 +6,18 @@ the engine has its peers know travels through the store, and nothing of MPI's is
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import introductions, surroundings
 from mooncake_mpi.torch import leaving
+from mooncake_mpi.torch.meeting import Meeting
+from mooncake_mpi.torch.tensors import LARGEST_TAG
 
 if TYPE_CHECKING:
     from mooncake_mpi.communicators.intracomm import Intracomm
-
-_LARGEST_TAG = 2**31 - 1
-_JOINED = "mooncake_mpi/joined"
-# Behind the key of a process that has given up.
-_GONE = "/gone"
 
 
 class StoreSpaces:
@@ -36,14 +31,14 @@ class StoreSpaces:
     """
 
     def __init__(self, options: Any) -> None:
-        meeting = _Meeting(options)
+        meeting = Meeting(options)
         self._name = str(options.group_id)
         label = f"torch group {self._name}"[:60]
 
         def make() -> _native.Communicator:
             surroundings.start_alone()
             leaving.deliver_at_the_end_of_a_child()
-            return _native.Communicator(options.group_rank, options.group_size, _LARGEST_TAG)
+            return _native.Communicator(options.group_rank, options.group_size, LARGEST_TAG)
 
         def activate(
             communicator: _native.Communicator, entries: bytearray, entry_bytes: int
@@ -78,66 +73,3 @@ class StoreSpaces:
         """Leave the group."""
         self.collectives.close()
         self.messages.close()
-
-
-class _Meeting:
-    """Gives every member what all have written into the store, again and again.
-
-    A store may have seen the group before, under the same name: each time it is made has keys of
-    its own, by the number of those who had come before.
-    """
-
-    def __init__(self, options: Any) -> None:
-        self._store = options.store
-        self._group = str(options.group_id)
-        self._rank, self._size = options.group_rank, options.group_size
-        self._ranks = list(options.global_ranks_in_group) or list(range(self._size))
-        self._timeout = options.timeout or timedelta(minutes=30)
-        self._rounds = 0
-        self._written: list[str] = []
-        try:
-            self._time = (int(self._store.add(_JOINED, 1)) - 1) // self._size
-        except RuntimeError as error:
-            self._fail(error, "")
-
-    def exchange(self, entry: bytes) -> bytearray:
-        """The entries of all members, in rank order."""
-        self._rounds += 1
-        keys = [f"mooncake_mpi/{self._time}/{self._rounds}/{at}" for at in range(self._size)]
-        try:
-            self._store.set(keys[self._rank], entry)
-            self._written.append(keys[self._rank])
-            self._store.wait(keys, self._timeout)
-            return bytearray().join(self._store.multi_get(keys))
-        except RuntimeError as error:
-            self._fail(error, self._missing(keys))
-
-    def leave(self) -> None:
-        """Take back what this process has written: the group may be made again."""
-        with suppress(RuntimeError):
-            for key in self._written:
-                self._store.set(key + _GONE, "")
-                self._store.delete_key(key)
-            self._store.add(_JOINED, -1)
-
-    def _missing(self, keys: list[str]) -> str:
-        try:
-            missing = [
-                self._ranks[at]
-                for at, key in enumerate(keys)
-                if not self._store.check([key]) and not self._store.check([key + _GONE])
-            ]
-        except RuntimeError:  # the store itself is gone
-            return ""
-        if not missing:
-            return ""
-        who = "rank" if len(missing) == 1 else "ranks"
-        numbers = ", ".join(map(str, missing))
-        seconds = self._timeout.total_seconds()
-        return f"{who} {numbers} of {self._size} did not come within {seconds:g} s"
-
-    def _fail(self, error: Exception, missing: str) -> NoReturn:
-        reason = missing or f"the store said: {str(error).splitlines()[0]}"
-        raise dist.DistBackendError(
-            f"mooncake_mpi: group {self._group!r} cannot be made: {reason}"
-        ) from error

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DEVICES = ("cpu", "cuda")
 #: In the place of a sender's rank: that of whoever sends first.
 ANY_RANK = -1
+#: An MPI library may allow less, and says so itself.
+LARGEST_TAG = 2**31 - 1
 
 
 def check(tensor: torch.Tensor, what: str) -> None:

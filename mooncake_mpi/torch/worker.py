@@ -1,34 +1,36 @@
 """A group's collective operations, one after another in the order of their calls.
 
 A lock of its own guards the queue; operations run outside it, in the caller's thread where nothing
-is before them and the caller waits, else in one thread of the group.
+is before them and the caller waits, else in a thread of the group.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from threading import Condition, Lock, Thread
-from typing import TYPE_CHECKING
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, TypeAlias
 
+from mooncake_mpi.torch.crew import Crew
 from mooncake_mpi.torch.leaving import THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    #: Runs, and gives what is to be called once the next may run.
+    Operation: TypeAlias = Callable[[], "Callable[[], object] | None"]
 
 
 class Worker:
-    """The queue and the thread, which is started when it is needed first."""
+    """The queue, and the threads, of which there are none before one is needed."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._changed = Condition(Lock())
-        self._queue: deque[Callable[[], None]] = deque()
+        self._queue: deque[Operation] = deque()
         self._busy = False
         self._closed = False
-        self._thread: Thread | None = None
+        self._crew = Crew(name, self._serve)
 
-    def run(self, prepare: Callable[[], Callable[[], None]], *, wait: bool) -> None:
+    def run(self, prepare: Callable[[], Operation], *, wait: bool) -> None:
         """Run what ``prepare`` gives: here if the caller waits, and it is next.
 
         ``prepare`` is called in the order in which the operations run.
@@ -39,17 +41,12 @@ class Worker:
                 raise RuntimeError("closed")
             if not wait or self._busy or self._queue:
                 self._queue.append(operation)
-                if self._thread is None:
-                    self._thread = Thread(target=self._serve, name=self._name, daemon=True)
-                    self._thread.start()
-                    THREADS.add(self)
+                self._crew.start()
+                THREADS.add(self)
                 self._changed.notify_all()
                 return
             self._busy = True
-        try:
-            operation()
-        finally:
-            self._leave()
+        self._run(operation)
 
     def close(self) -> None:
         """Run what is in the queue, and no more."""
@@ -60,27 +57,22 @@ class Worker:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
+        self._crew.join(seconds)
 
-    def _leave(self) -> None:
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
-
-    def _serve(self) -> None:
-        while True:
+    def _run(self, operation: Operation) -> Sequence[Callable[[], object]]:
+        try:
+            callback = operation()
+        finally:
             with self._changed:
-                self._changed.wait_for(lambda: not self._busy and (self._queue or self._closed))
-                if not self._queue:
-                    return
-                operation = self._queue.popleft()
-                self._busy = True
-            try:
-                operation()
-            except Exception:  # noqa: BLE001 - of a future's callback: the others must run
-                sys.excepthook(*sys.exc_info())
-            finally:
-                del operation  # and its tensors, while nothing else is to do
-                self._leave()
+                self._busy = False
+                self._changed.notify_all()
+        return () if callback is None else (callback,)
+
+    def _serve(self) -> Sequence[Callable[[], object]] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy and (self._queue or self._closed))
+            if not self._queue:
+                return None
+            operation = self._queue.popleft()
+            self._busy = True
+        return self._run(operation)

@@ -5,6 +5,7 @@ Called in the program's threads, and where an operation ends: an object's lock g
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -285,14 +286,14 @@ class CollectiveWork(_Work):
                     self._resolve(self._future)
         return self._future
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None) -> Callable[[], None] | None:
+        """End the wait; what is given ends the future, too, and calls its callbacks."""
         with self._done:
             self._error = error
             self._ended = True
             self._done.notify_all()
             future = self._future
-        if future is not None:
-            self._resolve(future)
+        return None if future is None else partial(self._resolve, future)
 
 
 class JoinedWork(_Work):

@@ -72,7 +72,7 @@ def test_a_barrier_may_name_devices(dist):
 
 
 def test_what_torch_refuses_is_refused_as_ever(dist):
-    with pytest.raises(RuntimeError, match="split"):
+    with pytest.raises(RuntimeError, match="not safe to split"):  # no GPU is bound
         dist.split_group(split_ranks=[list(range(dist.get_world_size()))])
     with pytest.raises(ValueError, match="accelerator"):
         dist.new_group(device_id=torch.device("cpu"))
@@ -97,3 +97,45 @@ def test_a_tensor_of_no_device_of_the_groups_raises(dist, ring, call):
     }
     with pytest.raises(ValueError, match="a tensor on meta"):
         getattr(dist, call)(*arguments[call])
+
+
+@pytest.mark.parametrize("call", ["broadcast", "reduce", "gather", "scatter"])
+def test_a_root_that_the_group_lacks_raises(dist, call):
+    size = dist.get_world_size()
+    place = "group_dst" if call in {"reduce", "gather"} else "group_src"
+    with pytest.raises(ValueError, match=rf"{call}: group '.*' has no rank {size}"):
+        getattr(dist, call)(torch.ones(1), **{place: size})
+
+
+@pytest.mark.parametrize("tag", [-1, 2**31, 2**40])
+def test_a_tag_that_no_message_has_raises(dist, ring, tag):
+    with pytest.raises(ValueError, match=rf"send: tag {tag} is (negative|larger than)"):
+        dist.send(torch.ones(1), ring[0], tag=tag)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.float8_e4m3fn])
+def test_a_type_without_arithmetic_is_not_reduced_but_sent(dist, dtype):
+    tensor = torch.tensor([1, 2, dist.get_rank()], dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"no reduction SUM of {dtype}"):
+        dist.all_reduce(tensor.to(dtype))
+    gathered = torch.zeros(3 * dist.get_world_size(), dtype=torch.uint8).to(dtype)
+    dist.all_gather_into_tensor(gathered, tensor.to(dtype))
+    assert gathered[2::3].float().tolist() == list(range(dist.get_world_size()))
+
+
+def test_a_group_is_not_made_without_a_member_and_then_is(dist, meet):
+    size = dist.get_world_size()
+    everybody = list(range(size))
+    parent = dist.new_group()
+    if dist.get_rank():
+        with pytest.raises(
+            dist.DistBackendError, match=rf"rank 0 of {size} did not come within 1 s"
+        ):
+            parent.split_group(everybody, timedelta(seconds=1))
+    meet()
+    group = parent.split_group(everybody)
+    tensor = torch.ones(1)
+    group.allreduce([tensor]).wait()
+    assert tensor.item() == size
+    group.shutdown()
+    dist.destroy_process_group(parent)

@@ -25,6 +25,54 @@ def sent_by(root, count=4):
     return lambda dist, group: dist.broadcast(torch.ones(count), root, group=group)
 
 
+def lists(count, dtype):
+    return [torch.ones(3, dtype=dtype) for _ in range(count)]
+
+
+def gathered_by_all(dtype):
+    return lambda dist, group: dist.all_gather(
+        lists(group.size(), dtype), torch.ones(3, dtype=dtype), group=group
+    )
+
+
+def gathered(dtype):
+    return lambda dist, group: dist.gather(
+        torch.ones(3, dtype=dtype),
+        lists(group.size(), dtype) if dist.get_rank() == 0 else None,
+        group=group,
+    )
+
+
+def scattered(dtype):
+    return lambda dist, group: dist.scatter(
+        torch.ones(3, dtype=dtype),
+        lists(group.size(), dtype) if dist.get_rank() == 0 else None,
+        group=group,
+    )
+
+
+def reduced_and_scattered(dtype):
+    return lambda dist, group: dist.reduce_scatter(
+        torch.ones(3, dtype=dtype), lists(group.size(), dtype), group=group
+    )
+
+
+def exchanged(dtype):
+    return lambda dist, group: group.alltoall(
+        lists(group.size(), dtype), lists(group.size(), dtype)
+    ).wait()
+
+
+def exchanged_in_one(dtype):
+    return lambda dist, group: dist.all_to_all_single(
+        torch.ones(group.size(), dtype=dtype), torch.ones(group.size(), dtype=dtype), group=group
+    )
+
+
+OF_TYPES = (
+    *(gathered_by_all, gathered, scattered, reduced_and_scattered, exchanged),
+    exchanged_in_one,
+)
 MISMATCHES = {
     "all_reduce, reduce": (
         summed(4),
@@ -44,6 +92,11 @@ MISMATCHES = {
         ),
         lambda dist, group: dist.scatter(torch.ones(4), None, group=group),
     ),
+}
+MISMATCHES |= {
+    # of one size: nothing else tells them apart
+    f"types of what is {call.__name__}": (call(torch.float32), call(torch.int32))
+    for call in OF_TYPES
 }
 
 

@@ -196,13 +196,13 @@ def test_ranks_of_another_version_are_named_by_all(well):
     outputs = well(
         2,
         """
-from mooncake_mpi.torch import store_spaces
-exchange = store_spaces._Meeting.exchange
+from mooncake_mpi.torch import meeting
+exchange = meeting.Meeting.exchange
 def of_another_version(self, entry):
     if rank == 1 and len(entry) == 32:
         entry = entry[:4] + (int.from_bytes(entry[4:6], "little") + 1).to_bytes(2, "little") + entry[6:]
     return exchange(self, entry)
-store_spaces._Meeting.exchange = of_another_version
+meeting.Meeting.exchange = of_another_version
 print(told(meet, 60))
 """,
     )

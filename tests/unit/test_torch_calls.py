@@ -29,6 +29,7 @@ def test_what_ranks_must_agree_on_makes_another_tag():
         Call("reduce", 7, (torch.ones(3),), (1, 0)),
         Call("reduce", 7, (torch.ones(4), torch.ones(8)), (1, 0)),
         Call("reduce", 7, (torch.ones(3), torch.ones(8).double()), (1, 0)),
+        Call("reduce", 7, call.tensors, (1, 0), (torch.int32,)),
     ]
     assert call.tag not in {other.tag for other in others}
 
@@ -36,3 +37,5 @@ def test_what_ranks_must_agree_on_makes_another_tag():
 def test_a_call_says_what_it_is():
     call = Call("broadcast", 3, (torch.ones(4), torch.ones(2).to(torch.bfloat16)), (0,))
     assert str(call) == "broadcast(4 of float32, 2 of bfloat16), operation 3"
+    call = Call("gather", 4, types=(torch.int8,) * 9)
+    assert str(call) == "gather(int8, int8, int8, ...), operation 4"

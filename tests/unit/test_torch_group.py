@@ -73,6 +73,21 @@ def test_ranks_that_are_not_those_of_mpi_are_refused():
         MpiSpaces(options)
 
 
+def test_a_group_that_is_bound_to_a_gpu_is_split(monkeypatch):
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    dist.init_process_group("mooncake_mpi", device_id=device)
+    assert dist.group.WORLD.bound_device_id == device
+    group = dist.split_group(split_ranks=[[0]])
+    assert group.bound_device_id == device
+    dist.all_reduce(torch.ones(1), group=group)
+    # of a mixture torch would split what is not ours
+    mixed = dist.new_group(backend="cpu:mooncake_mpi,cuda:gloo")
+    assert mixed.bound_device_id is None
+
+
 def test_an_old_torch_is_refused(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(ImportError, match=r"needs torch 2\.11 or newer, and this is 2\.9\.1"):
