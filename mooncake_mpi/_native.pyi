@@ -529,7 +529,7 @@ class StreamWait:
 
 def wait_in_stream(request: Request, stream: int) -> StreamWait | None:
     """
-    Have a stream wait for a receive into a GPU's array that is under way, so that what it is given from now on comes after the message. None: that receive is over, or the caller has to wait for it.
+    Have a stream wait for a receive into a GPU's array that is under way, so that what it is given from now on comes after the message. None: that receive is over, which is looked for a few microseconds, or the caller has to wait for it.
     """
 
 class GpuRows:

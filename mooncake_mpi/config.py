@@ -57,6 +57,7 @@ class Config:
         memory_keep_bytes: freed memory of that kind that is kept for the next allocation.
         numpy: whether NumPy's arrays get such memory.
         numpy_threshold_bytes: the smallest array that does.
+        torch_stream_waits: whether a stream waits for what torch receives into a GPU's tensor.
         timeout_ms: how long a blocking call may wait before it raises, in milliseconds; zero means
             for ever.
         finalize_timeout_ms: how long the end of the program may wait for messages to be received,
@@ -97,6 +98,7 @@ class Config:
     memory_keep_bytes: int | None = None
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
+    torch_stream_waits: bool | None = None
     lanes: str = ""
     tls: bool | None = None
     cuda_aware: bool | None = None
@@ -230,6 +232,12 @@ SETTINGS: dict[str, Setting] = {
         parse_size,
         "64K",
         "smallest array, in bytes, that gets it",
+    ),
+    "torch_stream_waits": Setting(
+        "MOONCAKE_MPI_TORCH_STREAM_WAITS",
+        parse_switch,
+        "1",
+        "`0` makes the program, not its stream, wait for what torch receives into a GPU's tensor",
     ),
     "timeout_ms": Setting(
         "MOONCAKE_MPI_TIMEOUT_S",

@@ -6,6 +6,7 @@ nobody else looks at them, for the program is elsewhere. A lock guards its list.
 
 from __future__ import annotations
 
+from functools import cache
 from threading import Condition, Lock, Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from weakref import ReferenceType, ref
 
 import torch
 
-from mooncake_mpi import _native
+from mooncake_mpi import _native, config
 from mooncake_mpi.torch.leaving import THREADS
 
 if TYPE_CHECKING:
@@ -54,8 +55,15 @@ def current_stream(tensor: torch.Tensor) -> int:
     return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
+@cache
+def _are_wanted() -> bool:
+    return config.load().torch_stream_waits is not False
+
+
 def begin(request: Request, tensor: torch.Tensor) -> StreamWait | None:
     """Have the current stream wait; ``None``: the message is there, or the program has to."""
+    if not _are_wanted():
+        return None
     stream = current_stream(tensor)
     wait = _native.wait_in_stream(request, stream)
     return None if wait is None else StreamWait(wait, stream)

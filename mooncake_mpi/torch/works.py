@@ -107,7 +107,7 @@ class MessageWork(_Work):
         self._tell = tell
         self._stream_wait: stream_waits.StreamWait | None = None
         self._overdue = False
-        self._on_gpu = flat is tensor and not tensor.is_cpu
+        self._on_gpu = flat is not None and flat is tensor and not flat.is_cpu
         # Copied back even if the program drops this object; now, if the message had come already.
         is_copied = flat is not None and flat is not tensor
         if is_copied and not _native.call_when_done(request, self._end_in_passing):
