@@ -398,6 +398,15 @@ def call_when_done(request: Request, callable: Callable[[], Any]) -> bool:
     Call soon after the request's operation is done, in any thread; False if it is done.
     """
 
+def library_callbacks(
+    query: Callable[[int, int], int],
+    free: Callable[[int], int],
+    cancel: Callable[[int, int], int],
+    poll: Callable[[int], int],
+    wait: Callable[[int], int],
+) -> list[int]:
+    """Addresses of the functions of generalized requests, which call these."""
+
 def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None:
     """
     What goes around the buffers of a pickle stream, which lie beside it, to make one stream of all; None if they do not belong together.

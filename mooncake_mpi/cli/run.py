@@ -9,6 +9,7 @@ It behaves as ``python -m mpi4py`` does: an exception that nobody handles, and a
 from __future__ import annotations
 
 import argparse
+import builtins
 import os
 import runpy
 import signal
@@ -58,10 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         _abort_job_at_exit(end.code)
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _abort_job_at_exit(signal.SIGINT + 128)
+        _show_without_own_frames(error)
         raise
-    except Exception as error:  # noqa: BLE001 - shown as the interpreter would
+    except BaseException as error:  # noqa: BLE001 - shown as the interpreter would
         _abort_job_at_exit(1)
         error.__traceback__ = _without_own_frames(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)
@@ -147,7 +149,7 @@ def _run_text(text: str, filename: str) -> None:
 def _new_main() -> dict[str, Any]:
     """The namespace of a ``__main__`` module that takes the place of this program's."""
     module = type(sys)("__main__")
-    module.__dict__["__builtins__"] = __builtins__
+    module.__dict__["__builtins__"] = builtins  # the module, as in a program of the interpreter's
     sys.modules["__main__"] = module
     return module.__dict__
 
@@ -158,6 +160,18 @@ def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None
     while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(own):
         traceback = traceback.tb_next
     return traceback
+
+
+def _show_without_own_frames(error: BaseException) -> None:
+    """The same of an exception that ends the interpreter, which adds the frames on its way."""
+    show, traceback = sys.excepthook, _without_own_frames(error.__traceback__)
+
+    def show_program(kind: type[BaseException], raised: BaseException, place: Any) -> None:
+        if raised is error:
+            raised.__traceback__ = place = traceback
+        show(kind, raised, place)
+
+    sys.excepthook = show_program
 
 
 def _abort_job_at_exit(code: object) -> None:

@@ -14,29 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
+from mooncake_mpi import _native
 from mooncake_mpi.library_requests import late_reports
 
 if TYPE_CHECKING:
     from mooncake_mpi.library_requests.operations import Operation
-
-_Query = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_Free = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-_Cancel = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-_Poll = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_Wait = ctypes.CFUNCTYPE(
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.POINTER(ctypes.c_void_p),
-    ctypes.c_double,
-    ctypes.c_void_p,
-)
 
 _Handle = (
     ctypes.c_int if MPI._sizeof(MPI.Request) == ctypes.sizeof(ctypes.c_int) else ctypes.c_void_p
 )
 
 #: By the number that the library passes back.
-_operations: dict[int | None, Operation] = {}
+_operations: dict[int, Operation] = {}
 
 
 class GeneralizedRequest:
@@ -72,34 +61,35 @@ def _library() -> Any:
     return ctypes.CDLL(MPI.__file__)
 
 
-def _query(state: int | None, status: int) -> int:
+def _query(state: int, status: int) -> int:
     # Open MPI's Waitall without statuses needs the code, and MPICH, which says ERR_OTHER of it.
     return _operations[state].query_into(status)
 
 
-def _free(state: int | None) -> int:
+def _free(state: int) -> int:
     # The handle that the library was given is in its hands until the call returns.
-    _operations.pop(state).end_by_library()
+    operation = _operations.get(state)
+    if operation is not None:  # it may be called again, where a signal interrupted it
+        operation.end_by_library()
+        _operations.pop(state, None)
     return MPI.SUCCESS
 
 
-def _cancel(state: int | None, completed: int) -> int:
+def _cancel(state: int, completed: int) -> int:
     _operations[state].cancel(bool(completed))
     return MPI.SUCCESS
 
 
-def _poll(state: int | None, _status: int | None) -> int:
+def _poll(state: int) -> int:
     _operations[state].end_in_library()
     return MPI.SUCCESS
 
 
-def _wait(count: int, states: Any, _timeout: float, _status: int | None) -> int:
-    for index in range(count):
-        _operations[states[index]].wait_in_library()
+def _wait(state: int) -> int:
+    _operations[state].wait_in_library()
     return MPI.SUCCESS
 
 
-late_reports.callbacks.update(
-    function.__code__ for function in (_query, _free, _cancel, _poll, _wait)
-)
-_FUNCTIONS = (_Query(_query), _Free(_free), _Cancel(_cancel), _Poll(_poll), _Wait(_wait))
+_CALLED = (_query, _free, _cancel, _poll, _wait)
+late_reports.callbacks.update(function.__code__ for function in _CALLED)
+_FUNCTIONS = [ctypes.c_void_p(address) for address in _native.library_callbacks(*_CALLED)]

@@ -7,7 +7,6 @@ its request; whoever completes an operation holds its lock.
 from __future__ import annotations
 
 import ctypes
-from _thread import interrupt_main
 from contextlib import suppress
 from threading import Lock
 from time import sleep
@@ -19,6 +18,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import report
 from mooncake_mpi.errors import Error, make_error
+from mooncake_mpi.interruptions import is_interruption
 from mooncake_mpi.library_requests import late_reports, objects_of_mpi4py
 from mooncake_mpi.library_requests.completer import COMPLETER
 from mooncake_mpi.library_requests.generalized_requests import GeneralizedRequest, extended
@@ -141,27 +141,14 @@ class Operation:
         return self._told
 
     def wait_in_library(self) -> None:
-        """For a library that asks; an interruption is raised when the library's call has ended."""
-        interrupted = False
-        while not self._told:
-            interrupted |= self._rest()
-        if interrupted:
-            interrupt_main()
-
-    def _rest(self) -> bool:
-        """A slice of a wait; whether it was interrupted."""
-        try:
-            if self.end_in_library():
-                return False
+        """For a library that asks; called again where a signal's handler has raised."""
+        while not self._told and not self.end_in_library():
             request = self._request
             if type(request) is Request:
                 with suppress(Error):  # a timeout, which the library's waits do not have
                     _native.wait_for_requests((request,), all=True, timeout_ms=_SLICE_MS)
             else:
                 sleep(_PAUSE_S)
-        except KeyboardInterrupt:
-            return True
-        return False
 
     def _end_now(self, *, tell: bool) -> bool:
         if (self.ended and not tell) or not self._lock.acquire(blocking=False):
@@ -171,7 +158,9 @@ class Operation:
                 return False
             try:
                 self._end()
-            except Exception as error:  # noqa: BLE001 - told to whoever waits in the library
+            except Exception as error:  # told to whoever waits in the library
+                if is_interruption(error):
+                    raise
                 self._request.Cancel()
                 self._request.Free()
                 self._set(MPI.Status(), error)
@@ -198,13 +187,17 @@ class Operation:
         status = MPI.Status()
         try:
             self._request._wait(status)
-            result = self._request._take_result()
-        except Exception as error:
+        except BaseException as error:
             if self._request._state == "active":
+                raise
+            if is_interruption(error):  # a moment after its end
+                self._set(status, None, self._request._take_result())
+                raise
+            if not isinstance(error, Exception):
                 raise
             self._set(status, error)
         else:
-            self._set(status, None, result)
+            self._set(status, None, self._request._take_result())
 
     def _set(self, status: MPI.Status, error: Exception | None, result: Any = None) -> None:
         if error is not None:

@@ -18,8 +18,8 @@ from mooncake_mpi import _native
 from mooncake_mpi.constants import BUFFERED, STANDARD, SYNCHRONOUS
 from mooncake_mpi.errhandlers import report, reported
 from mooncake_mpi.errors import Error
+from mooncake_mpi.interruptions import is_interruption
 from mooncake_mpi.objects import transfer
-from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dumps, load, loads
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mpi4py import MPI
 
 from mooncake_mpi import _native
+from mooncake_mpi.interruptions import is_interruption
 from mooncake_mpi.objects import gpu_receives
-from mooncake_mpi.objects.interruptions import is_interruption
 
 if TYPE_CHECKING:
     from mooncake_mpi.objects.gpu_sends import Departing

@@ -14,9 +14,9 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.buffers.exporters import export, is_array, is_buffer
 from mooncake_mpi.constants import BUFFERED
+from mooncake_mpi.interruptions import is_interruption
 from mooncake_mpi.objects import gpu_libraries
 from mooncake_mpi.objects.gpu_sends import Departing, SentWithArrays
-from mooncake_mpi.objects.interruptions import is_interruption
 from mooncake_mpi.objects.pickling import dump, dump_parts, load
 from mooncake_mpi.objects.pickling import not_loaded as drop_arrays
 from mooncake_mpi.requests.composites import CompositeRequest

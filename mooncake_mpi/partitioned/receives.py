@@ -153,8 +153,8 @@ class PartitionedReceive(End):
 
     def _unpack(self, partition: int) -> None:
         if self._packed is not None and partition not in self._unpacked:
-            self._unpacked.add(partition)
             self._packed.unpack_range(*self._elements_of(partition))
+            self._unpacked.add(partition)  # a signal may have interrupted it
 
     def _poll(self) -> bool:
         """Whether every partition is here."""

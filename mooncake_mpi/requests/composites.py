@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.errors import Error
+from mooncake_mpi.interruptions import is_interruption
 from mooncake_mpi.requests.request import Request
 from mooncake_mpi.requests.states import wait_for
 from mooncake_mpi.requests.statuses import fill_empty
@@ -146,8 +147,9 @@ class CompositeMethods:
             return
         try:
             self._result = driver._complete(status)
-        except Error as error:
-            if error.name == "ERR_PROC_FAILED_PENDING":
+        except BaseException as error:
+            pending = isinstance(error, Error) and error.name == "ERR_PROC_FAILED_PENDING"
+            if pending or is_interruption(error):
                 self._driver = driver  # type: ignore[misc]
             raise
 

@@ -15,7 +15,14 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.errhandlers import reported
 from mooncake_mpi.requests.ending import end_all, end_one, look_at
-from mooncake_mpi.requests.states import AnyRequest, is_active, is_ready, leaves_of, wait_for
+from mooncake_mpi.requests.states import (
+    AnyRequest,
+    is_active,
+    is_ready,
+    leaves_of,
+    owner_of,
+    wait_for,
+)
 from mooncake_mpi.requests.statuses import fill_empty
 
 if TYPE_CHECKING:
@@ -69,7 +76,7 @@ def wait_all(requests: Iterable[AnyRequest], statuses: list[MPI.Status] | None) 
     """
     requests = _checked(requests)
     _check_statuses(statuses)
-    plain = [each for each in requests if getattr(each, "_pending", None) is None]
+    plain = [each for each in requests if getattr(owner_of(each), "_pending", None) is None]
     natives, library = leaves_of(plain)
     if not library:
         while not _native.wait_for_requests(natives, all=True, timeout_ms=_SLICE_MS):

@@ -53,6 +53,7 @@ NB_MODULE(_native, m) {
   define_objects(m);
   define_matched_messages(m);
   define_requests(m);
+  define_library_callbacks(m);
   define_pickle_buffers(m);
   define_inspection(m);
   define_lane_inspection(m);

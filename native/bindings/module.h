@@ -23,6 +23,8 @@ void define_batch(nanobind::module_& m);
 void define_objects(nanobind::module_& m);
 void define_matched_messages(nanobind::module_& m);
 void define_requests(nanobind::module_& m);
+// What the MPI library calls.
+void define_library_callbacks(nanobind::module_& m);
 void define_pickle_buffers(nanobind::module_& m);
 // What looks at the engine and its lanes, and changes nothing.
 void define_inspection(nanobind::module_& m);

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "bindings/interruptions.h"
 #include "bindings/runtime.h"
 
 namespace mooncake_mpi::bindings {
@@ -33,7 +34,7 @@ struct Callback final : Notices::Notice {
 
 int settle_pending(void*) {
   notices().settle_scheduled();
-  return 0;
+  return notices().raise_interruption() ? -1 : 0;
 }
 
 }  // namespace
@@ -107,6 +108,26 @@ void Notices::settle_told() noexcept {
   PyErr_Restore(type, value, traceback);
 }
 
+// The program hears of it at the next wait, or between two instructions.
+void Notices::raise_later(PyObject* exception) noexcept {
+  if (interruption_ != nullptr) {
+    Py_DECREF(exception);
+    return;
+  }
+  interruption_ = exception;
+  interrupted_thread_ = PyThread_get_thread_ident();
+  if (!scheduled_.exchange(true) && Py_AddPendingCall(settle_pending, nullptr) != 0)
+    scheduled_.store(false);
+}
+
+bool Notices::raise_interruption_aside() noexcept {
+  if (PyThread_get_thread_ident() != interrupted_thread_) return false;
+  PyObject* exception = std::exchange(interruption_, nullptr);
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
+  Py_DECREF(exception);
+  return true;
+}
+
 void end_unwatched(Operation& operation, BufferView& view) noexcept {
   const Completion completion = operation.completion;
   runtime().engine->release(operation);
@@ -116,8 +137,10 @@ void end_unwatched(Operation& operation, BufferView& view) noexcept {
   PyObject* traceback = nullptr;
   PyErr_Fetch(&type, &value, &traceback);
   if (view.finish() != nullptr && usable && !completion.cancelled) {
-    PyObject* done = PyObject_CallFunction(view.finish(), "K",
-                                           static_cast<unsigned long long>(completion.bytes));
+    PyObject* done = call_whole([&] {
+      return PyObject_CallFunction(view.finish(), "K",
+                                   static_cast<unsigned long long>(completion.bytes));
+    });
     if (done == nullptr) PyErr_WriteUnraisable(view.finish());
     Py_XDECREF(done);
   }

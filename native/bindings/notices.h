@@ -36,16 +36,25 @@ class Notices {
   }
   // What the interpreter's main thread calls between two instructions, once tell() asked for it.
   void settle_scheduled() noexcept;
+  // Takes over an exception of a signal's handler, amid what has no caller to raise it to.
+  void raise_later(PyObject* exception) noexcept;
+  // Raises that exception, if there is one and it was this thread's.
+  bool raise_interruption() noexcept {
+    return interruption_ != nullptr && raise_interruption_aside();
+  }
   // The interpreter is about to end: no thread may ask it for anything from now on.
   void close() noexcept { closed_.store(true); }
 
  private:
   void tell(Notice& notice) noexcept;
   void settle_told() noexcept;
+  bool raise_interruption_aside() noexcept;
 
   std::atomic<Notice*> told_{nullptr};
   std::atomic<bool> scheduled_{false};  // a call is queued in the main thread
   std::atomic<bool> closed_{false};
+  PyObject* interruption_ = nullptr;  // guarded by the GIL, as the next
+  unsigned long interrupted_thread_ = 0;
 };
 
 Notices& notices() noexcept;

@@ -7,6 +7,7 @@
 #include "bindings/arguments.h"
 #include "bindings/interpreter_lock.h"
 #include "bindings/notices.h"
+#include "bindings/object_methods.h"
 #include "bindings/owned_buffer.h"
 #include "bindings/request.h"
 #include "bindings/request_completion.h"
@@ -36,6 +37,18 @@ constexpr Signature<3> kIrecv{"Irecv", {"buf", "source", "tag"}, 1};
 // nullptr with the exception raised.
 Operation* post(const ReceiveCall& call) {
   return post_receive(*call.communicator, call.view.buffer(), call.source, call.tag);
+}
+
+// Of a receive into a scattered datatype. False with the exception raised.
+bool unpack(const BufferView& view, const Completion& completion) {
+  const bool usable = completion.error == Error::kNone || completion.error == Error::kTruncate;
+  if (view.finish() == nullptr || !usable || completion.cancelled) return true;
+  PyObject* done = with_interpreter([&] {
+    return PyObject_CallFunction(view.finish(), "K",
+                                 static_cast<unsigned long long>(completion.bytes));
+  });
+  Py_XDECREF(done);
+  return done != nullptr;
 }
 
 }  // namespace
@@ -91,6 +104,14 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
   if (has_no_path(operation.completion)) [[unlikely]]
     return raise_path_lost(operation, status);
   const Completion completion = operation.completion;
+  if (received == Received::kNothing && !unpack(view, completion)) [[unlikely]] {
+    if (was_interrupted()) {
+      give_up_receive(operation, view, MatchChannel::kMessages);
+    } else {
+      runtime().engine->release(operation);
+    }
+    return nullptr;
+  }
   std::unique_ptr<std::byte[]> memory = std::move(operation.owned_buffer);
   runtime().engine->release(operation);
   PyObject* result = nullptr;
@@ -98,14 +119,6 @@ PyObject* wait_receive(Operation& operation, BufferView& view, PyObject* status,
     result = new_owned_buffer(std::move(memory), completion);
   } else if (received == Received::kLength) {
     result = PyLong_FromUnsignedLongLong(completion.bytes);
-  } else if (view.finish() != nullptr &&
-             (completion.error == Error::kNone || completion.error == Error::kTruncate)) {
-    PyObject* done = with_interpreter([&] {
-      return PyObject_CallFunction(view.finish(), "K",
-                                   static_cast<unsigned long long>(completion.bytes));
-    });
-    if (done != nullptr) result = Py_NewRef(Py_None);
-    Py_XDECREF(done);
   } else {
     result = Py_NewRef(Py_None);
   }

@@ -101,6 +101,10 @@ PyObject* request_cancel(PyObject* self, PyObject*) {
   if (request.state == State::kShared) return ask_owner(request, "Cancel");
   if (request.state == State::kNull)
     return raise_error("ERR_REQUEST", "invalid request: it is null");
+  if (left_behind()) [[unlikely]] {  // it is the parent's
+    raise_unusable();
+    return nullptr;
+  }
   // One that a failure has interrupted is still posted.
   if (request.operation != nullptr && !is_finished(*request.operation)) {
     runtime().engine->cancel(*request.operation, request.channel);

@@ -78,6 +78,7 @@ bool wait_until(Done&& done, Describe&& describe) {
     }
     notices().settle();
     if (result == WaitResult::kDone) return true;
+    if (notices().raise_interruption()) return false;
     if (PyErr_CheckSignals() != 0) return false;
     if (engine.starved_ns() > kStarvedNs) return PyErr_NoMemory() != nullptr;
     if (!wait.go_on(result == WaitResult::kTimeout ? kSignalCheckNs : 0, describe)) return false;

@@ -124,6 +124,8 @@ Result<bool> Peers::connect_over_lanes(Peer& peer) {
     }
     if (!failure.message.empty()) failure.message += "; ";
     failure.message.append(lane->name()).append(": ").append(reason);
+    // A peer of this host expects nobody over the lanes behind its first one, see expect().
+    if (failure.error == Error::kNoMemory && is_near(peer)) break;
   }
   if (channel == nullptr) {
     for (const MissingLane& missing : missing_)

@@ -102,6 +102,24 @@ def test_a_copy_of_a_partitioned_request_has_its_partitions(comm):
     receive.Free()
 
 
+@pytest.mark.ours  # as above
+@pytest.mark.parametrize("wait", [MPI.Request.Waitall, MPI.Request.Waitsome])
+def test_copies_of_partitioned_requests_are_waited_for_together(comm, wait):
+    right, left = ring_of(comm)
+    sent, received = np.arange(4.0), np.zeros(4)
+    made = [comm.Precv_init(received, 2, left, 5), comm.Psend_init(sent, 2, right, 5)]
+    copies = [MPI.Prequest(request) for request in made]
+    for _ in range(2):
+        received[:] = 0
+        MPI.Prequest.Startall(copies)
+        made[1].Pready_range(0, 1)
+        wait(copies)
+        MPI.Request.Waitall(copies)
+        assert (received == sent).all()
+    for request in made:
+        request.Free()
+
+
 def test_only_a_persistent_request_becomes_one(comm):
     request, _, send = posted(comm, 6)
     with pytest.raises(TypeError):

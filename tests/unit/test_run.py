@@ -234,6 +234,22 @@ def test_a_traceback_shows_the_program_alone(tmp_path):
     assert "mooncake_mpi" not in done.stderr
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "GeneratorExit", "BaseException('x')"])
+def test_what_is_no_error_is_shown_and_ends_it_as_the_interpreter_would(tmp_path, raised):
+    script = tmp_path / "script.py"
+    script.write_text(f"def inner():\n    raise {raised}\ninner()\n")
+    done = run("run", script)
+    python = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (python.returncode, python.stdout)
+    assert done.stderr == python.stderr
+
+
+def test_builtins_of_a_script_are_the_module(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("__builtins__.profile = len\nprint(profile('abc'))\n")
+    assert run("run", script).stdout == "3\n"
+
+
 def test_a_program_may_import_the_package_s_own_names_first(tmp_path):
     text = (
         "from mooncake_mpi import Error, Intracomm\nfrom mpi4py import MPI\n"

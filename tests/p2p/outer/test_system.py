@@ -68,6 +68,14 @@ calls = {
     "Send_init": lambda: comm.Send_init(np.zeros(1), other, 9),
     "Revoke": lambda: comm.Is_revoked(),
     "Wait": lambda: pending.Wait(),
+    "Cancel": lambda: pending.Cancel(),
+    "Start": lambda: persistent.Start(),
+    "Startall": lambda: MPI.Prequest.Startall([persistent]),
+    "Start of a partitioned one": lambda: partitioned.Start(),
+    "Psend_init": lambda: comm.Psend_init(np.zeros(1), 1, other, 9),
+    "Isendrecv": lambda: comm.Isendrecv(np.zeros(1), other, 9, np.zeros(1), other, 9),
+    "Sendrecv_replace": lambda: comm.Sendrecv_replace(np.zeros(1), other, 9, other, 9),
+    "bsend": lambda: comm.bsend(1, other, 9),
     "Wait of a complete one": lambda: complete[0].Wait(),
     "Test of a complete one": lambda: complete[0].Test(),
     "Get_status of a complete one": lambda: complete[0].Get_status(),
@@ -80,6 +88,8 @@ calls = {
     "Recv of a large message": lambda: messages[1].Recv(np.zeros(300_000)),
 }
 pending = comm.Irecv(np.zeros(1), other, 77)
+persistent = comm.Send_init(np.zeros(1), other, 9)
+partitioned = comm.Psend_init(np.zeros(1), 1, other, 9)
 complete = [comm.Irecv(np.zeros(1), comm.rank, 1), comm.irecv(source=comm.rank, tag=2)]
 complete += [comm.Isend(np.zeros(1), comm.rank, 1), comm.isend(1, comm.rank, 2)]
 wrapped = give(comm.Irecv(np.zeros(1), comm.rank, 3), False)
