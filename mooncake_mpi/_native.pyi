@@ -407,6 +407,9 @@ def library_callbacks(
 ) -> list[int]:
     """Addresses of the functions of generalized requests, which call these."""
 
+def call_locked(lock: Any, function: Callable[[], bool]) -> bool | None:
+    """Call a function with a lock held; None where it is held already."""
+
 def put_buffers_in(stream: bytes, sizes: Sequence[int]) -> list[bytes] | None:
     """
     What goes around the buffers of a pickle stream, which lie beside it, to make one stream of all; None if they do not belong together.

@@ -33,6 +33,7 @@ class GeneralizedRequest:
 
     def __init__(self, operation: Operation) -> None:
         self.handle = _Handle()
+        self._completed: list[int] = []  # what the library said of it
         _operations[id(operation)] = operation
         library = _library()
         start = library.MPIX_Grequest_start if extended() else library.MPI_Grequest_start
@@ -44,10 +45,12 @@ class GeneralizedRequest:
             raise MPI.Exception(code)
 
     def Complete(self) -> None:
-        """Tell the library that the operation is complete."""
-        code = _library().MPI_Grequest_complete(self.handle)
-        if code != MPI.SUCCESS:
-            raise MPI.Exception(code)
+        """Tell the library that the operation is complete, once however often this is called."""
+        complete = _library().MPI_Grequest_complete
+        if not self._completed:  # no handler of a signal comes between the call and the note of it
+            self._completed.extend(map(complete, (self.handle,)))
+        if self._completed[0] != MPI.SUCCESS:
+            raise MPI.Exception(self._completed[0])
 
 
 @cache

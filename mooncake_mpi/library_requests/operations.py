@@ -117,17 +117,13 @@ class Operation:
             Error: ``ERR_PROC_FAILED_PENDING``, see :meth:`wait`.
         """
         _refuse_in_a_child()
-        if self.ended:
-            return True
-        if not self._lock.acquire(blocking=False):
+        return self.ended or bool(_native.call_locked(self._lock, self._try_to_end))
+
+    def _try_to_end(self) -> bool:
+        if not self.ended and not self._request._poll():
             return False
-        try:
-            if not self._request._poll():
-                return False
-            self._end()
-            self._tell()
-        finally:
-            self._lock.release()
+        self._end()
+        self._tell()
         return True
 
     def end_if_complete(self) -> bool:
@@ -151,23 +147,28 @@ class Operation:
                 sleep(_PAUSE_S)
 
     def _end_now(self, *, tell: bool) -> bool:
-        if (self.ended and not tell) or not self._lock.acquire(blocking=False):
-            return self.ended
+        if self.ended and not tell:
+            return True
+        finish = self._finish_and_tell if tell else self._finish
+        return bool(_native.call_locked(self._lock, finish)) or self.ended
+
+    def _finish(self) -> bool:
+        if not self.ended and not self._request._poll():
+            return False
         try:
-            if not self.ended and not self._request._poll():
-                return False
-            try:
-                self._end()
-            except Exception as error:  # told to whoever waits in the library
-                if is_interruption(error):
-                    raise
-                self._request.Cancel()
-                self._request.Free()
-                self._set(MPI.Status(), error)
-            if tell:
-                self._tell()
-        finally:
-            self._lock.release()
+            self._end()
+        except Exception as error:  # told to whoever waits in the library
+            if is_interruption(error):
+                raise
+            self._request.Cancel()
+            self._request.Free()
+            self._set(MPI.Status(), error)
+        return True
+
+    def _finish_and_tell(self) -> bool:
+        if not self._finish():
+            return False
+        self._tell()
         return True
 
     def release(self) -> None:
@@ -224,8 +225,8 @@ class Operation:
         outcome = None if handle is None else handle._outcome
         if outcome is not None and outcome.object is not None and not self._kept:
             objects_of_mpi4py.keep(handle, outcome.object)
-        self._told = True
         self._grequest.Complete()
+        self._told = True
 
     # --- what the library calls ---
 

@@ -116,9 +116,13 @@ class PartitionedRequest(CompositeMethods, Prequest):
         """Begin a message.
 
         Raises:
-            MPI.Exception: ``ERR_REQUEST``, it is under way already.
+            MPI.Exception: ``ERR_REQUEST``, it is under way already; ``ERR_COMM``, this process was
+                forked.
         """
-        self._live_driver().start()
+        driver = self._live_driver()
+        if _native.left_behind():
+            raise_error("ERR_COMM", _native.LEFT_BEHIND)
+        driver.start()
 
     def _wait(self, status: MPI.Status | None = None) -> Literal[True]:
         """Wait until the message is complete; other threads may go on making partitions ready."""

@@ -33,6 +33,7 @@ int call(Function function, const char* format, Arguments... arguments) {
     PyObject* traceback = nullptr;
     PyErr_Fetch(&type, &value, &traceback);  // a request may be dropped while one is on its way
     PyObject* callable = functions[function];
+    notices().begin_callback();
     PyObject* result =
         call_whole([&] { return PyObject_CallFunction(callable, format, arguments...); });
     long code = result != nullptr ? PyLong_AsLong(result) : kOther;
@@ -41,6 +42,7 @@ int call(Function function, const char* format, Arguments... arguments) {
       code = kOther;
     }
     Py_XDECREF(result);
+    notices().end_callback();
     PyErr_Restore(type, value, traceback);
     PyGILState_Release(state);
     return static_cast<int>(code);
@@ -88,6 +90,23 @@ std::vector<std::uintptr_t> library_callbacks(nb::callable on_query, nb::callabl
   return {address(&query), address(&free_state), address(&cancel), address(&poll), address(&wait)};
 }
 
+// None where somebody has the lock. In Python a handler of a signal could raise between the lock
+// and what gives it back.
+nb::object call_locked(nb::object lock, nb::callable function) {
+  const nb::object acquired = nb::steal(PyObject_CallMethod(lock.ptr(), "acquire", "O", Py_False));
+  if (!acquired.is_valid()) throw nb::python_error();
+  if (acquired.ptr() != Py_True) return nb::none();
+  const nb::object result = nb::steal(PyObject_CallNoArgs(function.ptr()));
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  Py_XDECREF(PyObject_CallMethod(lock.ptr(), "release", nullptr));
+  PyErr_Restore(type, value, traceback);
+  if (!result.is_valid()) throw nb::python_error();
+  return result;
+}
+
 }  // namespace
 
 void define_library_callbacks(nb::module_& m) {
@@ -97,6 +116,9 @@ void define_library_callbacks(nb::module_& m) {
                 "free: Callable[[int], int], cancel: Callable[[int, int], int], "
                 "poll: Callable[[int], int], wait: Callable[[int], int]) -> list[int]"),
         "Addresses of the functions of generalized requests, which call these.");
+  m.def("call_locked", &call_locked, "lock"_a, "function"_a,
+        nb::sig("def call_locked(lock: Any, function: Callable[[], bool]) -> bool | None"),
+        "Call a function with a lock held; None where it is held already.");
 }
 
 }  // namespace mooncake_mpi::bindings

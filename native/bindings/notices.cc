@@ -116,6 +116,10 @@ void Notices::raise_later(PyObject* exception) noexcept {
   }
   interruption_ = exception;
   interrupted_thread_ = PyThread_get_thread_ident();
+  ask_to_settle();
+}
+
+void Notices::ask_to_settle() noexcept {
   if (!scheduled_.exchange(true) && Py_AddPendingCall(settle_pending, nullptr) != 0)
     scheduled_.store(false);
 }

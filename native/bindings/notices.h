@@ -40,7 +40,12 @@ class Notices {
   void raise_later(PyObject* exception) noexcept;
   // Raises that exception, if there is one and it was this thread's.
   bool raise_interruption() noexcept {
-    return interruption_ != nullptr && raise_interruption_aside();
+    return interruption_ != nullptr && callbacks_ == 0 && raise_interruption_aside();
+  }
+  // A function that the MPI library calls begins and ends: nothing is raised until it has returned.
+  void begin_callback() noexcept { ++callbacks_; }
+  void end_callback() noexcept {
+    if (--callbacks_ == 0 && interruption_ != nullptr) ask_to_settle();
   }
   // The interpreter is about to end: no thread may ask it for anything from now on.
   void close() noexcept { closed_.store(true); }
@@ -49,12 +54,14 @@ class Notices {
   void tell(Notice& notice) noexcept;
   void settle_told() noexcept;
   bool raise_interruption_aside() noexcept;
+  void ask_to_settle() noexcept;
 
   std::atomic<Notice*> told_{nullptr};
   std::atomic<bool> scheduled_{false};  // a call is queued in the main thread
   std::atomic<bool> closed_{false};
-  PyObject* interruption_ = nullptr;  // guarded by the GIL, as the next
+  PyObject* interruption_ = nullptr;  // guarded by the GIL, as what follows
   unsigned long interrupted_thread_ = 0;
+  int callbacks_ = 0;
 };
 
 Notices& notices() noexcept;
