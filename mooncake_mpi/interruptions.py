@@ -6,10 +6,31 @@ Called in the program's threads, no lock of its own.
 from __future__ import annotations
 
 import signal
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
+
+
+def certain(call: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """Call what others wait for: its result, and what a handler has raised meanwhile.
+
+    Args:
+        call: a function of C's: no handler runs within it, but one may as soon as it has returned.
+        arguments: its own.
+    """
+    results: list[Any] = []
+    interruption: BaseException | None = None
+    while not results:
+        try:  # the result is kept before the interpreter looks for signals
+            results.extend(starmap(call, [arguments]))
+        except BaseException as error:  # noqa: PERF203 - given to the caller
+            if not results and not is_interruption(error):
+                raise
+            interruption = error
+    return results[0], interruption
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -12,14 +12,16 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.engine import refusals
 from mooncake_mpi.engine.runtime import not_made, over, tie
+from mooncake_mpi.interruptions import certain
 
 
 def derived(
     parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm, *, same_group: bool
-) -> _native.Communicator | None:
+) -> tuple[_native.Communicator | None, BaseException | None]:
     """The engine's side of ``comm``, which the library made of members of ``parent``.
 
-    Collective over ``parent``.
+    Collective over ``parent``. Where the handler of a signal raises the others are told first: it
+    is given, too.
 
     Args:
         parent: the communicator whose members made ``comm``.
@@ -31,7 +33,7 @@ def derived(
         Error: ``ERR_OTHER``, a process cannot take part; at every process of ``parent``.
     """
     communicator: _native.Communicator | None = None
-    failure: Exception | None = None
+    failure: BaseException | None = None
     ranks: list[int] = []  # in the parent, empty for all of them
     head = _native.HEAD_OF_NO_MEMBER
     if comm != MPI.COMM_NULL:
@@ -44,19 +46,21 @@ def derived(
             communicator.inherit(known, ranks, comm.Get_name())
             tie(comm, communicator)
             head = communicator.head
-        except Exception as error:  # noqa: BLE001 - raised below, at every process
+        except BaseException as error:  # noqa: BLE001 - raised below, at every process
             failure, head = error, _native.HEAD_OF_REFUSAL
-    exchange = over(parent)
-    heads = refusals.Heads(exchange(head))
+    raw = bytearray(len(head) * known.size)
+    parts = [head, MPI.BYTE], [raw, MPI.BYTE]
+    _, interruption = certain(MPI.Intracomm.Allgather, parent, *parts)
+    heads = refusals.Heads(raw)
     if heads.refuse():
-        refused = refusals.told(exchange, failure)
+        refused = refusals.told(over(parent), failure)
         if comm != MPI.COMM_NULL:
             MPI.Comm.Free(comm)
         raise not_made(refused, failure)
     if communicator is not None:
         numbers = heads.numbers
         communicator.join([numbers[rank] for rank in ranks] if ranks else numbers)
-    return communicator
+    return communicator, interruption
 
 
 class Duplicate:

@@ -28,6 +28,7 @@ from mooncake_mpi.communicators.references import (
 )
 from mooncake_mpi.errhandlers import reporting
 from mooncake_mpi.errors import make_error
+from mooncake_mpi.interruptions import certain
 from mooncake_mpi.library_requests.giving import giver
 from mooncake_mpi.requests.composites import CompositeRequest
 
@@ -109,17 +110,17 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     @collective
     def Dup(self, info: MPI.Info | None = None) -> Self:
         """A duplicate with a matching space of its own."""
-        return cast("Self", self._derived(super().Dup(info), same_group=True))
+        return cast("Self", self._derived(super().Dup, info, same_group=True))
 
     @collective
     def Dup_with_info(self, info: MPI.Info) -> Self:
         """A duplicate with hints."""
-        return cast("Self", self._derived(super().Dup_with_info(info), same_group=True))
+        return cast("Self", self._derived(super().Dup_with_info, info, same_group=True))
 
     @collective
     def Clone(self) -> Self:
         """As :meth:`Dup`."""
-        return cast("Self", self._derived(super().Clone(), same_group=True))
+        return cast("Self", self._derived(super().Clone, same_group=True))
 
     @collective
     def Idup(  # type: ignore[override]
@@ -142,7 +143,7 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     @collective
     def Create(self, group: MPI.Group) -> Intracomm:
         """A communicator of ``group``."""
-        return cast("Intracomm", self._derived(super().Create(group)))
+        return cast("Intracomm", self._derived(super().Create, group))
 
     @collective
     def Create_group(self, group: MPI.Group, tag: int = 0) -> Intracomm:
@@ -152,28 +153,28 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     @collective
     def Split(self, color: int = 0, key: int = 0) -> Intracomm:
         """Communicators of the processes of equal ``color``, ordered by ``key``."""
-        return cast("Intracomm", self._derived(super().Split(color, key)))
+        return cast("Intracomm", self._derived(super().Split, color, key))
 
     @collective
     def Split_type(
         self, split_type: int, key: int = 0, info: MPI.Info = MPI.INFO_NULL
     ) -> Intracomm:
         """Communicators of processes of one kind, such as those of one node."""
-        return cast("Intracomm", self._derived(super().Split_type(split_type, key, info)))
+        return cast("Intracomm", self._derived(super().Split_type, split_type, key, info))
 
     @collective
     def Create_cart(
         self, dims: Sequence[int], periods: Sequence[bool] | None = None, reorder: bool = False
     ) -> Cartcomm:
         """A communicator with a Cartesian topology."""
-        return cast("Cartcomm", self._derived(super().Create_cart(dims, periods, reorder)))
+        return cast("Cartcomm", self._derived(super().Create_cart, dims, periods, reorder))
 
     @collective
     def Create_graph(
         self, index: Sequence[int], edges: Sequence[int], reorder: bool = False
     ) -> Graphcomm:
         """A communicator with a graph topology."""
-        return cast("Graphcomm", self._derived(super().Create_graph(index, edges, reorder)))
+        return cast("Graphcomm", self._derived(super().Create_graph, index, edges, reorder))
 
     @collective
     def Create_dist_graph_adjacent(
@@ -186,10 +187,11 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         reorder: bool = False,
     ) -> Distgraphcomm:
         """A communicator with a distributed graph topology, by neighbours."""
-        made = super().Create_dist_graph_adjacent(
-            sources, destinations, sourceweights, destweights, info, reorder
+        made = self._derived(
+            super().Create_dist_graph_adjacent,
+            *(sources, destinations, sourceweights, destweights, info, reorder),
         )
-        return cast("Distgraphcomm", self._derived(made))
+        return cast("Distgraphcomm", made)
 
     @collective
     def Create_dist_graph(
@@ -202,13 +204,21 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         reorder: bool = False,
     ) -> Distgraphcomm:
         """A communicator with a distributed graph topology."""
-        made = super().Create_dist_graph(sources, degrees, destinations, weights, info, reorder)
-        return cast("Distgraphcomm", self._derived(made))
+        made = self._derived(
+            super().Create_dist_graph, sources, degrees, destinations, weights, info, reorder
+        )
+        return cast("Distgraphcomm", made)
 
-    def _derived(self, comm: Any, *, same_group: bool = False) -> Any:
-        """``comm``, which the library has just made of members of this one, accelerated."""
+    def _derived(self, make: Callable[..., Any], *given: Any, same_group: bool = False) -> Any:
+        """What the library makes of members of this one, accelerated.
+
+        The other processes wait in the same two steps: only behind those an interruption is raised.
+        """
+        comm, interruption = certain(make, *given)
         parent = self._checked_communicator()
-        communicator = derived.derived(self, parent, comm, same_group=same_group)
+        communicator, later = derived.derived(self, parent, comm, same_group=same_group)
+        if interruption is not None or later is not None:
+            raise later or interruption  # type: ignore[misc]
         made = replaced(comm)
         if is_ours(made):
             made._communicator, made._giver = communicator, self._giver

@@ -34,7 +34,7 @@ class Cartcomm(Intracomm, MPI.Cartcomm):  # type: ignore[misc]
     @collective
     def Sub(self, remain_dims: Sequence[bool]) -> Cartcomm:
         """Communicators of the remaining dimensions."""
-        return cast("Cartcomm", self._derived(super().Sub(remain_dims)))
+        return cast("Cartcomm", self._derived(super().Sub, remain_dims))
 
 
 @for_host_memory

@@ -47,7 +47,7 @@ class Heads:
         return _CANNOT in self._words[1::8]
 
 
-def told(exchange: Exchange, failure: Exception | None) -> str:
+def told(exchange: Exchange, failure: BaseException | None) -> str:
     """Which ranks cannot take part, and why; collective.
 
     Args:
@@ -57,7 +57,7 @@ def told(exchange: Exchange, failure: Exception | None) -> str:
     return among(exchange(_NO_REFUSAL if failure is None else refusal(failure)))
 
 
-def refusal(error: Exception) -> bytes:
+def refusal(error: BaseException) -> bytes:
     """What a process sends in the place of its address, because of ``error``."""
     text = f"{type(error).__name__}: {error}".encode(errors="replace")
     return (_REFUSED + text[: _TEXT_BYTES - len(_REFUSED)]).ljust(_TEXT_BYTES, b"\0")

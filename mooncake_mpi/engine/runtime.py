@@ -116,7 +116,7 @@ def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
     contexts.know(communicator)
 
 
-def not_made(refused: str, failure: Exception | None) -> errors.Error:
+def not_made(refused: str, failure: BaseException | None) -> errors.Error:
     """The error of a communicator that a process cannot take part in, caused by ``failure``."""
     error = errors.make_error("ERR_OTHER", f"cannot make the communicator: {refused}")
     error.__cause__ = failure

@@ -220,3 +220,52 @@ def test_an_object_whose_send_is_left_arrives_as_it_was_then(program, call, cma)
     outcome = run(2, path, environment={"MOONCAKE_MPI_CMA": cma})
     assert outcome.returncode == 0, outcome.output
     assert outcome.output.strip() == "as it was"
+
+
+MAKING = """
+import os, signal, threading, time
+from mooncake_mpi import MPI
+
+class Stop(Exception):
+    pass
+
+def stop(*_):
+    raise Stop
+
+signal.signal(signal.SIGUSR1, stop)
+comm = MPI.COMM_WORLD.Dup()
+rank = comm.rank
+for name, arguments in {
+    "Split": (0, rank),
+    "Dup": (),
+    "Clone": (),
+    "Create": (comm.Get_group(),),
+    "Create_cart": ([comm.size],),
+    "Split_type": (MPI.COMM_TYPE_SHARED,),
+}.items():
+    make = getattr(comm, name)
+    if rank == 0:
+        def interrupt():
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        threading.Thread(target=interrupt).start()
+        try:
+            make(*arguments)
+        except Stop:
+            pass
+        else:
+            raise AssertionError(name)
+    else:
+        time.sleep(0.5)
+        make(*arguments)
+    after = comm.Dup()
+    right, left = (rank + 1) % comm.size, (rank - 1) % comm.size
+    assert after.sendrecv(rank, right, 1, None, left, 1) == left
+    after.Free()
+"""
+
+
+def test_who_is_interrupted_while_a_communicator_is_made_leaves_nobody_waiting(program):
+    """Nor the next one that is made."""
+    outcome = run(3, program(MAKING), timeout=60)
+    assert outcome.returncode == 0, outcome.output
