@@ -166,14 +166,17 @@ class MessageWork(_Work):
         if self._ended:
             return False
         tensor = self._results[0]
-        if self._stream_wait is not None:
-            return self._stream_wait.orders(tensor)
-        try:
-            self._stream_wait = stream_waits.begin(self._request, tensor)
-        except Exception as error:
-            raise self.failure(self._what, error) from error
-        if self._stream_wait is None:
-            return False
+        with self._lock:  # nobody ends the request meanwhile
+            if self._stream_wait is not None:
+                return self._stream_wait.orders(tensor)
+            if self._ended:
+                return False
+            try:
+                self._stream_wait = stream_waits.begin(self._request, tensor)
+            except Exception as error:
+                raise self.failure(self._what, error) from error
+            if self._stream_wait is None:
+                return False
         DEADLINES.add(self, self._timeout_ms / 1000)
         if not _native.call_when_done(self._request, self._end_unseen):
             self._end()
