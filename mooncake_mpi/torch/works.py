@@ -163,8 +163,6 @@ class MessageWork(_Work):
 
     def _leave_to_stream(self) -> bool:
         """Have the current stream wait; False: the program has to, or it is over."""
-        if self._ended:
-            return False
         tensor = self._results[0]
         with self._lock:  # nobody ends the request meanwhile
             if self._stream_wait is not None:
