@@ -106,8 +106,7 @@ std::string Engine::unconnected() {
   std::string text;
   for (auto& [label, lines] : by_communicator) {
     std::ranges::sort(lines);
-    const auto [end, last] = std::ranges::unique(lines);
-    lines.erase(end, last);
+    lines.erase(std::unique(lines.begin(), lines.end()), lines.end());  // clang 14 has no ranges'
     text += "  not connected on " + label + " with ";
     for (std::size_t i = 0; i < lines.size() && i < kMost; ++i)
       text += (i == 0 ? "" : ", ") + lines[i];
