@@ -190,8 +190,9 @@ void CopyMover::take_error(Copy& copy, Error error) const noexcept {
 
 std::uint64_t CopyMover::read_alone(Copy& copy) noexcept {
   const std::uint64_t bytes = std::min(CopyWork::kTurnBytes, copy.move.bytes - copy.done);
-  std::span<std::byte> to(copy.move.address + copy.done, bytes);
-  if (copy.move.sink != nullptr) to = copy.move.sink->room(copy.done, bytes);
+  const std::span<std::byte> to = copy.move.sink != nullptr
+                                      ? copy.move.sink->room(copy.done, bytes)
+                                      : std::span(copy.move.address + copy.done, bytes);
   if (to.empty()) return 0;
   take_error(copy, read(to.data(), copy.remote + copy.done, to.size(), past_caches(copy)));
   ++work_.counters_.chunks_read;
@@ -234,8 +235,9 @@ std::uint64_t CopyMover::write_alone(Copy& copy) noexcept {
   const std::uint64_t most = std::min(CopyWork::kTurnBytes, copy.move.bytes - copy.done);
   std::uint64_t written = 0;
   while (written < most) {
-    Bytes run(copy.move.address + copy.done, most - written);
-    if (copy.move.source != nullptr) run = copy.move.source->at(copy.done, most - written);
+    const std::uint64_t left = most - written;
+    const Bytes run = copy.move.source != nullptr ? Bytes(copy.move.source->at(copy.done, left))
+                                                  : Bytes(copy.move.address + copy.done, left);
     if (run.empty()) {
       // Its device has failed: the receiver hears of it from the stream that comes instead.
       if (copy.move.source->failed()) copy.error = Error::kBuffer;
