@@ -18,6 +18,7 @@ from mooncake_mpi import _native
 from mooncake_mpi.torch import errors, spaces, tensors
 from mooncake_mpi.torch.collective_methods import CollectiveMethods
 from mooncake_mpi.torch.splitting import Features, Splits
+from mooncake_mpi.torch.stream_waits import DEADLINES
 from mooncake_mpi.torch.tensors import ANY_RANK, LARGEST_TAG
 from mooncake_mpi.torch.works import MessageWork, milliseconds
 
@@ -211,6 +212,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         """As :meth:`shutdown`, but what is under way fails; the other ranks are not told."""
         if self._open:
             self._abort_collectives()
+            DEADLINES.abort(self._id)
         self.shutdown()
 
     def _check_open(self, name: str) -> None:

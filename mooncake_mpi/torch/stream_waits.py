@@ -75,7 +75,14 @@ class Awaited(Protocol):
     def is_open(self) -> bool:
         """Whether it has yet to end."""
 
+    @property
+    def group(self) -> str:
+        """Which group's it is."""
+
     def time_out(self) -> None:
+        """Give it up, as too late."""
+
+    def give_up(self, reason: str) -> None:
         """Give it up."""
 
 
@@ -98,6 +105,14 @@ class Deadlines:
                 THREADS.add(self)
             if len(self._pending) == 1:
                 self._changed.notify()
+
+    def abort(self, group: str) -> None:
+        """Give up those of a group."""
+        with self._changed:
+            pending = [reference() for _, reference in self._pending]
+        for awaited in pending:
+            if awaited is not None and awaited.is_open() and awaited.group == group:
+                awaited.give_up("aborted")
 
     def leave(self, seconds: float) -> None:
         """End the thread."""

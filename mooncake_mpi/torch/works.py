@@ -106,8 +106,11 @@ class MessageWork(_Work):
         self._source = -1
         self._tell = tell
         self._stream_wait: stream_waits.StreamWait | None = None
-        self._overdue = False
-        self._on_gpu = flat is not None and flat is tensor and not flat.is_cpu
+        self._given_up = ""
+        # Of a receive from any rank the end of one process alone is no end.
+        self._on_gpu = (
+            flat is not None and flat is tensor and what[2] != ANY_RANK and not flat.is_cpu
+        )
         # Copied back even if the program drops this object; now, if the message had come already.
         is_copied = flat is not None and flat is not tensor
         if is_copied and not _native.call_when_done(request, self._end_in_passing):
@@ -156,19 +159,29 @@ class MessageWork(_Work):
         """Whether it has yet to end."""
         return not self._ended
 
+    @property
+    def group(self) -> str:
+        """Which group's it is."""
+        return self._what[1]
+
     def time_out(self) -> None:
-        """Give up a receive that a stream waits for."""
-        self._overdue = True
+        """Give up a receive that a stream waits for, after the group's timeout."""
+        limit = self._timeout_ms / 1000
+        self.give_up(f"timed out after {limit:g} s, the timeout of the group")
+
+    def give_up(self, reason: str) -> None:
+        """End a receive that a stream waits for, unless its message is on its way."""
+        self._given_up = reason
         self._request.Cancel()
 
     def _leave_to_stream(self) -> bool:
         """Have the current stream wait; False: the program has to, or it is over."""
         tensor = self._results[0]
         with self._lock:  # nobody ends the request meanwhile
-            if self._stream_wait is not None:
-                return self._stream_wait.orders(tensor)
             if self._ended:
                 return False
+            if self._stream_wait is not None:
+                return self._stream_wait.orders(tensor)
             try:
                 self._stream_wait = stream_waits.begin(self._request, tensor)
             except Exception as error:
@@ -237,9 +250,8 @@ class MessageWork(_Work):
         except Exception as error:  # noqa: BLE001 - raised by wait()
             self._error = self.failure(self._what, error)
             self._error.__cause__ = error
-        if self._overdue and self._error is not None:
-            reason = f"timed out after {self._timeout_ms / 1000:g} s, the timeout of the group"
-            self._error = self.failure(self._what, reason)
+        if self._given_up and self._error is not None:
+            self._error = self.failure(self._what, self._given_up)
         self._ended = True
 
     def _take(self, source: int, received: int, flat: torch.Tensor) -> None:

@@ -124,6 +124,29 @@ dist.barrier()
     )
 
 
+def test_the_program_waits_for_a_message_from_any_rank(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+if rank == 0:
+    into = tensor(5000, 0)
+    work = group.recv_anysource([into], 7)
+    began = time.monotonic()
+    dist.barrier()
+    work.wait()
+    assert time.monotonic() - began > 0.2
+    assert work.source_rank() == 1
+    assert (into.get() == 5).all()
+else:
+    dist.barrier()
+    time.sleep(0.3)
+    group.send([tensor(5000, 5)], 0, 7).wait()
+dist.barrier()
+""",
+    )
+
+
 def test_a_batch_is_waited_for_in_the_stream(on_gpus):
     on_gpus(
         2,
@@ -190,6 +213,24 @@ else:
     time.sleep(2.5)
     group.recv([tensor(8, 1)], 0, 8).wait()
     ends(stream.query)
+""",
+    )
+
+
+def test_an_aborted_group_lets_its_streams_go_on(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+if rank == 0:
+    work = group.recv([tensor(1000, 0)], 1, 7)
+    work.wait()
+    group.abort()
+    ends(stream.query)
+    ends(work.is_completed)
+    assert "aborted" in told(work.wait)
+else:
+    time.sleep(1)
 """,
     )
 
