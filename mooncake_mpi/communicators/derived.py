@@ -12,7 +12,7 @@ from mpi4py import MPI
 from mooncake_mpi import _native
 from mooncake_mpi.engine import refusals
 from mooncake_mpi.engine.runtime import not_made, over, tie
-from mooncake_mpi.interruptions import certain
+from mooncake_mpi.interruptions import certain, is_interruption
 
 
 def derived(
@@ -56,6 +56,8 @@ def derived(
         refused = refusals.told(over(parent), failure)
         if comm != MPI.COMM_NULL:
             MPI.Comm.Free(comm)
+        if failure is not None and is_interruption(failure):
+            raise failure  # the others have heard of it
         raise not_made(refused, failure)
     if communicator is not None:
         numbers = heads.numbers
