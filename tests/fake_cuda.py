@@ -8,6 +8,7 @@ program: it retains a device's primary context when it first uses the device and
 from __future__ import annotations
 
 import ctypes
+import gc
 import math
 
 import numpy as np
@@ -137,10 +138,16 @@ class Graph:
         self._exec = ctypes.c_void_p()
 
     def __enter__(self) -> Graph:
+        # An array that the collector finds meanwhile would be freed, which ends a capture.
+        self._collects = gc.isenabled()
+        gc.collect()
+        gc.disable()
         call("cuStreamBeginCapture", self._stream.handle, self._mode)
         return self
 
     def __exit__(self, kind, *_) -> None:
+        if self._collects:
+            gc.enable()
         call("cuStreamEndCapture", self._stream.handle, ctypes.byref(self._graph))
         if kind is None:
             call("cuGraphInstantiate", ctypes.byref(self._exec), self._graph, 0)

@@ -104,12 +104,14 @@ Result<bool> GraphMessage::give_to(cuda_driver::StreamHandle stream, int device,
 
 void GraphMessage::close() noexcept {
   word_->store(0, std::memory_order_release);
-  if (!closed_.exchange(true)) memory_.gates().count_closed(kLongestCallNs);
+  if (closed_.load() == 0) closed_.store(memory_.gates().count_closed(kLongestCallNs));
 }
 
 void GraphMessage::open() noexcept {
   word_->store(1, std::memory_order_release);
-  if (closed_.exchange(false)) memory_.gates().count_opened();
+  if (const std::uint64_t number = closed_.exchange(0); number != 0) {
+    memory_.gates().count_opened(number);
+  }
 }
 
 void GraphMessage::post() noexcept {

@@ -36,8 +36,10 @@ def handler():
     signal.signal(signal.SIGALRM, previous)
 
 
-def wait_and_go_on(wait, request):
+def wait_and_go_on(wait, request, sender):
     """As a program, which is between two instructions when the library's call is over."""
+    sender.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
     wait(request)
     time.sleep(0)
 
@@ -51,10 +53,8 @@ def test_what_it_raises_comes_when_the_wait_is_over(wrapped, wait, size):
     request = wrapped.Irecv(into, left, 3)
     library.COMM_WORLD.Barrier()
     sender = threading.Timer(0.3, lambda: wrapped.Ssend(np.ones(size), right, 3))
-    sender.start()
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     with pytest.raises(LeftError):
-        wait_and_go_on(wait, request)
+        wait_and_go_on(wait, request, sender)
     if wait is not Request.Wait:  # ours, which is left at once
         assert not request
     request.Wait()
@@ -72,10 +72,8 @@ def test_an_object_is_there_all_the_same(wrapped):
     request = wrapped.irecv(None, left, 3)
     library.COMM_WORLD.Barrier()
     sender = threading.Timer(0.3, lambda: wrapped.send("whole", right, 3))
-    sender.start()
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     with pytest.raises(LeftError):
-        wait_and_go_on(lambda request: Request.Waitall([request]), request)
+        wait_and_go_on(lambda request: Request.Waitall([request]), request, sender)
     sender.join()
     assert not request
     request = wrapped.irecv(None, left, 4)

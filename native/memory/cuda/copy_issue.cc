@@ -15,7 +15,7 @@ void CopyQueue::issue_all() noexcept {
       const bool together = issue_together(engine);
       for (auto& copy : engine.next) {
         if (together || issue(*copy, engine)) {
-          copy->stream_ = engine.stream;
+          copy->stream_ = engine.stream.made();
           engine.batch.push_back(std::move(copy));
         } else {
           copy->state_.store(Copy::State::kFailed, std::memory_order_release);
@@ -74,15 +74,29 @@ CopyQueue::Engine& CopyQueue::engine_of(int device, Copy::Kind kind) noexcept {
 }
 
 Result<cuda_driver::Stream*> CopyQueue::stream_of(Engine& engine, int device) {
-  if (engine.stream == nullptr) {
-    auto made = driver_.make_stream(device);
-    if (!made) {
-      note_trouble(made.failure().message);
-      return made;
+  auto stream = engine.stream.get(driver_, device);
+  if (!stream) note_trouble(stream.failure().message);
+  return stream;
+}
+
+// What the engines are given now comes before every wait of a stream of the program's, or nothing
+// is given to them. A driver that refuses to be asked refuses the copy, too.
+void CopyQueue::look_for_streams(bool may_issue) noexcept {
+  if (waiting_.empty() || (may_issue && !gates_.some_closed())) return;
+  for (std::size_t device = 0; device < engines_.size(); ++device) {
+    for (Engine& engine : engines_[device]) {
+      if (engine.waiting == 0 || !engine.has_room) continue;
+      engine.has_room = may_issue;
+      if (!may_issue || has_failed(static_cast<int>(device))) continue;
+      try {
+        auto runs = engine.stream.runs_since(gates_.latest(), !engine.issued.empty(), driver_,
+                                             static_cast<int>(device));
+        engine.has_room = !runs || runs.value();
+      } catch (const std::bad_alloc&) {
+        engine.has_room = false;
+      }
     }
-    engine.stream = made.value();
   }
-  return engine.stream;
 }
 
 // One word for all that was issued in one go. Without it nobody would ever know that they are done.
@@ -90,10 +104,11 @@ void CopyQueue::close_batches() noexcept {
   for (auto& kinds : engines_) {
     for (Engine& engine : kinds) {
       if (engine.batch.empty()) continue;
-      const bool closed = close(*engine.stream);
+      cuda_driver::Stream& stream = *engine.stream.made();
+      const bool closed = close(stream);
       const auto count = static_cast<std::uint32_t>(engine.batch.size());
       for (auto& copy : engine.batch) {
-        copy->ticket_ = engine.stream->submitted;
+        copy->ticket_ = stream.submitted;
         copy->state_.store(closed ? Copy::State::kUnderWay : Copy::State::kFailed,
                            std::memory_order_release);
         if (closed) engine.issued.push_back(std::move(copy));
@@ -103,7 +118,7 @@ void CopyQueue::close_batches() noexcept {
         under_way_.fetch_add(count, std::memory_order_relaxed);
       } else {
         active_.fetch_sub(count, std::memory_order_relaxed);
-        fail(engine.stream->device);
+        fail(stream.device);
       }
     }
   }

@@ -37,8 +37,7 @@ void CopyQueue::defer(std::function<void()> call) {
 }
 
 bool CopyQueue::drop(Copy& copy) noexcept {
-  auto queued = Copy::State::kQueued;
-  if (copy.state_.compare_exchange_strong(queued, Copy::State::kDropped)) return true;
+  if (withdraw(copy)) return true;
   // It is a matter of microseconds, or of the device's end; of neither where the stream of a
   // program holds up the engine's.
   const std::uint64_t began_ns = now_ns();
@@ -74,7 +73,7 @@ void CopyQueue::run(bool more_to_come) noexcept {
   if (idle && now_ns() - checked_ns_.load(std::memory_order_relaxed) <= kCheckNs) return;
   const bool alone = gates_.enter_driver();
   if (!alone && leave_to_thread()) return;
-  run_here(more_to_come);
+  run_here(more_to_come, alone);
   if (alone) gates_.leave_driver();
 }
 
@@ -98,19 +97,24 @@ void CopyQueue::run_thread() noexcept {
   for (;;) {
     while (asked_.exchange(0, std::memory_order_seq_cst) == 0)
       linux_driver::futex_wait(asked_, 0, 1'000'000'000u);
-    run_here(false);
+    run_here(false, false);
   }
 }
 
-void CopyQueue::run_here(bool more_to_come) noexcept {
+// `alone`: no stream comes to wait meanwhile.
+void CopyQueue::run_here(bool more_to_come, bool alone) noexcept {
   // What is submitted while another thread is at it, and too late for that one, waits() still.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock) return;
+  std::unique_lock<std::mutex> nobody_places;
   try {
     take_inbox();
     make_calls();
     make_room();
     look_for_room(more_to_come);
+    // Who places a wait may be held up in the driver until another one ends.
+    if (!alone) nobody_places = std::unique_lock(gates_.placing(), std::try_to_lock);
+    if (!alone) look_for_streams(nobody_places.owns_lock());
     std::erase_if(waiting_, [this](const std::shared_ptr<Copy>& copy) {
       if (!may_begin(*copy)) return false;
       begin(copy);
@@ -120,6 +124,7 @@ void CopyQueue::run_here(bool more_to_come) noexcept {
   }
   issue_all();
   close_batches();
+  if (nobody_places) nobody_places.unlock();
   retire();
   const std::uint64_t now = now_ns();
   if (now - checked_ns_.load(std::memory_order_relaxed) <= kCheckNs) return;
@@ -169,9 +174,10 @@ bool CopyQueue::may_begin(const Copy& copy) const noexcept {
 
 // Each batch costs the engine the time of a small copy, and copies of one batch overlap.
 bool CopyQueue::has_room(const Engine& engine, bool more_to_come) const noexcept {
-  if (engine.stream == nullptr || !driver_.copies_batches()) return true;
-  const std::uint32_t done = engine.stream->word->load(std::memory_order_acquire);
-  const std::uint32_t under_way = engine.stream->submitted - done;
+  const cuda_driver::Stream* stream = engine.stream.made();
+  if (stream == nullptr || !driver_.copies_batches()) return true;
+  const std::uint32_t done = stream->word->load(std::memory_order_acquire);
+  const std::uint32_t under_way = stream->submitted - done;
   if (under_way == 0) return true;
   if (under_way >= kBatchesUnderWay) return false;
   return !more_to_come || engine.waiting >= kBatch || engine.waiting_bytes >= kBatchBytes;
@@ -259,8 +265,8 @@ void CopyQueue::check_health() {
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     const auto device = static_cast<int>(i);
     if (has_failed(device)) continue;
-    auto used = std::ranges::find_if(engines_[i],
-                                     [](const Engine& engine) { return engine.stream != nullptr; });
+    auto used = std::ranges::find_if(
+        engines_[i], [](const Engine& engine) { return engine.stream.made() != nullptr; });
     const bool is_used = used != engines_[i].end();
     if (!is_used && (awaited >> (i % 64) & 1) == 0) continue;
     auto stream = stream_of(is_used ? *used : engines_[i].front(), device);

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "drivers/cuda/driver.h"
+#include "memory/cuda/copy_stream.h"
 #include "memory/cuda/gate.h"
 #include "memory/cuda/kernels/kernels.h"
 #include "memory/cuda/moment.h"
@@ -82,6 +83,11 @@ class CopyQueue final : public DeviceWork {
   };
   // Copies of one kind on one device that need not wait are known to be over in this order.
   std::shared_ptr<Copy> submit(const Request& request);
+  // Whether the copy had not begun, and never will.
+  bool withdraw(Copy& copy) noexcept {
+    auto queued = Copy::State::kQueued;
+    return copy.state_.compare_exchange_strong(queued, Copy::State::kDropped);
+  }
   // True: the copy touches nothing any more, for it had not begun, or is over. False: it stands
   // behind a stream of the program's that waits for a message, perhaps one that the caller is to
   // end; what it needs has to stay.
@@ -120,7 +126,7 @@ class CopyQueue final : public DeviceWork {
   static constexpr std::uint64_t kBatchBytes = std::uint64_t{8} << 20;
 
   struct Engine {
-    cuda_driver::Stream* stream = nullptr;
+    CopyStream stream;
     std::vector<std::shared_ptr<Copy>> next;  // to be issued now
     std::size_t waiting = 0;                  // copies that are to come, and their bytes
     std::uint64_t waiting_bytes = 0;
@@ -131,13 +137,14 @@ class CopyQueue final : public DeviceWork {
 
   bool leave_to_thread() noexcept;
   void run_thread() noexcept;
-  void run_here(bool more_to_come) noexcept;
+  void run_here(bool more_to_come, bool alone) noexcept;
   void take_inbox();
   void make_calls();
   void make_room();
   bool may_begin(const Copy& copy) const noexcept;
   bool has_room(const Engine& engine, bool more_to_come) const noexcept;
   void look_for_room(bool more_to_come) noexcept;
+  void look_for_streams(bool may_issue) noexcept;
   bool issue(const Copy& copy, Engine& engine) noexcept;
   bool issue_together(Engine& engine) noexcept;
   void begin(const std::shared_ptr<Copy>& copy) noexcept;

@@ -169,7 +169,6 @@ Result<Gate> StreamEnd::wait(int device, cuda_driver::StreamHandle stream) {
 Result<bool> StreamEnd::wait_with_work(cuda_driver::StreamHandle stream) {
   auto end = turn_.work->end();
   if (turn_.block != nullptr) turn_.block->used_until(std::move(end));
-  works_.note_turn(stream, turn_.work);
   return turn_.work->claim(stream);
 }
 

@@ -18,10 +18,11 @@ void StreamWork::refuse() noexcept {
 
 Result<bool> StreamWork::claim(cuda_driver::StreamHandle stream) {
   tried_ = true;
+  const std::scoped_lock lock(works_.gates_.placing());
   // Before the stream waits: who copies from now on minds it.
-  works_.gates_.count_closed();
+  number_ = works_.gates_.count_closed();
   if ((state_.fetch_or(kWaits, std::memory_order_seq_cst) & kOrdered) != 0) {
-    works_.gates_.count_opened();
+    works_.gates_.count_opened(number_);
   }
   const Command& command = line_.command;
   Result<bool> given = true;
@@ -47,8 +48,12 @@ bool StreamWork::order(const Order& order, bool heard) noexcept {
   if (heard) works_.moments_.watch(line_.done, turn_, device_);
   write(line_.command, order, turn_);
   const std::uint8_t before = state_.fetch_or(kOrdered, std::memory_order_seq_cst);
-  if ((before & kWaits) != 0) works_.gates_.count_opened();
+  if ((before & kWaits) != 0) works_.gates_.count_opened(number_);
   return true;
+}
+
+bool StreamWork::is_next() const noexcept {
+  return claimed() && works_.gates_.is_oldest(number_);
 }
 
 std::shared_ptr<const Moment> StreamWork::end() const {
@@ -82,18 +87,6 @@ Result<std::shared_ptr<StreamWork>> StreamWorks::take(int device, std::uint64_t 
   lines.free.pop_back();
   lock.unlock();
   return std::make_shared<StreamWork>(*this, device, *used.line, used.turn + 1, most_bytes, wait);
-}
-
-void StreamWorks::note_turn(cuda_driver::StreamHandle stream,
-                            const std::shared_ptr<StreamWork>& work) {
-  constexpr std::size_t kManyStreams = 1024;
-  const std::scoped_lock lock(mutex_);
-  if (latest_.size() >= kManyStreams) {
-    std::erase_if(latest_, [](const auto& one) { return one.second.expired(); });
-  }
-  auto& latest = latest_[stream];
-  work->before_ = latest;
-  latest = work;
 }
 
 // At the first use of a device; what is refused then stays refused.

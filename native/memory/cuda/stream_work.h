@@ -56,11 +56,9 @@ class StreamWork {
   // What the stream is to do, now or when it is claimed. The first order counts; false: there was
   // one before. `heard`, of one that is claimed: somebody is told when it is done.
   bool order(const Order& order, bool heard = false) noexcept;
-  // Whether none of those before it in its stream waits any more.
-  bool is_next() const noexcept {
-    const auto before = before_.lock();
-    return before == nullptr || before->done();
-  }
+  // Whether none of the process's streams waits any more for what was waited for before it: the
+  // hardware's channel may be the same.
+  bool is_next() const noexcept;
   // Whether what was ordered is done; never so before the stream is claimed.
   bool done() const noexcept {
     return static_cast<std::int32_t>(line_.done.load(std::memory_order_acquire) - turn_) >= 0;
@@ -79,9 +77,8 @@ class StreamWork {
   const std::uint64_t most_bytes_;
   const Wait wait_;
   const int device_;
-  bool tried_ = false;  // to claim a stream
-  friend class StreamWorks;
-  std::weak_ptr<const StreamWork> before_;  // the one before it in its stream, since claim()
+  bool tried_ = false;        // to claim a stream
+  std::uint64_t number_ = 0;  // of its wait, since claim()
   std::atomic<bool> refused_{false};
   std::atomic<std::uint8_t> state_{0};
   std::atomic<bool> claimed_{false};
@@ -98,8 +95,6 @@ class StreamWorks {
   // For a message of so many bytes; nullptr where the device has no kernels, or too many wait.
   Result<std::shared_ptr<StreamWork>> take(int device, std::uint64_t most_bytes,
                                            StreamWork::Wait wait);
-  // `work` is about to be the latest of that stream.
-  void note_turn(cuda_driver::StreamHandle stream, const std::shared_ptr<StreamWork>& work);
 
  private:
   friend class StreamWork;
@@ -123,7 +118,6 @@ class StreamWorks {
   Kernels& kernels_;
   std::mutex mutex_;  // guards the next
   std::map<int, Lines> lines_;
-  std::map<cuda_driver::StreamHandle, std::weak_ptr<const StreamWork>> latest_;  // by stream
 };
 
 }  // namespace mooncake_mpi::cuda

@@ -82,6 +82,7 @@ class CudaMover final : public Mover {
     std::uint64_t opens_until_ns = 0;  // of one whose stream waits
     std::shared_ptr<Mapping> mapping;  // nullptr within this process
     std::shared_ptr<cuda::Copy> copy;
+    std::uint64_t submitted_ns = 0;  // that one
     enum class Pull : std::uint8_t { kPossible, kOffered, kRefused };
     Pull pull = Pull::kPossible;
     std::shared_ptr<Export> exported;        // to be pulled
@@ -105,6 +106,7 @@ class CudaMover final : public Mover {
   bool on_ask(const Move& local, Bytes note, PacketSink& sink);
   void end_pull(std::uint64_t id, Receive& receive, bool failed, PacketSink& sink);
   bool offer_pull(Send& send, PacketSink& sink);
+  void offer_again();
   void tell_where(Send& send, PacketSink& sink);
   bool begin_pull(const Move& local, const wire::Pull& pull, PacketSink& sink);
   bool end_of_copy(const Move& local, const wire::Pushed& pushed, PacketSink& sink);

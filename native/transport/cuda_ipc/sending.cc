@@ -1,8 +1,10 @@
 // The sender's part of a message between GPUs: its copy engine pushes, or it offers to be pulled
 // from. Engine lock held.
+#include <deque>
 #include <new>
 #include <utility>
 
+#include "base/clock.h"
 #include "transport/cuda_ipc/mover.h"
 #include "transport/cuda_ipc/mover_parts.h"
 
@@ -182,6 +184,7 @@ CudaMover::Step CudaMover::bring_in_stream(std::uint64_t id, Send& send, PacketS
 void CudaMover::submit(std::uint64_t id, Send& send, cuda_driver::DeviceAddress base) {
   // First, for there may be no memory for that; what has no copy is passed over.
   copying_[send.end->allocation.device].push_back(id);
+  send.submitted_ns = now_ns();
   send.copy = cuda::known_gpu_memory()->queue().submit({.kind = cuda::Copy::Kind::kPush,
                                                         .device = send.end->allocation.device,
                                                         .to = base + send.offset,
@@ -206,6 +209,36 @@ void CudaMover::advance_sends(PacketSink& sink) {
       finish(send->second.peer_id, send->second.copy->failed(), sink);
       sends_.erase(send);
     }
+  }
+  offer_again();
+}
+
+// Streams that wait hold up all that this process's engine has: perhaps that one of the receiver's
+// which is to take the message has come to it, or its engine may pull by now.
+void CudaMover::offer_again() {
+  constexpr std::uint64_t kLongNs = 1'000'000;
+  if (is_self_ || copying_.empty()) return;
+  cuda::GpuMemory& memory = *cuda::known_gpu_memory();
+  if (!memory.gates().some_closed()) return;
+  const std::uint64_t now = now_ns();
+  make_room(sending_, sending_.size() + sends_.size());
+  for (auto& [device, copying] : copying_) {
+    std::erase_if(copying, [&](std::uint64_t id) {
+      const auto found = sends_.find(id);
+      if (found == sends_.end() || found->second.copy == nullptr) return false;
+      Send& send = found->second;
+      const bool refused = send.exported != nullptr &&
+                           send.exported->done.load(std::memory_order_acquire) &&
+                           send.exported->refused;
+      if (refused || !send.end->allocation.exportable || now - send.submitted_ns < kLongNs) {
+        return false;
+      }
+      if (!memory.queue().withdraw(*send.copy)) return false;
+      send.copy.reset();
+      send.pull = Send::Pull::kPossible;
+      sending_.push_back(id);
+      return true;
+    });
   }
 }
 

@@ -105,8 +105,11 @@ def test_a_message_that_is_matched_and_not_ready_is_waited_for_in_the_stream(
     quiet_barrier()
 
 
+@pytest.mark.parametrize("sender_waits", [False, True])
 @pytest.mark.parametrize("size", [8, 400_000])
-def test_waits_may_stand_in_another_order_than_the_messages_come(comm, made, stream, size):
+def test_waits_may_stand_in_another_order_than_the_messages_come(
+    comm, made, stream, size, sender_waits
+):
     """Their sender waits for each, so the one behind has to come before the one that is waited for."""
     if comm.size != 2 or engines_are_held_up():
         return
@@ -123,11 +126,17 @@ def test_waits_may_stand_in_another_order_than_the_messages_come(comm, made, str
         for tag, (array, receive) in enumerate(zip(arrays, receives, strict=True)):
             receive.Wait()
             assert is_pattern(array.get(), tag)
+        comm.Send(out, other, 9)
     else:
+        last = comm.Irecv(made(size), other, 9)
         quiet_barrier()
+        wait = wait_in_stream(last, stream) if sender_waits else None
         quiet_barrier()
         for tag in reversed(range(4)):
             comm.Ssend(out.set(pattern(size, tag)), other, tag)
+        last.Wait()
+        if wait is not None:
+            until_over(wait)
     quiet_barrier()
 
 

@@ -23,6 +23,14 @@ def test_the_promises_hold_with(variable, value):
     run_suite(2, HERE, environment={variable: value})
 
 
+def test_more_streams_wait_than_the_hardware_has_channels():
+    run_suite(
+        2,
+        f"{HERE}/test_device_stream_waits.py",
+        environment={"CUDA_DEVICE_MAX_CONNECTIONS": "2"},
+    )
+
+
 def test_a_driver_without_the_library_s_kernels():
     run_suite(
         2,
