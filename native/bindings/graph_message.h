@@ -41,7 +41,7 @@ class GraphMessage final : private CompletionWatch {
   std::shared_ptr<cuda::Block> block_;  // stands for the array
   Buffer host_;
   std::atomic<std::uint32_t>* word_ = nullptr;  // 1: the stream goes on
-  std::atomic<std::uint64_t> closed_{0};  // the number of its wait; 0: none
+  std::atomic<std::uint64_t> closed_{0};        // the number of its wait; 0: none
 };
 
 // The failure of a message that nobody has a request for.
