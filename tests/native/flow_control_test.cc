@@ -23,7 +23,7 @@ TEST_P(FlowControl, UnexpectedMessagesAreStoredUpToTheLimitOnly) {
   std::vector<Operation*> operations;
   for (int i = 0; i < kCount; ++i) {
     operations.push_back(&job[0].send(1, 0, message.buffer()));
-    if (i % 10 == 0) job.settle();
+    if (i % 10 == 0) job.settle(Job::kFewRounds);
   }
   job.settle();
   // The limit for the bytes, and an envelope for each of the rest, which the sender still holds.
@@ -106,7 +106,7 @@ TEST_P(FlowControl, ProcessesThatFloodEachOtherBeforeTheyReceiveDoNotDeadlock) {
       GuardedBuffer& target = targets.emplace_back(kinds[i % 3]->bytes().size());
       operations.push_back(&job[pair % kRanks].receive(pair / kRanks, 0, target.buffer()));
     }
-    if (i % 50 == 0) job.settle();
+    if (i % 50 == 0) job.settle(Job::kFewRounds);
   }
   ASSERT_TRUE(job.finish(operations));
   for (std::size_t i = 0; i < targets.size(); ++i) {

@@ -93,9 +93,8 @@ bool Job::finish(std::initializer_list<Operation*> operations) {
 
 // Where a lane has threads of its own, what they find to do is not seen here: they get some time,
 // on a busy machine, too. Who knows what is to come waits for it with run_until().
-void Job::settle() {
-  const int rounds = has_threads_ ? 100 : 5;
-  for (int idle = 0; idle < rounds; ++idle) {
+void Job::settle(int rounds) {
+  for (int idle = 0; idle < (has_threads_ ? rounds : 5); ++idle) {
     for (std::size_t rank = 0; rank < parties_.size(); ++rank) {
       if (!dead_[rank] && parties_[rank]->progress() != 0) idle = -1;
     }

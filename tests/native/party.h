@@ -139,7 +139,8 @@ class Job {
   bool finish(std::initializer_list<Operation*> operations);
   bool finish(const std::vector<Operation*>& operations);
   // Until nobody finds anything to do.
-  void settle();
+  void settle(int rounds = 100);
+  static constexpr int kFewRounds = 5;  // for hundreds of times
   // One party makes progress once; they take turns.
   void step();
   // The process of `rank` ends: it does nothing any more, and everybody else is told.
