@@ -60,6 +60,9 @@ class Communicator:
         Be a communicator of members of `parent`, by rank there, or of all; then join().
         """
 
+    def duplicate(self, label: str = "") -> Communicator:
+        """A communicator of the same members; then join()."""
+
     @property
     def number(self) -> int:
         """
@@ -73,6 +76,11 @@ class Communicator:
 
     def join(self, numbers: Sequence[int]) -> None:
         """After inherit(): take the members' numbers, in rank order."""
+
+    def join_heads(self, heads: bytearray, ranks: Sequence[int]) -> bool:
+        """
+        The same, from the heads of all of the parent's processes; False, and nothing is taken: one of them cannot take part.
+        """
 
     def reshape(self, rank: int, size: int) -> None:
         """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native
+from mooncake_mpi import _native, contexts
 from mooncake_mpi.errors import Error
 
 if TYPE_CHECKING:
@@ -25,24 +25,6 @@ if TYPE_CHECKING:
 
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _Class = TypeVar("_Class", bound=type)
-
-# Those that are not freed yet, by the numbers of their contexts.
-_communicators: dict[int, MPI.Comm] = {}
-
-
-def know(number: int, comm: MPI.Comm) -> None:
-    """Errors of context ``number`` are ``comm``'s."""
-    _communicators[number] = MPI.Comm.__new__(MPI.Comm, comm)
-
-
-def forget(number: int) -> None:
-    """The communicator of context ``number`` is being freed."""
-    _communicators.pop(number, None)
-
-
-def communicator(number: int) -> MPI.Comm | None:
-    """The library's communicator of context ``number``; ``None`` if it was freed."""
-    return _communicators.get(number)
 
 
 def report(error: Error, source: object = None) -> None:
@@ -60,7 +42,9 @@ def report(error: Error, source: object = None) -> None:
     error.reported = True
     communicator = getattr(source, "_communicator", None)  # whose handle may be stale
     number = communicator.number if communicator is not None else error.context
-    comm = _communicators.get(number or getattr(source, "_context", 0), MPI.COMM_SELF)
+    comm = contexts.in_library(number or getattr(source, "_context", 0))
+    if comm is None:
+        comm = MPI.COMM_SELF
     code = error.code_of_request or int(error)
     fatal = MPI.Comm.Get_errhandler(comm) in (MPI.ERRORS_ARE_FATAL, MPI.ERRORS_ABORT)
     if fatal:  # the library knows the class alone
@@ -86,6 +70,11 @@ def reported(method: _Method) -> _Method:
     return cast("_Method", call)
 
 
+def is_reported(method: Callable[..., Any]) -> bool:
+    """Whether it says that it is as :func:`reported` by itself."""
+    return getattr(method, "is_reported", False)
+
+
 def of_communicator(method: _Method) -> _Method:
     """As :func:`reported`, of a class method whose first argument is the communicator."""
 
@@ -103,6 +92,6 @@ def of_communicator(method: _Method) -> _Method:
 def reporting(kind: _Class) -> _Class:
     """A class all of whose public methods are as :func:`reported`."""
     for name, value in list(vars(kind).items()):
-        if isinstance(value, FunctionType) and not name.startswith("_"):
+        if isinstance(value, FunctionType) and not name.startswith("_") and not is_reported(value):
             setattr(kind, name, reported(value))
     return kind

@@ -38,30 +38,30 @@ def derived(
     head = _native.HEAD_OF_NO_MEMBER
     if comm != MPI.COMM_NULL:
         try:  # everything that can fail
-            ranks = [] if same_group else _ranks_in(parent, comm)
-            rank, size = known.rank, known.size
-            if not same_group:
+            if same_group:
+                communicator = known.duplicate(comm.Get_name())
+            else:
+                ranks = _ranks_in(parent, comm)
                 rank, size = comm.Get_rank(), comm.Get_size()
-            communicator = _native.Communicator(rank, size, known.tag_ub)
-            communicator.inherit(known, ranks, comm.Get_name())
+                communicator = _native.Communicator(rank, size, known.tag_ub)
+                communicator.inherit(known, ranks, comm.Get_name())
             tie(comm, communicator)
             head = communicator.head
         except BaseException as error:  # noqa: BLE001 - raised below, at every process
             failure, head = error, _native.HEAD_OF_REFUSAL
-    raw = bytearray(len(head) * known.size)
-    parts = [head, MPI.BYTE], [raw, MPI.BYTE]
-    _, interruption = certain(MPI.Intracomm.Allgather, parent, *parts)
-    heads = refusals.Heads(raw)
-    if heads.refuse():
+    heads = bytearray(len(head) * known.size)
+    _, interruption = certain(MPI.Intracomm.Allgather, parent, head, heads)
+    if communicator is not None and failure is None:
+        accepted = communicator.join_heads(heads, ranks)
+    else:
+        accepted = not refusals.Heads(heads).refuse()
+    if not accepted:
         refused = refusals.told(over(parent), failure)
         if comm != MPI.COMM_NULL:
             MPI.Comm.Free(comm)
         if failure is not None and is_interruption(failure):
             raise failure  # the others have heard of it
         raise not_made(refused, failure)
-    if communicator is not None:
-        numbers = heads.numbers
-        communicator.join([numbers[rank] for rank in ranks] if ranks else numbers)
     return communicator, interruption
 
 

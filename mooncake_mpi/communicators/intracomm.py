@@ -26,8 +26,8 @@ from mooncake_mpi.communicators.references import (
     replaced,
     stands_for_library,
 )
-from mooncake_mpi.errhandlers import reporting
-from mooncake_mpi.errors import make_error
+from mooncake_mpi.errhandlers import report, reporting
+from mooncake_mpi.errors import Error, make_error
 from mooncake_mpi.interruptions import certain
 from mooncake_mpi.library_requests.giving import giver
 from mooncake_mpi.requests.composites import CompositeRequest
@@ -44,14 +44,19 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def collective(method: _Method) -> _Method:
-    """A method that the MPI library must not even begin in a forked child."""
+    """A method that the MPI library must not even begin in a forked child; errors are reported."""
 
     @wraps(method)
     def call(self: Intracomm, *args: Any, **kwargs: Any) -> Any:
         if _native.left_behind():
             raise make_error("ERR_COMM", _native.LEFT_BEHIND)
-        return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        except Error as error:
+            report(error, self)
+            raise
 
+    call.is_reported = True  # type: ignore[attr-defined]
     return cast("_Method", call)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mpi4py import MPI
 
-from mooncake_mpi import errhandlers
+from mooncake_mpi import contexts
 
 
 def look(number: int, source: int, tag: int) -> tuple[int, int, int] | None:
@@ -23,7 +23,7 @@ def look(number: int, source: int, tag: int) -> tuple[int, int, int] | None:
         Its source, tag and size in bytes; ``None`` where there is none, or the library must not be
         called now.
     """
-    comm = errhandlers.communicator(number)
+    comm = contexts.in_library(number)
     if comm is None or not _may_call() or source >= comm.Get_size():
         return None
     status = MPI.Status()

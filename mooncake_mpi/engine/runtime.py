@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
-from mooncake_mpi import _native, errhandlers, errors
+from mooncake_mpi import _native, contexts, errhandlers, errors
 from mooncake_mpi.buffers import bufferspec, numpy_arrays
 from mooncake_mpi.engine import introductions, library_queue, surroundings
 from mooncake_mpi.library_requests.completer import COMPLETER
-from mooncake_mpi.objects import contexts
 from mooncake_mpi.requests import status_layout, statuses
 from mooncake_mpi.requests.request import Prequest, Request, wait_all_hook
 
@@ -112,8 +111,7 @@ def activate(
 def tie(comm: MPI.Comm, communicator: _native.Communicator) -> None:
     """Make ``communicator`` what every object that wraps ``comm`` shares, until it is freed."""
     comm.Set_attr(_keyval, communicator)
-    errhandlers.know(communicator.number, comm)
-    contexts.know(communicator)
+    contexts.know(communicator, comm)
 
 
 def not_made(refused: str, failure: BaseException | None) -> errors.Error:
@@ -172,7 +170,6 @@ def _outcome(request: Request) -> tuple[int, int]:
 
 
 def _on_delete(_comm: MPI.Comm, _keyval: int, communicator: _native.Communicator) -> None:
-    errhandlers.forget(communicator.number)
     contexts.forget(communicator)
     communicator.close()
 

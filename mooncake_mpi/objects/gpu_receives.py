@@ -10,10 +10,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mooncake_mpi import _native
+from mooncake_mpi import _native, contexts
 from mooncake_mpi.constants import OBJECT_ARRAYS
 from mooncake_mpi.errors import Error
-from mooncake_mpi.objects import contexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,9 @@
 
 #include <nanobind/nanobind.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
@@ -61,6 +63,7 @@ void Communicator::leave_all_behind() noexcept {
 }
 
 wire::Head Communicator::head() const {
+  if (context_ == nullptr) throw std::invalid_argument("the communicator was freed");
   return runtime().engine->head(*context_);
 }
 
@@ -99,6 +102,20 @@ void Communicator::join(const std::vector<std::uint32_t>& numbers) {
     inherited_[i].number = numbers[i];
   runtime().engine->activate_known(*context_, std::move(inherited_), std::move(inherited_label_));
   active_ = true;
+}
+
+bool Communicator::join(Bytes heads, const std::vector<int>& ranks) {
+  const std::size_t count = heads.size() / sizeof(wire::Head);
+  std::vector<wire::Head> all(count);
+  std::memcpy(all.data(), heads.data(), count * sizeof(wire::Head));
+  if (std::ranges::any_of(all, [](const auto& head) { return head.part == wire::Part::kCannot; })) {
+    return false;
+  }
+  std::vector<std::uint32_t> numbers(ranks.empty() ? count : ranks.size());
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = all.at(ranks.empty() ? i : static_cast<std::size_t>(ranks[i])).context;
+  join(numbers);
+  return true;
 }
 
 void Communicator::reshape(int rank, int size) {

@@ -31,6 +31,9 @@ class Communicator {
   // of them), and number() goes to every member. join() takes all members' numbers and cannot fail.
   void inherit(const Communicator& parent, const std::vector<int>& ranks, std::string label);
   void join(const std::vector<std::uint32_t>& numbers);
+  // The same, from the heads of all of the parent's processes, `ranks` there or all; false: one of
+  // them cannot take part, and nothing is taken.
+  bool join(Bytes heads, const std::vector<int>& ranks);
   // 0 when it was closed.
   std::uint32_t number() const noexcept { return context_ == nullptr ? 0 : context_->number; }
   // Of the context of another member, by rank; 0 of none.

@@ -2,10 +2,13 @@
 // makes and asks it. With the interpreter's lock (GIL) held; each call takes the engine's own lock.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/checks.h"
 #include "bindings/communicator.h"
@@ -61,12 +64,29 @@ void define_communicator(nb::module_& m) {
           "bytes; `label` is for people.")
       .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
+      .def(
+          "duplicate",
+          [](const Communicator& self, std::string label) {
+            auto made = std::make_unique<Communicator>(self.rank(), self.size(), self.tag_ub());
+            made->inherit(self, {}, std::move(label));
+            return made;
+          },
+          "label"_a = "", "A communicator of the same members; then join().")
       .def_prop_ro("number", &Communicator::number,
                    "Of this process's context: every member gives it to the others, for join().")
       .def("number_at", &Communicator::number_at, "rank"_a,
            "The number that the process of that rank gave its context; 0 where there is none.")
-      .def("join", &Communicator::join, "numbers"_a,
-           "After inherit(): take the members' numbers, in rank order.")
+      .def("join", nb::overload_cast<const std::vector<std::uint32_t>&>(&Communicator::join),
+           "numbers"_a, "After inherit(): take the members' numbers, in rank order.")
+      .def(
+          "join_heads",
+          [](Communicator& self, const nb::bytearray& heads, const std::vector<int>& ranks) {
+            const auto* first = reinterpret_cast<const std::byte*>(heads.c_str());
+            return self.join({first, heads.size()}, ranks);
+          },
+          "heads"_a, "ranks"_a,
+          "The same, from the heads of all of the parent's processes; False, and nothing is taken: "
+          "one of them cannot take part.")
       .def("reshape", &Communicator::reshape, "rank"_a, "size"_a,
            "Before activate(): this process is `rank` of fewer members than it was made for.")
       .def("close", &Communicator::close, "The communicator was freed: later calls raise ERR_COMM.")

@@ -69,6 +69,7 @@ def test_what_one_rank_cannot_make_is_told_to_every_rank(comm, name, monkeypatch
     refusing = comm.size - 1
     with monkeypatch.context() as patch:
         if comm.rank == refusing:
+            patch.setattr(_native.Communicator, "duplicate", Refusing)
             patch.setattr(_native, "Communicator", Refusing)
         with pytest.raises(MPI.Exception, match=f"rank {refusing}: MemoryError: none left"):
             CHILDREN[name](comm)
