@@ -60,8 +60,30 @@ class Communicator:
         Be a communicator of members of `parent`, by rank there, or of all; then join().
         """
 
-    def duplicate(self, label: str = "") -> Communicator:
-        """A communicator of the same members; then join()."""
+    @property
+    def spares_at_once(self) -> int:
+        """How many make_spares() makes; the same at every member."""
+
+    def make_spares(self) -> bytes:
+        """
+        Make duplicates for now and for later; their heads: allgather them for keep_spares().
+        """
+
+    def keep_spares(self, heads: bytearray) -> bool:
+        """
+        The heads of all members' spares; every member calls it. False, and there are none: one of the members cannot take part.
+        """
+
+    def take_spare(self) -> Communicator:
+        """
+        A duplicate that the members know already, the same at each; None: make_spares() first.
+        """
+
+    def put_back(self, spare: Communicator) -> None:
+        """It was not used, at any member."""
+
+    def begin(self, label: str) -> None:
+        """Use a spare; `label` is for people."""
 
     @property
     def number(self) -> int:

@@ -6,7 +6,8 @@ Called in the program's threads, no lock of its own.
 from __future__ import annotations
 
 import signal
-from itertools import starmap
+from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,15 +23,32 @@ def certain(call: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseExcepti
         arguments: its own.
     """
     results: list[Any] = []
+    interruption = certain_all(results, partial(call, *arguments))
+    return results[0], interruption
+
+
+def certain_all(results: list[Any], *calls: Callable[[], Any]) -> BaseException | None:
+    """Make several such calls, one behind the other, with no handler between them.
+
+    Args:
+        results: empty; has the results then, and where one of the calls raises those before it.
+        calls: functions of C's.
+
+    Returns:
+        What a handler has raised meanwhile.
+    """
     interruption: BaseException | None = None
     while not results:
-        try:  # the result is kept before the interpreter looks for signals
-            results.extend(starmap(call, [arguments]))
+        try:  # the results are kept before the interpreter looks for signals
+            results.extend(map(_called, calls))
         except BaseException as error:  # noqa: PERF203 - given to the caller
-            if not results and not is_interruption(error):
+            if len(results) < len(calls) and not (is_interruption(error) and not results):
                 raise
             interruption = error
-    return results[0], interruption
+    return interruption
+
+
+_called = methodcaller("__call__")
 
 
 def is_interruption(error: BaseException) -> bool:

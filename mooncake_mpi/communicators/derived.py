@@ -7,6 +7,8 @@ libraries longer than making it.
 
 from __future__ import annotations
 
+from typing import NoReturn, cast
+
 from mpi4py import MPI
 
 from mooncake_mpi import _native
@@ -16,7 +18,7 @@ from mooncake_mpi.interruptions import certain, is_interruption
 
 
 def derived(
-    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm, *, same_group: bool
+    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm
 ) -> tuple[_native.Communicator | None, BaseException | None]:
     """The engine's side of ``comm``, which the library made of members of ``parent``.
 
@@ -27,24 +29,20 @@ def derived(
         parent: the communicator whose members made ``comm``.
         known: its engine's side.
         comm: may be null at some members.
-        same_group: ``comm`` has the members of ``parent`` in the same order.
 
     Raises:
         Error: ``ERR_OTHER``, a process cannot take part; at every process of ``parent``.
     """
     communicator: _native.Communicator | None = None
     failure: BaseException | None = None
-    ranks: list[int] = []  # in the parent, empty for all of them
+    ranks: list[int] = []  # in the parent
     head = _native.HEAD_OF_NO_MEMBER
     if comm != MPI.COMM_NULL:
         try:  # everything that can fail
-            if same_group:
-                communicator = known.duplicate(comm.Get_name())
-            else:
-                ranks = _ranks_in(parent, comm)
-                rank, size = comm.Get_rank(), comm.Get_size()
-                communicator = _native.Communicator(rank, size, known.tag_ub)
-                communicator.inherit(known, ranks, comm.Get_name())
+            ranks = _ranks_in(parent, comm)
+            rank, size = comm.Get_rank(), comm.Get_size()
+            communicator = _native.Communicator(rank, size, known.tag_ub)
+            communicator.inherit(known, ranks, comm.Get_name())
             tie(comm, communicator)
             head = communicator.head
         except BaseException as error:  # noqa: BLE001 - raised below, at every process
@@ -56,13 +54,58 @@ def derived(
     else:
         accepted = not refusals.Heads(heads).refuse()
     if not accepted:
-        refused = refusals.told(over(parent), failure)
-        if comm != MPI.COMM_NULL:
-            MPI.Comm.Free(comm)
-        if failure is not None and is_interruption(failure):
-            raise failure  # the others have heard of it
-        raise not_made(refused, failure)
+        _refuse(parent, comm, failure)
     return communicator, interruption
+
+
+def duplicate(
+    parent: MPI.Intracomm,
+    known: _native.Communicator,
+    comm: MPI.Comm,
+    spare: _native.Communicator | None,
+) -> tuple[_native.Communicator, BaseException | None]:
+    """As :func:`derived`, of a ``comm`` of the same members in the same order.
+
+    Several are made known at once, so that most of them are not collective.
+
+    Args:
+        parent: the communicator that the library has duplicated.
+        known: its engine's side.
+        comm: the duplicate.
+        spare: what ``known.take_spare()`` gave, at every process for the same duplicate.
+    """
+    interruption: BaseException | None = None
+    if spare is None:
+        interruption = _make_spares(parent, known, comm)
+        spare = cast("_native.Communicator", known.take_spare())
+    tie(comm, spare)
+    spare.begin(comm.Get_name())
+    return spare, interruption
+
+
+def _make_spares(
+    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm
+) -> BaseException | None:
+    failure: BaseException | None = None
+    mine = _native.HEAD_OF_REFUSAL * known.spares_at_once
+    try:
+        mine = known.make_spares()
+    except BaseException as error:  # noqa: BLE001 - raised below, at every process
+        failure = error
+    heads = bytearray(len(mine) * known.size)
+    _, interruption = certain(MPI.Intracomm.Allgather, parent, mine, heads)
+    if not known.keep_spares(heads):
+        _refuse(parent, comm, failure)
+    return interruption
+
+
+def _refuse(parent: MPI.Intracomm, comm: MPI.Comm, failure: BaseException | None) -> NoReturn:
+    refused = refusals.told(over(parent), failure)
+    if comm != MPI.COMM_NULL:
+        MPI.Comm.Free(comm)
+    if failure is not None and is_interruption(failure):
+        raise failure  # the others have heard of it
+    raise not_made(refused, failure)
 
 
 class Duplicate:

@@ -6,7 +6,7 @@ not point-to-point stays the MPI library's.
 
 from __future__ import annotations
 
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mpi4py import MPI
@@ -28,7 +28,7 @@ from mooncake_mpi.communicators.references import (
 )
 from mooncake_mpi.errhandlers import report, reporting
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.interruptions import certain
+from mooncake_mpi.interruptions import certain, certain_all
 from mooncake_mpi.library_requests.giving import giver
 from mooncake_mpi.requests.composites import CompositeRequest
 
@@ -115,17 +115,17 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
     @collective
     def Dup(self, info: MPI.Info | None = None) -> Self:
         """A duplicate with a matching space of its own."""
-        return cast("Self", self._derived(super().Dup, info, same_group=True))
+        return cast("Self", self._duplicated(super().Dup, info))
 
     @collective
     def Dup_with_info(self, info: MPI.Info) -> Self:
         """A duplicate with hints."""
-        return cast("Self", self._derived(super().Dup_with_info, info, same_group=True))
+        return cast("Self", self._duplicated(super().Dup_with_info, info))
 
     @collective
     def Clone(self) -> Self:
         """As :meth:`Dup`."""
-        return cast("Self", self._derived(super().Clone, same_group=True))
+        return cast("Self", self._duplicated(super().Clone))
 
     @collective
     def Idup(  # type: ignore[override]
@@ -214,16 +214,40 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         )
         return cast("Distgraphcomm", made)
 
-    def _derived(self, make: Callable[..., Any], *given: Any, same_group: bool = False) -> Any:
+    def _derived(self, make: Callable[..., Any], *given: Any) -> Any:
         """What the library makes of members of this one, accelerated.
 
         The other processes wait in the same two steps: only behind those an interruption is raised.
         """
         comm, interruption = certain(make, *given)
-        parent = self._checked_communicator()
-        communicator, later = derived.derived(self, parent, comm, same_group=same_group)
-        if interruption is not None or later is not None:
-            raise later or interruption  # type: ignore[misc]
+        communicator, later = derived.derived(self, self._checked_communicator(), comm)
+        return self._given_side(comm, communicator, later or interruption)
+
+    def _duplicated(self, make: Callable[..., Any], *given: Any) -> Any:
+        """As :meth:`_derived`, of the same members.
+
+        What is taken of the spares is what the other processes take for the same duplicate: nothing
+        may come between it and the library's call.
+        """
+        known = self._communicator
+        if known is None:
+            known = self._checked_communicator()
+        results: list[Any] = []
+        try:
+            interruption = certain_all(results, known.take_spare, partial(make, *given))
+        except MPI.Exception:  # the other processes have taken it, too
+            raise
+        except BaseException:
+            if results and results[0] is not None:
+                known.put_back(results[0])
+            raise
+        spare, comm = results
+        communicator, later = derived.duplicate(self, known, comm, spare)
+        return self._given_side(comm, communicator, later or interruption)
+
+    def _given_side(self, comm: Any, communicator: Any, interruption: BaseException | None) -> Any:
+        if interruption is not None:
+            raise interruption
         made = replaced(comm)
         if is_ours(made):
             made._communicator, made._giver = communicator, self._giver

@@ -100,8 +100,58 @@ void Communicator::join(const std::vector<std::uint32_t>& numbers) {
   }
   for (std::size_t i = 0; i < numbers.size(); ++i)
     inherited_[i].number = numbers[i];
-  runtime().engine->activate_known(*context_, std::move(inherited_), std::move(inherited_label_));
+  begin(std::move(inherited_label_));
+}
+
+void Communicator::begin(std::string label) {
+  if (context_ == nullptr || inherited_.empty()) throw std::invalid_argument("it is not a spare");
+  runtime().engine->activate_known(*context_, std::move(inherited_), std::move(label));
+  inherited_.clear();
   active_ = true;
+}
+
+std::vector<wire::Head> Communicator::make_spares() {
+  unknown_spares_.clear();
+  std::vector<wire::Head> heads;
+  for (std::size_t i = 0; i < spares_at_once_; ++i) {
+    auto spare = std::make_unique<Communicator>(rank_, size_, tag_ub_);
+    spare->inherit(*this, {}, {});
+    heads.push_back(spare->head());
+    unknown_spares_.push_back(std::move(spare));
+  }
+  return heads;
+}
+
+// Who duplicates one communicator again and again has them made known in fewer and fewer goes.
+bool Communicator::keep_spares(Bytes heads) {
+  constexpr std::size_t kMost = 16;
+  constexpr std::size_t kMostMembers = 4096;  // of all of them: they take memory
+  auto spares = std::exchange(unknown_spares_, {});
+  const auto members = static_cast<std::size_t>(size_);
+  std::vector<wire::Head> all(spares_at_once_ * members);
+  if (heads.size() != all.size() * sizeof(wire::Head)) {
+    throw std::invalid_argument("expected a head of each spare of each member");
+  }
+  std::memcpy(all.data(), heads.data(), heads.size());
+  const std::size_t most = std::clamp<std::size_t>(kMostMembers / members, 1, kMost);
+  spares_at_once_ = std::min(2 * spares_at_once_, most);
+  if (std::ranges::any_of(all, [](const auto& head) { return head.part == wire::Part::kCannot; })) {
+    return false;
+  }
+  for (std::size_t i = 0; i < spares.size(); ++i) {
+    for (std::size_t rank = 0; rank < members; ++rank)
+      spares[i]->inherited_[rank].number = all[rank * spares.size() + i].context;
+  }
+  std::ranges::reverse(spares);
+  spares_ = std::move(spares);
+  return true;
+}
+
+std::unique_ptr<Communicator> Communicator::take_spare() {
+  if (spares_.empty()) return nullptr;
+  auto spare = std::move(spares_.back());
+  spares_.pop_back();
+  return spare;
 }
 
 bool Communicator::join(Bytes heads, const std::vector<int>& ranks) {
@@ -159,6 +209,8 @@ void Communicator::close() {
   if (context_ != nullptr && runtime().engine != nullptr)
     runtime().engine->close_context(*context_);
   context_ = nullptr;
+  spares_.clear();
+  unknown_spares_.clear();
 }
 
 ContextHold::ContextHold(Context& context) : context_(&context) {

@@ -5,6 +5,7 @@
 
 #include <Python.h>
 
+#include <memory>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -34,6 +35,15 @@ class Communicator {
   // The same, from the heads of all of the parent's processes, `ranks` there or all; false: one of
   // them cannot take part, and nothing is taken.
   bool join(Bytes heads, const std::vector<int>& ranks);
+  // Duplicates for the times to come, as several are made known at once: what every member must
+  // have of them (`heads`, of all members), and one after the other, the same at every member.
+  // Taken with no label and without what has failed meanwhile, until begin().
+  std::size_t spares_at_once() const noexcept { return spares_at_once_; }
+  std::vector<wire::Head> make_spares();
+  bool keep_spares(Bytes heads);
+  std::unique_ptr<Communicator> take_spare();
+  void put_back(std::unique_ptr<Communicator> spare) { spares_.push_back(std::move(spare)); }
+  void begin(std::string label);
   // 0 when it was closed.
   std::uint32_t number() const noexcept { return context_ == nullptr ? 0 : context_->number; }
   // Of the context of another member, by rank; 0 of none.
@@ -62,6 +72,9 @@ class Communicator {
   Context* context_ = nullptr;
   std::vector<Context::Member> inherited_;  // between inherit() and join()
   std::string inherited_label_;
+  std::vector<std::unique_ptr<Communicator>> spares_;          // the next at the end
+  std::vector<std::unique_ptr<Communicator>> unknown_spares_;  // between make and keep
+  std::size_t spares_at_once_ = 1;
   int rank_;
   int size_;
   int tag_ub_;

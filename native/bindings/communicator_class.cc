@@ -64,14 +64,31 @@ void define_communicator(nb::module_& m) {
           "bytes; `label` is for people.")
       .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
+      .def_prop_ro("spares_at_once", &Communicator::spares_at_once,
+                   "How many make_spares() makes; the same at every member.")
       .def(
-          "duplicate",
-          [](const Communicator& self, std::string label) {
-            auto made = std::make_unique<Communicator>(self.rank(), self.size(), self.tag_ub());
-            made->inherit(self, {}, std::move(label));
-            return made;
+          "make_spares",
+          [](Communicator& self) {
+            const std::vector<wire::Head> heads = self.make_spares();
+            return nb::bytes(reinterpret_cast<const char*>(heads.data()),
+                             heads.size() * sizeof(wire::Head));
           },
-          "label"_a = "", "A communicator of the same members; then join().")
+          "Make duplicates for now and for later; their heads: allgather them for keep_spares().")
+      .def(
+          "keep_spares",
+          [](Communicator& self, const nb::bytearray& heads) {
+            const auto* first = reinterpret_cast<const std::byte*>(heads.c_str());
+            return self.keep_spares({first, heads.size()});
+          },
+          "heads"_a,
+          "The heads of all members' spares; every member calls it. False, and there are none: one "
+          "of the members cannot "
+          "take part.")
+      .def(
+          "take_spare", &Communicator::take_spare,
+          "A duplicate that the members know already, the same at each; None: make_spares() first.")
+      .def("put_back", &Communicator::put_back, "spare"_a, "It was not used, at any member.")
+      .def("begin", &Communicator::begin, "label"_a, "Use a spare; `label` is for people.")
       .def_prop_ro("number", &Communicator::number,
                    "Of this process's context: every member gives it to the others, for join().")
       .def("number_at", &Communicator::number_at, "rank"_a,

@@ -66,17 +66,47 @@ def test_what_one_rank_cannot_make_is_told_to_every_rank(comm, name, monkeypatch
         def __init__(self, *_):
             raise MemoryError("none left")
 
-    refusing = comm.size - 1
+    refusing, parent = comm.size - 1, comm.Dup()
     with monkeypatch.context() as patch:
         if comm.rank == refusing:
-            patch.setattr(_native.Communicator, "duplicate", Refusing)
+            patch.setattr(_native.Communicator, "make_spares", Refusing)
             patch.setattr(_native, "Communicator", Refusing)
         with pytest.raises(MPI.Exception, match=f"rank {refusing}: MemoryError: none left"):
-            CHILDREN[name](comm)
-    child = CHILDREN[name](comm)
+            CHILDREN[name](parent)
+    child = CHILDREN[name](parent)
     dest, source = ring_of(child)
     assert child.sendrecv(child.rank, dest, source=source) == source
     child.Free()
+    parent.Free()
+
+
+def test_many_duplicates_have_a_space_each(comm):
+    dest, source = ring_of(comm)
+    parent = comm.Dup()
+    for _ in range(3):
+        made = [parent.Dup() if i % 3 else parent.Clone() for i in range(25)]
+        requests = [child.isend((i, comm.rank), dest, 1) for i, child in enumerate(made)]
+        for i, child in reversed([*enumerate(made)]):
+            assert child.recv(None, source, 1) == (i, source)
+            child.Free()
+        MPI.Request.waitall(requests)
+    last = parent.Dup()
+    parent.Free()  # with what is kept for later duplicates
+    assert last.sendrecv(comm.rank, dest, source=source) == source
+    last.Free()
+
+
+def test_a_duplicate_that_one_rank_did_not_begin_is_made_by_its_next_call(comm):
+    parent = comm.Dup()
+    dest, source = ring_of(parent)
+    for turn in range(20):
+        if comm.rank == turn % comm.size:
+            with pytest.raises(TypeError):
+                parent.Dup_with_info("hints")
+        child = parent.Dup()
+        assert child.sendrecv((turn, child.rank), dest, source=source) == (turn, source)
+        child.Free()
+    parent.Free()
 
 
 @pytest.mark.parametrize("name", CHILDREN)
