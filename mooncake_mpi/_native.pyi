@@ -74,7 +74,7 @@ class Communicator:
         The heads of all members' spares; every member calls it. False, and there are none: one of the members cannot take part.
         """
 
-    def take_spare(self) -> Communicator:
+    def take_spare(self) -> Communicator | None:
         """
         A duplicate that the members know already, the same at each; None: make_spares() first.
         """

@@ -86,6 +86,7 @@ void define_communicator(nb::module_& m) {
           "take part.")
       .def(
           "take_spare", &Communicator::take_spare,
+          nb::sig("def take_spare(self) -> Communicator | None"),
           "A duplicate that the members know already, the same at each; None: make_spares() first.")
       .def("put_back", &Communicator::put_back, "spare"_a, "It was not used, at any member.")
       .def("begin", &Communicator::begin, "label"_a, "Use a spare; `label` is for people.")
