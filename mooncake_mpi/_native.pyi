@@ -564,14 +564,17 @@ def start_enqueued(
     """
 
 class StreamWait:
-    """The wait of a stream for a receive."""
+    """The wait of a stream for a message."""
 
     def over(self) -> bool:
         """Whether the stream has come behind the message."""
 
+    def let_go(self) -> None:
+        """Of a send: the stream goes on though the message was not taken."""
+
 def wait_in_stream(request: Request, stream: int) -> StreamWait | None:
     """
-    Have a stream wait for a receive into a GPU's array that is under way, so that what it is given from now on comes after the message. None: that receive is over, which is looked for a few microseconds, or the caller has to wait for it.
+    Have a stream wait for a message of a GPU's array that is under way, so that what it is given from now on comes after the message. None: that one is over, which is looked for a few microseconds, or the caller has to wait for it.
     """
 
 class GpuRows:

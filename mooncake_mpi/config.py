@@ -58,6 +58,7 @@ class Config:
         numpy: whether NumPy's arrays get such memory.
         numpy_threshold_bytes: the smallest array that does.
         torch_stream_waits: whether a stream waits for what torch receives into a GPU's tensor.
+        torch_stream_sends: whether it waits until what torch sends of a GPU's tensor is taken.
         timeout_ms: how long a blocking call may wait before it raises, in milliseconds; zero means
             for ever.
         finalize_timeout_ms: how long the end of the program may wait for messages to be received,
@@ -99,6 +100,7 @@ class Config:
     numpy: bool | None = None
     numpy_threshold_bytes: int | None = None
     torch_stream_waits: bool | None = None
+    torch_stream_sends: bool | None = None
     lanes: str = ""
     tls: bool | None = None
     cuda_aware: bool | None = None
@@ -238,6 +240,12 @@ SETTINGS: dict[str, Setting] = {
         parse_switch,
         "1",
         "`0` makes the program, not its stream, wait for what torch receives into a GPU's tensor",
+    ),
+    "torch_stream_sends": Setting(
+        "MOONCAKE_MPI_TORCH_STREAM_SENDS",
+        parse_switch,
+        "0",
+        "`1` makes the stream, not the program, wait until a tensor that torch sends is taken",
     ),
     "timeout_ms": Setting(
         "MOONCAKE_MPI_TIMEOUT_S",

@@ -78,7 +78,8 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         except Exception as error:
             raise MessageWork.failure(("send", self._id, dstRank, tag), error) from error
         what = ("send", self._id, dstRank, tag)
-        work = MessageWork(what, tensor, None, request, self._timeout_ms)
+        tell = self._late_failures.append
+        work = MessageWork(what, tensor, None, request, self._timeout_ms, tell)
         if self._window is not None:
             self._window.append(work)
         return work

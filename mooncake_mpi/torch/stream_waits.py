@@ -1,4 +1,4 @@
-"""Receives that a CUDA stream waits for, while the program goes on.
+"""Messages that a CUDA stream waits for, while the program goes on.
 
 Called in the program's threads. A thread of its own gives up those that take longer than they may:
 nobody else looks at them, for the program is elsewhere. A lock guards its list.
@@ -25,7 +25,7 @@ _EVERY_S = 0.5
 
 
 class StreamWait:
-    """The wait of a stream for a receive.
+    """The wait of a stream for a message.
 
     Args:
         wait: the engine's.
@@ -44,6 +44,10 @@ class StreamWait:
         """Whether the stream has come behind the message."""
         return self._wait.over()
 
+    def let_go(self) -> None:
+        """Have the stream go on without a send's end."""
+        self._wait.let_go()
+
     def finish(self) -> None:
         """Wait until it has, once the message is there."""
         while not self._wait.over():
@@ -56,13 +60,16 @@ def current_stream(tensor: torch.Tensor) -> int:
 
 
 @cache
-def _are_wanted() -> bool:
-    return config.load().torch_stream_waits is not False
+def _are_wanted(*, of_sends: bool) -> bool:
+    settings = config.load()
+    if of_sends:
+        return settings.torch_stream_sends is True
+    return settings.torch_stream_waits is not False
 
 
-def begin(request: Request, tensor: torch.Tensor) -> StreamWait | None:
-    """Have the current stream wait; ``None``: the message is there, or the program has to."""
-    if not _are_wanted():
+def begin(request: Request, tensor: torch.Tensor, *, is_send: bool) -> StreamWait | None:
+    """Have the current stream wait; ``None``: the message is over, or the program has to."""
+    if not _are_wanted(of_sends=is_send):
         return None
     stream = current_stream(tensor)
     wait = _native.wait_in_stream(request, stream)
@@ -70,7 +77,7 @@ def begin(request: Request, tensor: torch.Tensor) -> StreamWait | None:
 
 
 class Awaited(Protocol):
-    """A receive that a stream waits for."""
+    """A message that a stream waits for."""
 
     def is_open(self) -> bool:
         """Whether it has yet to end."""

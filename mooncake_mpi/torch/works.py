@@ -108,9 +108,8 @@ class MessageWork(_Work):
         self._stream_wait: stream_waits.StreamWait | None = None
         self._given_up = ""
         # Of a receive from any rank the end of one process alone is no end.
-        self._on_gpu = (
-            flat is not None and flat is tensor and what[2] != ANY_RANK and not flat.is_cpu
-        )
+        is_in_place = flat is None or (flat is tensor and what[2] != ANY_RANK)
+        self._on_gpu = is_in_place and not tensor.is_cpu
         # Copied back even if the program drops this object; now, if the message had come already.
         is_copied = flat is not None and flat is not tensor
         if is_copied and not _native.call_when_done(request, self._end_in_passing):
@@ -127,8 +126,8 @@ class MessageWork(_Work):
     def wait(self, timeout: timedelta | None = None) -> bool:
         """Wait for the message; raises if it failed, or is not there in time.
 
-        A receive into a tensor of a GPU, without a timeout: the current stream waits, and what it
-        is given from now on comes after the message.
+        Of a tensor of a GPU, without a timeout: the current stream waits, and what it is given from
+        now on comes after the message.
         """
         limit = milliseconds(timeout, 0)
         if limit == 0 and self._on_gpu and self._leave_to_stream():
@@ -165,14 +164,29 @@ class MessageWork(_Work):
         return self._what[1]
 
     def time_out(self) -> None:
-        """Give up a receive that a stream waits for, after the group's timeout."""
+        """Give up a message that a stream waits for, after the group's timeout."""
         limit = self._timeout_ms / 1000
         self.give_up(f"timed out after {limit:g} s, the timeout of the group")
 
     def give_up(self, reason: str) -> None:
-        """End a receive that a stream waits for, unless its message is on its way."""
+        """End a message that a stream waits for, unless it is on its way."""
+        if self._flat is None:
+            self._give_up_send(reason)
+            return
         self._given_up = reason
         self._request.Cancel()
+
+    def _give_up_send(self, reason: str) -> None:
+        """Its receiver may still take it: the tensor is kept until then."""
+        with self._lock:
+            if self._ended:
+                return
+            self._error = self.failure(self._what, reason)
+            self._ended = True
+        if self._stream_wait is not None:
+            self._stream_wait.let_go()
+        if self._tell is not None:
+            self._tell(self._error)
 
     def _leave_to_stream(self) -> bool:
         """Have the current stream wait; False: the program has to, or it is over."""
@@ -183,7 +197,9 @@ class MessageWork(_Work):
             if self._stream_wait is not None:
                 return self._stream_wait.orders(tensor)
             try:
-                self._stream_wait = stream_waits.begin(self._request, tensor)
+                self._stream_wait = stream_waits.begin(
+                    self._request, tensor, is_send=self._flat is None
+                )
             except Exception as error:
                 raise self.failure(self._what, error) from error
             if self._stream_wait is None:

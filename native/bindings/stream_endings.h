@@ -20,9 +20,13 @@ class GateKeeper final : public CompletionWatch {
   explicit GateKeeper(cuda::Gate gate, std::shared_ptr<cuda::StreamWork> work = nullptr);
   void on_done() noexcept override;
   static void open_all() noexcept;
+  // Of one that may be gone; its number is never used again.
+  std::uint64_t number() const noexcept { return number_; }
+  static void open(std::uint64_t number) noexcept;
 
  private:
   void let_go() noexcept;
+  std::uint64_t number_ = 0;
   cuda::Gate gate_;
   std::shared_ptr<cuda::StreamWork> work_;
 };

@@ -90,6 +90,8 @@ def test_steps(run: Run) -> list[Step]:
         checks(run, "torch types", 60, "torch_types.py"),
         checks(run, "torch collectives", 60, "torch_collectives.py", **TORCH),
         checks(run, "torch waits", 60, "torch_waits.py", **TORCH),
+        checks(run, "torch waits of sends", 60, "torch_waits.py", **TORCH,
+               MOONCAKE_MPI_TORCH_STREAM_SENDS="1"),
         checks(run, "essential torch", 60, "essential.py", **TORCH),
         checks(run, "torch segments", 60, "essential.py", **TORCH, **SEGMENTS),
         tables(run, 150),

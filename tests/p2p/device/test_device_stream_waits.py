@@ -242,3 +242,80 @@ def test_a_message_to_oneself_is_waited_for_in_a_stream(comm, made, streams, siz
     assert wait.over()
     assert is_pattern(into.get(), 3)
     receive.Wait()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("receiver", ["array", "host", "enqueued"])
+def test_what_a_stream_is_given_after_a_send_may_write_the_array(
+    comm, made, streams, size, receiver
+):
+    right, left = ring_of(comm)
+    if engines_are_held_up(is_self=left == comm.rank):
+        return
+    first, second = streams(2)
+    out, other = made(size).set(pattern(size, comm.rank)), made(size).set(pattern(size, 77))
+    into = np.zeros(size, np.uint8) if receiver == "host" else made(size).set(255)
+    for _ in range(3):
+        out.set(pattern(size, comm.rank))
+        send = comm.Isend(out, right, 1)
+        wait = _native.wait_in_stream(send, first.handle)
+        assert wait is not None or size <= 65536  # a small one may be put aside
+        fake_cuda.copy_async(out, other, first)
+        assert size <= 65536 or not wait.over()
+        quiet_barrier()
+        if receiver == "enqueued":
+            comm.Recv_enqueue(into, left, 1, stream=second.handle)
+            synchronize(second)
+        else:
+            comm.Recv(into, left, 1)
+        synchronize(first)
+        assert wait is None or wait.over()
+        send.Wait()
+        assert is_pattern(into if receiver == "host" else into.get(), left)
+        assert is_pattern(out.get(), 77)
+        quiet_barrier()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("receives_first", [False, True])
+def test_one_stream_waits_for_what_goes_both_ways(comm, made, stream, size, receives_first):
+    right, left = ring_of(comm)
+    if engines_are_held_up(is_self=left == comm.rank):
+        return
+    intos = [made(size).set(255) for _ in range(3)]
+    outs = [made(size) for _ in intos]
+    for turn in range(4):
+        for tag, out in enumerate(outs):
+            out.set(pattern(size, comm.rank + tag + turn))
+        receives = [comm.Irecv(into, left, tag) for tag, into in enumerate(intos)]
+        sends = [comm.Isend(out, right, tag) for tag, out in enumerate(outs)]
+        requests = receives + sends if receives_first else sends + receives
+        waits = [_native.wait_in_stream(request, stream.handle) for request in requests]
+        for request, wait in zip(requests, waits, strict=True):
+            if wait is None:
+                request.Wait()
+        synchronize(stream)
+        assert all(wait is None or wait.over() for wait in waits)
+        for tag, into in enumerate(intos):
+            assert is_pattern(into.get(), left + tag + turn)
+        MPI.Request.Waitall(requests)
+    quiet_barrier()
+
+
+def test_a_send_is_given_up_and_its_stream_goes_on(comm, made, stream):
+    right, left = ring_of(comm)
+    if engines_are_held_up(is_self=left == comm.rank):
+        return
+    out, into = made(400_000).set(pattern(400_000, comm.rank)), made(400_000)
+    send = comm.Isend(out, right, 1)
+    wait = wait_in_stream(send, stream)
+    assert not wait.over()
+    wait.let_go()
+    synchronize(stream)
+    assert wait.over()
+    quiet_barrier()
+    comm.Recv(into, left, 1)
+    assert is_pattern(into.get(), left)
+    send.Wait()
+    wait.let_go()  # which is gone by now
+    quiet_barrier()
