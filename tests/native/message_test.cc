@@ -2,7 +2,10 @@
 // One thread plays every rank.
 #include <cstring>
 #include <random>
+#include <string_view>
+#include <vector>
 
+#include "effort.h"
 #include "lanes.h"
 
 namespace mooncake_mpi::testing {
@@ -39,9 +42,18 @@ constexpr std::size_t kSizes[] = {0,         1,         7,         88,       95,
                                   32 * 1024, 32769,     65536,     100'003,  262'144, 262'145,
                                   524'288,   1'000'001, 2'097'152, 3'000'017};
 
+// Every second where each costs much, which ones depends on the lane.
+std::vector<std::size_t> sizes_over(const Lane& lane) {
+  std::vector<std::size_t> sizes;
+  const std::size_t first = kSanitized ? std::string_view(lane.name).size() % 2 : 0;
+  for (std::size_t i = first; i < std::size(kSizes); i += kSanitized ? 2 : 1)
+    sizes.push_back(kSizes[i]);
+  return sizes;
+}
+
 TEST_P(Messages, OfEverySizeArriveUnchanged) {
   Job job(GetParam(), 2);
-  for (const std::size_t bytes : kSizes) {
+  for (const std::size_t bytes : sizes_over(GetParam())) {
     for (const bool receive_first : {true, false}) {
       ASSERT_NO_FATAL_FAILURE(exchange(job, bytes, bytes, receive_first, SendMode::kStandard));
       ASSERT_NO_FATAL_FAILURE(exchange(job, bytes, bytes + 33, receive_first, SendMode::kStandard));
@@ -52,7 +64,7 @@ TEST_P(Messages, OfEverySizeArriveUnchanged) {
 
 TEST_P(Messages, LongerThanTheirReceiveAreTruncatedAndNothingElseSuffers) {
   Job job(GetParam(), 2);
-  for (const std::size_t bytes : kSizes) {
+  for (const std::size_t bytes : sizes_over(GetParam())) {
     for (const std::size_t room :
          {std::size_t{0}, bytes / 3, bytes - std::min<std::size_t>(bytes, 1)}) {
       if (room >= bytes) continue;
@@ -93,7 +105,7 @@ TEST_P(Messages, OfMixedSizesKeepTheirOrder) {
 
 TEST_P(Messages, BothWaysAtOnceDoNotBlockEachOther) {
   Job job(GetParam(), 2);
-  for (const std::size_t bytes : kSizes) {
+  for (const std::size_t bytes : sizes_over(GetParam())) {
     MessageBytes first(1, bytes), second(2, bytes);
     GuardedBuffer at_first(bytes), at_second(bytes);
     std::vector<Operation*> operations = {

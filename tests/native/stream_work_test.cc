@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda_pair.h"
+#include "effort.h"
 
 namespace mooncake_mpi::testing {
 namespace {
@@ -128,7 +129,7 @@ TEST_P(StreamWorkTest, ManyAreUsedAgain) {
 
 // The two meet at any point of each other.
 TEST_P(StreamWorkTest, OrdersRaceWithStreams) {
-  for (int turn = 0; turn < 300; ++turn) {
+  for (int turn = 0; turn < effort(300); ++turn) {
     auto work = this->work();
     std::thread orders([&] { work->order(order(8)); });
     ASSERT_TRUE(work->claim(handle()).ok());
