@@ -61,6 +61,10 @@ class Communicator:
         """
 
     @property
+    def has_spares(self) -> bool:
+        """Whether take_spare() gives one; the same at every member."""
+
+    @property
     def spares_at_once(self) -> int:
         """How many make_spares() makes; the same at every member."""
 

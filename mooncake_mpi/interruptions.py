@@ -11,7 +11,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import CodeType
 
 
@@ -23,27 +23,33 @@ def certain(call: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseExcepti
         arguments: its own.
     """
     results: list[Any] = []
-    interruption = certain_all(results, partial(call, *arguments))
+    interruption = certain_all(results, [partial(call, *arguments)])
     return results[0], interruption
 
 
-def certain_all(results: list[Any], *calls: Callable[[], Any]) -> BaseException | None:
-    """Make several such calls, one behind the other, with no handler between them.
+def certain_all(results: list[Any], calls: Sequence[Callable[[], Any]]) -> BaseException | None:
+    """Make several such calls, one behind the other; what a handler raises comes behind them all.
 
     Args:
         results: empty; has the results then, and where one of the calls raises those before it.
-        calls: functions of C's.
+        calls: functions of C's; one that a handler has left before it began is called again.
 
     Returns:
         What a handler has raised meanwhile.
     """
     interruption: BaseException | None = None
-    while not results:
+    last = len(calls) - 1
+    while not results[last:]:
         try:  # the results are kept before the interpreter looks for signals
-            results.extend(map(_called, calls))
+            results.extend(map(_called, calls[len(results) :]))
         except BaseException as error:  # noqa: PERF203 - given to the caller
-            if len(results) < len(calls) and not (is_interruption(error) and not results):
-                raise
+            if not results[last:]:
+                try:
+                    interrupted = is_interruption(error)
+                except BaseException:  # noqa: BLE001 - a handler's, which goes behind the call's own
+                    interrupted = is_interruption(error)
+                if not interrupted:
+                    raise
             interruption = error
     return interruption
 

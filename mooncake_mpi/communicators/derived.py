@@ -7,7 +7,8 @@ libraries longer than making it.
 
 from __future__ import annotations
 
-from typing import NoReturn, cast
+from functools import partial
+from typing import NoReturn
 
 from mpi4py import MPI
 
@@ -58,45 +59,52 @@ def derived(
     return communicator, interruption
 
 
-def duplicate(
-    parent: MPI.Intracomm,
-    known: _native.Communicator,
-    comm: MPI.Comm,
-    spare: _native.Communicator | None,
-) -> tuple[_native.Communicator, BaseException | None]:
-    """As :func:`derived`, of a ``comm`` of the same members in the same order.
+class Exchange:
+    """What makes several duplicates known to the members at once: most are not collective then.
 
-    Several are made known at once, so that most of them are not collective.
+    Where this process cannot take part the others are told: it does not raise that.
 
     Args:
-        parent: the communicator that the library has duplicated.
-        known: its engine's side.
-        comm: the duplicate.
-        spare: what ``known.take_spare()`` gave, at every process for the same duplicate.
+        parent: the communicator that is being duplicated.
+        known: its engine's side, which has no spare.
+
+    Attributes:
+        calls: behind the library's, with no handler between them: see ``certain_all``. The last one
+            gives what this duplicate takes; ``None`` where a process cannot take part.
     """
-    interruption: BaseException | None = None
-    if spare is None:
-        interruption = _make_spares(parent, known, comm)
-        spare = cast("_native.Communicator", known.take_spare())
+
+    def __init__(self, parent: MPI.Intracomm, known: _native.Communicator) -> None:
+        self._parent = parent
+        self._failure: Exception | None = None
+        mine = _native.HEAD_OF_REFUSAL * known.spares_at_once
+        try:
+            mine = known.make_spares()
+        except Exception as error:
+            if is_interruption(error):  # nobody waits yet
+                raise
+            self._failure = error
+        heads = bytearray(len(mine) * known.size)
+        self.calls = (
+            partial(MPI.Intracomm.Allgather, parent, mine, heads),
+            partial(known.keep_spares, heads),
+            known.take_spare,
+        )
+
+    def refuse(self, comm: MPI.Comm) -> NoReturn:
+        """Free ``comm``, the duplicate, and raise at every process why one cannot take part."""
+        _refuse(self._parent, comm, self._failure)
+
+
+def duplicate(comm: MPI.Comm, spare: _native.Communicator) -> _native.Communicator:
+    """The engine's side of ``comm``, a duplicate; local.
+
+    Args:
+        comm: of the same members in the same order as what the library has duplicated.
+        spare: taken at every process for the same duplicate.
+    """
     tie(comm, spare)
     spare.begin(comm.Get_name())
-    return spare, interruption
-
-
-def _make_spares(
-    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm
-) -> BaseException | None:
-    failure: BaseException | None = None
-    mine = _native.HEAD_OF_REFUSAL * known.spares_at_once
-    try:
-        mine = known.make_spares()
-    except BaseException as error:  # noqa: BLE001 - raised below, at every process
-        failure = error
-    heads = bytearray(len(mine) * known.size)
-    _, interruption = certain(MPI.Intracomm.Allgather, parent, mine, heads)
-    if not known.keep_spares(heads):
-        _refuse(parent, comm, failure)
-    return interruption
+    return spare
 
 
 def _refuse(parent: MPI.Intracomm, comm: MPI.Comm, failure: BaseException | None) -> NoReturn:

@@ -227,23 +227,35 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         """As :meth:`_derived`, of the same members.
 
         What is taken of the spares is what the other processes take for the same duplicate: nothing
-        may come between it and the library's call.
+        may come between it, the library's call, and the exchange where there is one.
         """
         known = self._communicator
         if known is None:
             known = self._checked_communicator()
+        if not known.has_spares:
+            return self._duplicated_with_spares(known, make, *given)
         results: list[Any] = []
         try:
-            interruption = certain_all(results, known.take_spare, partial(make, *given))
+            interruption = certain_all(results, (known.take_spare, partial(make, *given)))
         except MPI.Exception:  # the other processes have taken it, too
             raise
-        except BaseException:
-            if results and results[0] is not None:
+        except BaseException:  # no call comes before this one: a handler would raise behind it
+            if results and not results[1:]:
                 known.put_back(results[0])
             raise
         spare, comm = results
-        communicator, later = derived.duplicate(self, known, comm, spare)
-        return self._given_side(comm, communicator, later or interruption)
+        return self._given_side(comm, derived.duplicate(comm, spare), interruption)
+
+    def _duplicated_with_spares(
+        self, known: _native.Communicator, make: Callable[..., Any], *given: Any
+    ) -> Any:
+        exchange = derived.Exchange(self, known)
+        results: list[Any] = []
+        interruption = certain_all(results, (partial(make, *given), *exchange.calls))
+        comm, *_, spare = results
+        if spare is None:
+            exchange.refuse(comm)
+        return self._given_side(comm, derived.duplicate(comm, spare), interruption)
 
     def _given_side(self, comm: Any, communicator: Any, interruption: BaseException | None) -> Any:
         if interruption is not None:

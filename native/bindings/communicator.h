@@ -38,6 +38,7 @@ class Communicator {
   // Duplicates for the times to come, as several are made known at once: what every member must
   // have of them (`heads`, of all members), and one after the other, the same at every member.
   // Taken with no label and without what has failed meanwhile, until begin().
+  bool has_spares() const noexcept { return !spares_.empty(); }
   std::size_t spares_at_once() const noexcept { return spares_at_once_; }
   std::vector<wire::Head> make_spares();
   bool keep_spares(Bytes heads);

@@ -64,6 +64,8 @@ void define_communicator(nb::module_& m) {
           "bytes; `label` is for people.")
       .def("inherit", &Communicator::inherit, "parent"_a, "ranks"_a, "label"_a = "",
            "Be a communicator of members of `parent`, by rank there, or of all; then join().")
+      .def_prop_ro("has_spares", &Communicator::has_spares,
+                   "Whether take_spare() gives one; the same at every member.")
       .def_prop_ro("spares_at_once", &Communicator::spares_at_once,
                    "How many make_spares() makes; the same at every member.")
       .def(

@@ -109,3 +109,72 @@ def test_who_is_interrupted_while_a_communicator_is_made_leaves_nobody_waiting(p
     """Nor the next one that is made."""
     outcome = run(3, program(MAKING), timeout=60)
     assert outcome.returncode == 0, outcome.output
+
+
+# Rank 2 sends the signal, as soon as rank 0 waits for rank 1 in the library, or a little later.
+ANY_MOMENT = """
+import mmap, os, random, signal, sys, threading, time
+from mooncake_mpi import MPI
+
+class Stop(Exception):
+    pass
+
+def stop(*_):
+    global stopped
+    stopped = True
+    raise Stop
+
+def tell_when_it_waits(turn):
+    while sys._current_frames()[threading.main_thread().ident].f_code.co_name != "certain_all":
+        time.sleep(0.0002)
+    told[0] = turn
+
+def wait_until_told(turn, seconds):
+    while told[0] != turn:
+        pass
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+world = MPI.COMM_WORLD
+rank = world.rank
+pid = world.bcast(os.getpid())
+with open({file!r}, "a+b") as file:
+    file.truncate(1)
+    world.Barrier()
+    told = mmap.mmap(file.fileno(), 1)
+signal.signal(signal.SIGUSR1, stop)
+comm = world.Split(rank // 2)
+parent = comm.Dup()
+for turn in range(1, 256):
+    if turn % 3 == 0:
+        parent.Free()
+        parent = comm.Dup()
+    world.Barrier()
+    if rank == 0:
+        stopped = False
+        threading.Thread(target=tell_when_it_waits, args=(turn,)).start()
+        try:
+            parent.Dup()
+            while not stopped:
+                time.sleep(0)
+        except Stop:
+            pass
+    elif rank == 1:
+        wait_until_told(turn, 0.0002)
+        parent.Dup()
+    else:
+        wait_until_told(turn, random.uniform(0.0001, 0.0006))
+        os.kill(pid, signal.SIGUSR1)
+    if rank < 2:
+        after = parent.Dup()
+        assert after.sendrecv(turn, 1 - rank, 1, None, 1 - rank, 1) == turn
+        after.Free()
+"""
+
+
+def test_a_duplicate_that_is_interrupted_at_any_moment_is_the_same_one_at_every_rank(
+    program, tmp_path
+):
+    outcome = run(3, program(ANY_MOMENT.format(file=str(tmp_path / "told"))), timeout=60)
+    assert outcome.returncode == 0, outcome.output
