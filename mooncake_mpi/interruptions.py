@@ -6,25 +6,12 @@ Called in the program's threads, no lock of its own.
 from __future__ import annotations
 
 import signal
-from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import CodeType
-
-
-def certain(call: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
-    """Call what others wait for: its result, and what a handler has raised meanwhile.
-
-    Args:
-        call: a function of C's: no handler runs within it, but one may as soon as it has returned.
-        arguments: its own.
-    """
-    results: list[Any] = []
-    interruption = certain_all(results, [partial(call, *arguments)])
-    return results[0], interruption
 
 
 def certain_all(results: list[Any], calls: Sequence[Callable[[], Any]]) -> BaseException | None:

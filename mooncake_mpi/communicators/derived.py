@@ -8,55 +8,98 @@ libraries longer than making it.
 from __future__ import annotations
 
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpi4py import MPI
 
 from mooncake_mpi import _native
 from mooncake_mpi.engine import refusals
 from mooncake_mpi.engine.runtime import not_made, over, tie
-from mooncake_mpi.interruptions import certain, is_interruption
+from mooncake_mpi.interruptions import certain_all, is_interruption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def derived(
-    parent: MPI.Intracomm, known: _native.Communicator, comm: MPI.Comm
-) -> tuple[_native.Communicator | None, BaseException | None]:
-    """The engine's side of ``comm``, which the library made of members of ``parent``.
+class Derivation:
+    """The engine's side of what the MPI library makes of members of ``parent``.
 
-    Collective over ``parent``. Where the handler of a signal raises the others are told first: it
-    is given, too.
+    What the handler of a signal raises comes behind the library's call and the exchange: the others
+    wait in both.
 
     Args:
-        parent: the communicator whose members made ``comm``.
+        parent: the communicator whose members make one.
         known: its engine's side.
-        comm: may be null at some members.
 
-    Raises:
-        Error: ``ERR_OTHER``, a process cannot take part; at every process of ``parent``.
+    Attributes:
+        communicator: ``None`` at a process that is no member.
     """
-    communicator: _native.Communicator | None = None
-    failure: BaseException | None = None
-    ranks: list[int] = []  # in the parent
-    head = _native.HEAD_OF_NO_MEMBER
-    if comm != MPI.COMM_NULL:
-        try:  # everything that can fail
-            ranks = _ranks_in(parent, comm)
-            rank, size = comm.Get_rank(), comm.Get_size()
-            communicator = _native.Communicator(rank, size, known.tag_ub)
-            communicator.inherit(known, ranks, comm.Get_name())
-            tie(comm, communicator)
-            head = communicator.head
-        except BaseException as error:  # noqa: BLE001 - raised below, at every process
-            failure, head = error, _native.HEAD_OF_REFUSAL
-    heads = bytearray(len(head) * known.size)
-    _, interruption = certain(MPI.Intracomm.Allgather, parent, head, heads)
-    if communicator is not None and failure is None:
-        accepted = communicator.join_heads(heads, ranks)
-    else:
-        accepted = not refusals.Heads(heads).refuse()
-    if not accepted:
-        _refuse(parent, comm, failure)
-    return communicator, interruption
+
+    def __init__(self, parent: MPI.Intracomm, known: _native.Communicator) -> None:
+        self._parent = parent
+        self._known = known
+        self._failure: Exception | None = None
+        self._ranks: list[int] = []  # in the parent
+        self._heads = bytearray(_native.HEAD_BYTES * known.size)
+        self._exchanged: list[Any] = []
+        self.communicator: _native.Communicator | None = None
+
+    def run(self, make: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """What the library has made, and what a handler has raised meanwhile; collective.
+
+        Args:
+            make: the library's call.
+
+        Raises:
+            Error: ``ERR_OTHER``, a process cannot take part; at every process of ``parent``.
+        """
+        made: list[Any] = []
+        interruption: BaseException | None = None
+        while not self._exchanged:
+            try:
+                if not made:
+                    interruption = certain_all(made, [make])
+                head = self._head_of(made[0])
+                exchange = partial(MPI.Intracomm.Allgather, self._parent, head, self._heads)
+                interruption = certain_all(self._exchanged, [exchange]) or interruption
+            except BaseException as error:  # noqa: PERF203 - the others wait from here on
+                if not made or not is_interruption(error):
+                    raise
+                interruption = error
+        self._join(made[0], interruption)
+        return made[0], interruption
+
+    def _head_of(self, comm: MPI.Comm) -> bytes:
+        """What the others are told; begun anew where a handler has left it."""
+        if comm == MPI.COMM_NULL and self._failure is None:
+            return _native.HEAD_OF_NO_MEMBER
+        try:
+            if self._failure is None:
+                self.communicator = self._member_of(comm)
+        except Exception as error:
+            if is_interruption(error):
+                raise
+            self._failure = error
+        member = self.communicator
+        if member is None or self._failure is not None:
+            return _native.HEAD_OF_REFUSAL
+        return member.head
+
+    def _member_of(self, comm: MPI.Comm) -> _native.Communicator:
+        self._ranks = _ranks_in(self._parent, comm)
+        rank, size = comm.Get_rank(), comm.Get_size()
+        communicator = _native.Communicator(rank, size, self._known.tag_ub)
+        communicator.inherit(self._known, self._ranks, comm.Get_name())
+        tie(comm, communicator)
+        return communicator
+
+    def _join(self, comm: MPI.Comm, interruption: BaseException | None) -> None:
+        if self.communicator is not None and self._failure is None:
+            accepted = self.communicator.join_heads(self._heads, self._ranks)
+        else:
+            accepted = not refusals.Heads(self._heads).refuse()
+        if not accepted:
+            _refuse(self._parent, comm, self._failure, interruption)
 
 
 class Exchange:
@@ -90,9 +133,9 @@ class Exchange:
             known.take_spare,
         )
 
-    def refuse(self, comm: MPI.Comm) -> NoReturn:
+    def refuse(self, comm: MPI.Comm, interruption: BaseException | None) -> NoReturn:
         """Free ``comm``, the duplicate, and raise at every process why one cannot take part."""
-        _refuse(self._parent, comm, self._failure)
+        _refuse(self._parent, comm, self._failure, interruption)
 
 
 def duplicate(comm: MPI.Comm, spare: _native.Communicator) -> _native.Communicator:
@@ -107,13 +150,16 @@ def duplicate(comm: MPI.Comm, spare: _native.Communicator) -> _native.Communicat
     return spare
 
 
-def _refuse(parent: MPI.Intracomm, comm: MPI.Comm, failure: BaseException | None) -> NoReturn:
+def _refuse(
+    parent: MPI.Intracomm,
+    comm: MPI.Comm,
+    failure: BaseException | None,
+    interruption: BaseException | None,
+) -> NoReturn:
     refused = refusals.told(over(parent), failure)
     if comm != MPI.COMM_NULL:
         MPI.Comm.Free(comm)
-    if failure is not None and is_interruption(failure):
-        raise failure  # the others have heard of it
-    raise not_made(refused, failure)
+    raise interruption or not_made(refused, failure)
 
 
 class Duplicate:
@@ -140,7 +186,7 @@ class Duplicate:
         """Tie it to ``comm``, which is complete, with the entries of all processes.
 
         Raises:
-            Error: ``ERR_OTHER``, as :func:`derived`.
+            Error: ``ERR_OTHER``, as :class:`Derivation`.
         """
         refused = refusals.among(entries)
         if self._communicator is None or refused:

@@ -28,7 +28,7 @@ from mooncake_mpi.communicators.references import (
 )
 from mooncake_mpi.errhandlers import report, reporting
 from mooncake_mpi.errors import Error, make_error
-from mooncake_mpi.interruptions import certain, certain_all
+from mooncake_mpi.interruptions import certain_all
 from mooncake_mpi.library_requests.giving import giver
 from mooncake_mpi.requests.composites import CompositeRequest
 
@@ -219,9 +219,9 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
 
         The other processes wait in the same two steps: only behind those an interruption is raised.
         """
-        comm, interruption = certain(make, *given)
-        communicator, later = derived.derived(self, self._checked_communicator(), comm)
-        return self._given_side(comm, communicator, later or interruption)
+        derivation = derived.Derivation(self, self._checked_communicator())
+        comm, interruption = derivation.run(partial(make, *given))
+        return self._given_side(comm, derivation.communicator, interruption)
 
     def _duplicated(self, make: Callable[..., Any], *given: Any) -> Any:
         """As :meth:`_derived`, of the same members.
@@ -254,7 +254,7 @@ class Intracomm(Comm, MPI.Intracomm):  # type: ignore[misc]
         interruption = certain_all(results, (partial(make, *given), *exchange.calls))
         comm, *_, spare = results
         if spare is None:
-            exchange.refuse(comm)
+            exchange.refuse(comm, interruption)
         return self._given_side(comm, derived.duplicate(comm, spare), interruption)
 
     def _given_side(self, comm: Any, communicator: Any, interruption: BaseException | None) -> Any:

@@ -93,6 +93,33 @@ def waits_before_the_sender_comes_and_in_another_order(_comm):
 
 
 @check
+def messages_in_another_order_pass_a_stream_of_their_sender_s_that_waits(_comm):
+    needs_gpu()
+    for size in SIZES:
+        meet()
+        if RANK == 0:
+            into = [filled(size, -1) for _ in range(4)]
+            works = [dist.irecv(tensor, 1, tag=tag) for tag, tensor in enumerate(into)]
+            for work in works:
+                work.wait()
+            sums = [tensor + 1 for tensor in into]
+            dist.send(filled(size, 9), 1, tag=9)
+            for tag, tensor in enumerate(sums):
+                assert torch.equal(tensor, filled(size, tag + 1)), (size, tag)
+        elif RANK == 1:
+            last = filled(size, -1)
+            torch.cuda.synchronize()
+            work = dist.irecv(last, 0, tag=9)
+            stream = torch.cuda.Stream()
+            with torch.cuda.stream(stream):
+                work.wait()
+            for tag in reversed(range(4)):
+                dist.send(filled(size, tag), 0, tag=tag)
+            stream.synchronize()
+            assert torch.equal(last, filled(size, 9)), size
+
+
+@check
 def a_chain_of_products_runs_ahead_of_the_host(_comm):
     """What is received is the factor of the next product, which is sent on."""
     needs_gpu()

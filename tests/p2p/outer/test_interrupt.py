@@ -155,14 +155,14 @@ for turn in range(1, 256):
         stopped = False
         threading.Thread(target=tell_when_it_waits, args=(turn,)).start()
         try:
-            parent.Dup()
+            parent.{make}
             while not stopped:
                 time.sleep(0)
         except Stop:
             pass
     elif rank == 1:
         wait_until_told(turn, 0.0002)
-        parent.Dup()
+        parent.{make}
     else:
         wait_until_told(turn, random.uniform(0.0001, 0.0006))
         os.kill(pid, signal.SIGUSR1)
@@ -173,8 +173,8 @@ for turn in range(1, 256):
 """
 
 
-def test_a_duplicate_that_is_interrupted_at_any_moment_is_the_same_one_at_every_rank(
-    program, tmp_path
-):
-    outcome = run(3, program(ANY_MOMENT.format(file=str(tmp_path / "told"))), timeout=60)
+@pytest.mark.parametrize("make", ["Dup()", "Split(0, rank)"])
+def test_what_is_interrupted_at_any_moment_is_made_at_every_rank(program, tmp_path, make):
+    path = program(ANY_MOMENT.format(file=str(tmp_path / "told"), make=make))
+    outcome = run(3, path, timeout=60)
     assert outcome.returncode == 0, outcome.output
