@@ -32,14 +32,13 @@ def test_a_callback_waits_for_a_collective_of_its_group(dist, group, kind):
         WAITS[kind](dist, group, tensor)
         return tensor
 
-    future = dist.all_reduce(torch.ones(3), group=group, async_op=True).get_future()
-    # one callback's collective is what the next one hangs on
-    last = future.then(again).then(lambda done: again_of(done.value()))
-
     def again_of(tensor):
         WAITS[kind](dist, group, tensor)
         return tensor
 
+    future = dist.all_reduce(torch.ones(3), group=group, async_op=True).get_future()
+    # one callback's collective is what the next one hangs on
+    last = future.then(again).then(lambda done: again_of(done.value()))
     assert last.wait().tolist() == [size**3] * 3
     dist.barrier(group=group)
 
