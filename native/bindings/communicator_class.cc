@@ -84,8 +84,7 @@ void define_communicator(nb::module_& m) {
           },
           "heads"_a,
           "The heads of all members' spares; every member calls it. False, and there are none: one "
-          "of the members cannot "
-          "take part.")
+          "of the members cannot take part.")
       .def(
           "take_spare", &Communicator::take_spare,
           nb::sig("def take_spare(self) -> Communicator | None"),

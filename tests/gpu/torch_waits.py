@@ -73,17 +73,21 @@ def messages_both_ways_one_behind_the_other(_comm):
                 assert torch.equal(tensor, filled(size, 100 * LEFT + turn + tag + 1)), (size, turn)
 
 
+def sums_behind_waits(size):
+    """Of four tensors of rank 1's, that the stream waits for in the order of their tags."""
+    into = [filled(size, -1) for _ in range(4)]
+    for work in [dist.irecv(tensor, 1, tag=tag) for tag, tensor in enumerate(into)]:
+        work.wait()
+    return [tensor + 1 for tensor in into]
+
+
 @check
 def waits_before_the_sender_comes_and_in_another_order(_comm):
     needs_gpu()
     for size in SIZES:
         meet()
         if RANK == 0:
-            into = [filled(size, -1) for _ in range(4)]
-            works = [dist.irecv(tensor, 1, tag=tag) for tag, tensor in enumerate(into)]
-            for work in works:
-                work.wait()
-            sums = [tensor + 1 for tensor in into]
+            sums = sums_behind_waits(size)
             for tag, tensor in enumerate(sums):
                 assert torch.equal(tensor, filled(size, tag + 1)), (size, tag)
         elif RANK == 1:
@@ -98,11 +102,7 @@ def messages_in_another_order_pass_a_stream_of_their_sender_s_that_waits(_comm):
     for size in SIZES:
         meet()
         if RANK == 0:
-            into = [filled(size, -1) for _ in range(4)]
-            works = [dist.irecv(tensor, 1, tag=tag) for tag, tensor in enumerate(into)]
-            for work in works:
-                work.wait()
-            sums = [tensor + 1 for tensor in into]
+            sums = sums_behind_waits(size)
             dist.send(filled(size, 9), 1, tag=9)
             for tag, tensor in enumerate(sums):
                 assert torch.equal(tensor, filled(size, tag + 1)), (size, tag)

@@ -1,8 +1,7 @@
-"""Makes the ranks of one machine count as ranks of several hosts; a pytest plugin (``-p hosts``).
+"""Makes the ranks of one machine count as ranks of several hosts, where a program imports it first.
 
 ``MOONCAKE_MPI_TEST_HOSTS`` says of how many: ranks are dealt out to them in turn. Messages within a
-host take shared memory, messages between hosts take TCP. For tests that know nothing of lanes, with
-this folder on the path.
+host take shared memory, messages between hosts take TCP.
 """
 
 from __future__ import annotations
