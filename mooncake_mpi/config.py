@@ -244,8 +244,8 @@ SETTINGS: dict[str, Setting] = {
     "torch_stream_sends": Setting(
         "MOONCAKE_MPI_TORCH_STREAM_SENDS",
         parse_switch,
-        "0",
-        "`1` makes the stream, not the program, wait until a tensor that torch sends is taken",
+        "1",
+        "`0` makes the program, not its stream, wait until a GPU's tensor that torch sends is taken",
     ),
     "timeout_ms": Setting(
         "MOONCAKE_MPI_TIMEOUT_S",

@@ -7,7 +7,6 @@ passes on too little to tell who sent a message that was received from anybody.
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from mooncake_mpi import _native
 from mooncake_mpi.torch import errors, spaces, tensors
 from mooncake_mpi.torch.collective_methods import CollectiveMethods
+from mooncake_mpi.torch.late_failures import LateFailures
 from mooncake_mpi.torch.splitting import Features, Splits
 from mooncake_mpi.torch.stream_waits import DEADLINES
 from mooncake_mpi.torch.tensors import ANY_RANK, LARGEST_TAG
@@ -58,7 +58,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         self._size = self._messages.size
         self._open = True
         self._timeout_ms = milliseconds(options.timeout, 30 * 60 * 1000)
-        self._late_failures: deque[Exception] = deque()
+        self._late = LateFailures()
         self._start_collectives(self._spaces.collectives)
 
     @property
@@ -76,10 +76,10 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         try:
             request = tensors.post_send(self._messages, tensors.packed(tensor), dstRank, tag)
         except Exception as error:
+            self._late.heard(error, dstRank)
             raise MessageWork.failure(("send", self._id, dstRank, tag), error) from error
         what = ("send", self._id, dstRank, tag)
-        tell = self._late_failures.append
-        work = MessageWork(what, tensor, None, request, self._timeout_ms, tell)
+        work = MessageWork(what, tensor, None, request, self._timeout_ms, self._late)
         if self._window is not None:
             self._window.append(work)
         return work
@@ -92,10 +92,10 @@ class Group(CollectiveMethods, dist.ProcessGroup):
         try:
             request = tensors.post_recv(self._messages, flat, srcRank, tag)
         except Exception as error:
+            self._late.heard(error, srcRank)
             raise MessageWork.failure(("recv", self._id, srcRank, tag), error) from error
         what = ("recv", self._id, srcRank, tag)
-        tell = self._late_failures.append
-        work = MessageWork(what, tensor, flat, request, self._timeout_ms, tell)
+        work = MessageWork(what, tensor, flat, request, self._timeout_ms, self._late)
         if self._window is not None:
             self._window.append(work)
         return work
@@ -117,9 +117,9 @@ class Group(CollectiveMethods, dist.ProcessGroup):
             requests = _native.post_batch(self._messages, posts)
         except Exception as error:
             raise errors.failed("batch_isend_irecv", self._id, "all ranks", error) from error
-        timeout_ms, tell = self._timeout_ms, self._late_failures.append
+        timeout_ms, late = self._timeout_ms, self._late
         return [
-            MessageWork((name, self._id, peer, tag), tensor, flat, request, timeout_ms, tell)
+            MessageWork((name, self._id, peer, tag), tensor, flat, request, timeout_ms, late)
             for (name, tensor, peer, tag), flat, request in zip(
                 operations, flats, requests, strict=True
             )
@@ -128,8 +128,8 @@ class Group(CollectiveMethods, dist.ProcessGroup):
     def _check_message(self, name: str, tensor: torch.Tensor, peer: int, tag: int) -> None:
         if not self._open:
             raise errors.destroyed(name, self._id)
-        if self._late_failures:
-            self._raise_late_failure()
+        if self._late:
+            self._late.raise_first()
         if not (tensor.is_cpu and tensor.layout is _STRIDED):
             tensors.check(tensor, name)
         if not 0 <= tag <= LARGEST_TAG:
@@ -140,11 +140,6 @@ class Group(CollectiveMethods, dist.ProcessGroup):
                 f"mooncake_mpi: {name}: group {self._id!r} has no rank {peer}, "
                 f"its size is {self._size}"
             )
-
-    def _raise_late_failure(self) -> None:
-        """Of a receive that a stream waited for, and so no call of the program's."""
-        if self._late_failures:
-            raise self._late_failures.popleft()
 
     # --- groups out of this one ---
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mooncake_mpi import _native
+    from mooncake_mpi.torch.late_failures import LateFailures
     from mooncake_mpi.torch.worker import Operation
 
 Tensors: TypeAlias = "Sequence[torch.Tensor]"
@@ -36,6 +37,7 @@ class Running:
     _id: str
     _timeout_ms: int
     _sequence: int
+    _late: LateFailures
 
     def _start_collectives(self, communicator: _native.Communicator) -> None:
         self._collectives = communicator
@@ -56,9 +58,6 @@ class Running:
         self._words.aborted.set()
 
     def _check_open(self, name: str) -> None:
-        raise NotImplementedError
-
-    def _raise_late_failure(self) -> None:
         raise NotImplementedError
 
     # --- running a schedule ---
@@ -87,7 +86,7 @@ class Running:
             typed: those whose types all ranks must have.
         """
         self._check_open(name)
-        self._raise_late_failure()
+        self._late.raise_first()
         for tensor in (*inputs, *outputs):
             tensors.check(tensor, name)
         tensors.settle((*inputs, *outputs))

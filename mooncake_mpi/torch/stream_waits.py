@@ -62,9 +62,8 @@ def current_stream(tensor: torch.Tensor) -> int:
 @cache
 def _are_wanted(*, of_sends: bool) -> bool:
     settings = config.load()
-    if of_sends:
-        return settings.torch_stream_sends is True
-    return settings.torch_stream_waits is not False
+    wanted = settings.torch_stream_sends if of_sends else settings.torch_stream_waits
+    return wanted is not False
 
 
 def begin(request: Request, tensor: torch.Tensor, *, is_send: bool) -> StreamWait | None:

@@ -15,6 +15,7 @@ from torch.distributed import Work
 from mooncake_mpi import _native
 from mooncake_mpi.engine import surroundings
 from mooncake_mpi.torch import errors, stream_waits, tensors
+from mooncake_mpi.torch.late_failures import LateFailures
 from mooncake_mpi.torch.stream_waits import DEADLINES
 from mooncake_mpi.torch.tensors import ANY_RANK
 from mooncake_mpi.torch.watcher import WATCHER
@@ -84,7 +85,7 @@ class MessageWork(_Work):
         flat: what the message is received into; ``None`` of a send.
         request: the engine's.
         timeout_ms: that of the group.
-        tell: of a failure that :meth:`wait` did not raise, for a stream waited.
+        late: where a failure goes that :meth:`wait` did not raise, for a stream waited.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class MessageWork(_Work):
         flat: torch.Tensor | None,
         request: Request,
         timeout_ms: int,
-        tell: Callable[[Exception], None] | None = None,
+        late: LateFailures | None = None,
     ) -> None:
         super().__init__([tensor])
         self._what = what
@@ -104,7 +105,7 @@ class MessageWork(_Work):
         self._lock = Lock()
         self._ended = False
         self._source = -1
-        self._tell = tell
+        self._late = LateFailures() if late is None else late
         self._stream_wait: stream_waits.StreamWait | None = None
         self._given_up = ""
         # Of a receive from any rank the end of one process alone is no end.
@@ -134,6 +135,7 @@ class MessageWork(_Work):
             return True
         self._wait_here(limit or self._timeout_ms)
         if self._error is not None:
+            self._late.heard(self._error.__cause__, self._what[2])
             raise self._error
         if self._stream_wait is not None and not self._stream_wait.orders(self._results[0]):
             self._stream_wait.finish()
@@ -185,8 +187,7 @@ class MessageWork(_Work):
             self._ended = True
         if self._stream_wait is not None:
             self._stream_wait.let_go()
-        if self._tell is not None:
-            self._tell(self._error)
+        self._late.add(self._error, self._what[2])
 
     def _leave_to_stream(self) -> bool:
         """Have the current stream wait; False: the program has to, or it is over."""
@@ -213,8 +214,8 @@ class MessageWork(_Work):
     def _end_unseen(self) -> None:
         """As :meth:`_end_in_passing`; somebody has to hear of a failure."""
         self._end_in_passing()
-        if self._error is not None and self._tell is not None:
-            self._tell(self._error)
+        if self._error is not None:
+            self._late.add(self._error, self._what[2])
 
     def source_rank(self) -> int:
         """The sender's rank in the group, of a receive that has ended."""

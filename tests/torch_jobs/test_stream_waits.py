@@ -60,10 +60,7 @@ def on_gpus(ranks):
     """Runs a program on so many processes, which have arrays; those not ``killed`` end well."""
 
     def run(size, text, killed=()):
-        variables = {
-            "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
-            "MOONCAKE_MPI_TORCH_STREAM_SENDS": "1",
-        }
+        variables = {"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())}
         for rank, one in enumerate(ranks(size, ARRAYS + text, variables)):
             assert one.status == (-9 if rank in killed else 0), f"rank {rank}: {one.output}"
 
@@ -366,4 +363,33 @@ else:
     os.kill(os.getpid(), signal.SIGKILL)
 """,
         killed=[1],
+    )
+
+
+def test_a_rank_that_died_is_told_of_once(on_gpus):
+    on_gpus(
+        3,
+        """
+begin()
+if rank == 2:
+    for peer in range(2):
+        group.recv([tensor(8, 0)], peer, 8).wait(timedelta(seconds=20))
+    os.kill(os.getpid(), signal.SIGKILL)
+works = [group.recv([tensor(1000, 0)], 2, tag) for tag in range(3)]
+works.append(group.send([tensor(400_000, 1)], 2, 9))
+for work in works:
+    work.wait()
+out, into = tensor(1000, 5), tensor(1000, 0)
+group.send([tensor(8, 1)], 2, 8).wait(timedelta(seconds=20))
+ends(stream.query)
+for work in works:
+    ends(work.is_completed)
+assert "PROC_FAILED" in told(group.send, [out], 1 - rank, 1)
+group.send([out], 1 - rank, 1).wait()
+group.recv([into], 1 - rank, 1).wait()
+ends(stream.query)
+assert (into.get() == 5).all()
+assert all("PROC_FAILED" in str(work.exception()) for work in works)
+""",
+        killed=[2],
     )
