@@ -245,7 +245,7 @@ SETTINGS: dict[str, Setting] = {
         "MOONCAKE_MPI_TORCH_STREAM_SENDS",
         parse_switch,
         "1",
-        "`0` makes the program, not its stream, wait until a GPU's tensor that torch sends is taken",
+        "`0` makes the program, not its stream, wait until what torch sends of a GPU is taken",
     ),
     "timeout_ms": Setting(
         "MOONCAKE_MPI_TIMEOUT_S",

@@ -36,6 +36,12 @@ class Port(Protocol):
     def copy(self, into: Part, source: Part) -> None:
         """Copy a part that is in this process."""
 
+    def small_bytes(self, part: Part) -> int:
+        """Up to so many a message of such memory costs its way rather than its bytes."""
+
+    def reduces_quickly(self, part: Part) -> bool:
+        """Whether a reduction takes little time beside a message of the same length."""
+
     def nbytes(self, part: Part) -> int:
         """The size of a part."""
 

@@ -16,14 +16,14 @@ class LateFailures:
     """
 
     def __init__(self) -> None:
-        self._failures: deque[tuple[int, Exception]] = deque()
+        self._failures: deque[tuple[int | None, Exception]] = deque()
         self._dead: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._failures)
 
-    def add(self, error: Exception, peer: int) -> None:
-        """Keep a failure of an operation with a rank."""
+    def add(self, error: Exception, peer: int | None = None) -> None:
+        """Keep a failure of an operation, with a rank or with all."""
         if peer not in self._dead:
             self._failures.append((peer, error))
 
@@ -37,5 +37,6 @@ class LateFailures:
         while self._failures:
             peer, error = self._failures.popleft()
             if peer not in self._dead:
-                self.heard(error.__cause__, peer)
+                if peer is not None:
+                    self.heard(error.__cause__, peer)
                 raise error

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mooncake_mpi.torch.calls import Call
     from mooncake_mpi.torch.words import Words
 
+_SMALL_BYTES = 32 << 10
+_SMALL_DEVICE_BYTES = 4 << 20
+
 
 class TensorPort:
     """The port of one operation, whose messages carry its tag.
@@ -34,7 +37,12 @@ class TensorPort:
         call: the operation.
         timeout_ms: how long it may take.
         words: what this rank hears of the others while they are late.
+
+    Attributes:
+        is_in_stream: whether a stream, not the program, waits for the messages.
     """
+
+    is_in_stream = False
 
     def __init__(
         self, communicator: _native.Communicator, call: Call, timeout_ms: int, words: Words
@@ -75,24 +83,32 @@ class TensorPort:
     def wait(self, requests: Sequence[Any]) -> None:
         """Wait for what was started; raises if any of it failed, or the time is over."""
         while not _native.wait_for_requests(requests, all=True, timeout_ms=self._slice_ms()):
-            if LEAVING.is_set():
-                raise RuntimeError("the program ends")
-            if self._words.aborted.is_set():
-                raise RuntimeError("aborted")
-            if monotonic() >= self._deadline:
-                raise TimeoutError(self._lateness(requests))
-            self._look_around(requests)
+            self._check_late(requests)
         for request in requests:
-            _, nbytes, peer = self._started.pop(id(request))
-            if nbytes is None:
-                request.Wait()
-                continue
-            _, received = surroundings.current().outcome(request)
-            if received != nbytes:
-                raise ValueError(
-                    f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "
-                    "the tensors differ in shape or type"
-                )
+            self._end(request)
+
+    def _end(self, request: Request) -> None:
+        """Take the outcome of what is complete; raises if it failed."""
+        _, nbytes, peer = self._started.pop(id(request))
+        if nbytes is None:
+            request.Wait()
+            return
+        _, received = surroundings.current().outcome(request)
+        if received != nbytes:
+            raise ValueError(
+                f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "
+                "the tensors differ in shape or type"
+            )
+
+    def _check_late(self, requests: Sequence[Any]) -> None:
+        """Raise if there is no use in waiting any longer."""
+        if LEAVING.is_set():
+            raise RuntimeError("the program ends")
+        if self._words.aborted.is_set():
+            raise RuntimeError("aborted")
+        if monotonic() >= self._deadline:
+            raise TimeoutError(self._lateness(requests))
+        self._look_around(requests)
 
     def _slice_ms(self) -> int:
         left_ms = int((self._deadline - monotonic()) * 1000)
@@ -104,7 +120,8 @@ class TensorPort:
         for peer in {peer for _, _, peer in late} - self._told:
             self._told.add(peer)
             self._words.say(self._call, peer)
-        senders = {peer for _, nbytes, peer in late if nbytes is not None}
+        # What is announced may wait for its sender's stream while more is announced behind it.
+        senders = {peer for request, _, peer in late if request._posted}
         sequence = self._call.sequence
         for peer, place in self._words.hear().items():
             # Of this operation a sender has sent before whatever it says of a later one.
@@ -147,6 +164,14 @@ class TensorPort:
             with suppress(Exception):  # it is too long; its sender waits no more
                 _native.message_post_recv(message, bytearray())
         self._strays.clear()
+
+    def small_bytes(self, part: torch.Tensor) -> int:
+        """Up to so many a message of such memory costs its way rather than its bytes."""
+        return _SMALL_BYTES if part.is_cpu else _SMALL_DEVICE_BYTES
+
+    def reduces_quickly(self, part: torch.Tensor) -> bool:
+        """Whether a reduction takes little time beside a message of the same length."""
+        return not part.is_cpu
 
     def empty_like(self, part: torch.Tensor) -> torch.Tensor:
         """Memory of the same kind and length."""

@@ -75,6 +75,12 @@ def settle(tensors: Sequence[torch.Tensor]) -> None:
         torch.cuda.current_stream(device).synchronize()
 
 
+def moments(tensors: Sequence[torch.Tensor]) -> list[torch.cuda.Event]:
+    """How far the streams of devices have work that these tensors may be part of."""
+    devices = {tensor.device for tensor in tensors if not tensor.is_cpu}
+    return [torch.cuda.current_stream(device).record_event() for device in devices]
+
+
 def post_send(
     communicator: _native.Communicator, flat: torch.Tensor, peer: int, tag: int
 ) -> Request:

@@ -30,16 +30,18 @@ class Worker:
         self._closed = False
         self._crew = Crew(name, self._serve)
 
-    def run(self, prepare: Callable[[], Operation], *, wait: bool) -> None:
+    def run(self, prepare: Callable[[bool], Operation], *, wait: bool) -> None:
         """Run what ``prepare`` gives: here if the caller waits, and it is next.
 
-        ``prepare`` is called in the order in which the operations run.
+        ``prepare`` is called in the order in which the operations run, and told whether this one
+        runs here.
         """
         with self._changed:
-            operation = prepare()
+            here = wait and not self._busy and not self._queue
+            operation = prepare(here)
             if self._closed:
                 raise RuntimeError("closed")
-            if not wait or self._busy or self._queue:
+            if not here:
                 self._queue.append(operation)
                 self._crew.start()
                 THREADS.add(self)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 import torch.distributed as dist
-from harness import RANK, RANKS, check, main
+from harness import RANK, RANKS, LeftOut, check, main, meet
 from kinds import chosen
 
 import mooncake_mpi.torch  # noqa: F401  (the backend)
@@ -86,6 +88,58 @@ def in_the_order_of_the_current_stream(_comm):
         tensor += RANK + 1
         dist.all_reduce(tensor)
         assert torch.equal(tensor, torch.full_like(tensor, RANKS * (RANKS + 1) / 2))
+
+
+@check
+def the_program_goes_on_while_the_stream_waits(_comm):
+    if gpu.is_stand_in:
+        raise LeftOut("torch has no GPU here")
+    for size in SIZES:
+        for turn in range(3):
+            tensor = torch.full((size,), float(RANK + turn), device=gpu.place)
+            torch.cuda.synchronize()
+            meet()
+            if RANK == 1:
+                time.sleep(0.3)
+            began = time.monotonic()
+            dist.all_reduce(tensor)
+            tensor += 1
+            took = time.monotonic() - began
+            if RANK != 1 and turn:  # the first loads its kernels
+                assert took < 0.15, f"the program waited {took:.3f} s"
+            wanted = sum(range(RANKS)) + RANKS * turn + 1
+            assert torch.equal(tensor, torch.full_like(tensor, wanted)), (size, turn)
+
+
+@check
+def many_one_behind_the_other(_comm):
+    for size in SIZES:
+        tensors = [given(RANK, size, torch.float64) for _ in range(3)]
+        for turn in range(40):
+            tensor = tensors[turn % 3]
+            dist.all_reduce(tensor)
+            tensor /= RANKS
+            if turn % 10 == 9:
+                dist.broadcast(tensor, turn % RANKS)
+        wanted = sum(given(rank, size, torch.float64) for rank in range(RANKS)) / RANKS
+        assert all(torch.allclose(tensor, wanted) for tensor in tensors), size
+
+
+@check
+def in_the_thread_and_in_the_stream(_comm):
+    for size in SIZES:
+        every = [given(rank, size, torch.float32) for rank in range(RANKS)]
+        tensors = [every[RANK].clone() for _ in range(8)]
+        works = []
+        for turn, tensor in enumerate(tensors):
+            tensor.add_(turn)
+            work = dist.all_reduce(tensor, async_op=turn % 3 != 2)
+            if work is not None:
+                works.append(work)
+        for work in works:
+            work.wait()
+        for turn, tensor in enumerate(tensors):
+            assert torch.equal(tensor, sum(every) + RANKS * turn), (size, turn)
 
 
 main()

@@ -28,6 +28,8 @@ SECONDS = 30
 class ThreadPort:
     """Messages are copies in queues, a queue for each pair of ranks."""
 
+    quick = False
+
     def __init__(self, rank, size, queues):
         self.rank, self.size, self._queues = rank, size, queues
 
@@ -52,6 +54,12 @@ class ThreadPort:
 
     def copy(self, into, source):
         into[...] = source
+
+    def small_bytes(self, part):
+        return 32 << 10
+
+    def reduces_quickly(self, part):
+        return self.quick
 
     def nbytes(self, part):
         return part.nbytes
@@ -121,6 +129,21 @@ def test_all_reduce_gives_all_the_sum(size, length):
         return part
 
     assert all(np.array_equal(part, total(size, length)) for part in run(size, body))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("pieces", [1, 3, 4, 5, 13])
+def test_two_ranks_with_quick_reductions_exchange_pieces(length, pieces, monkeypatch):
+    monkeypatch.setattr(ThreadPort, "quick", True)
+    piece = max(8, 8 * length // pieces)
+    monkeypatch.setattr("mooncake_mpi.collectives.all_reduce._PIECE_BYTES", piece)
+
+    def body(port):
+        part = values(port.rank, length)
+        all_reduce(port, part, add)
+        return part
+
+    assert all(np.array_equal(part, total(2, length)) for part in run(2, body))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
