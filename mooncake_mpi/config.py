@@ -244,8 +244,8 @@ SETTINGS: dict[str, Setting] = {
     "torch_stream_sends": Setting(
         "MOONCAKE_MPI_TORCH_STREAM_SENDS",
         parse_switch,
-        "1",
-        "`0` makes the program, not its stream, wait until what torch sends of a GPU is taken",
+        "0",
+        "`1` makes the stream, not the program, wait until what torch sends of a GPU is taken",
     ),
     "timeout_ms": Setting(
         "MOONCAKE_MPI_TIMEOUT_S",

@@ -37,16 +37,22 @@ class TensorPort:
         call: the operation.
         timeout_ms: how long it may take.
         words: what this rank hears of the others while they are late.
+        may_stage: as below.
 
     Attributes:
-        is_in_stream: whether a stream, not the program, waits for the messages.
+        may_stage: whether a small tensor of a GPU may be reduced by the host.
     """
 
-    is_in_stream = False
-
     def __init__(
-        self, communicator: _native.Communicator, call: Call, timeout_ms: int, words: Words
+        self,
+        communicator: _native.Communicator,
+        call: Call,
+        timeout_ms: int,
+        words: Words,
+        *,
+        may_stage: bool = True,
     ) -> None:
+        self.may_stage = may_stage
         self.rank = communicator.rank
         self.size = communicator.size
         self._communicator = communicator

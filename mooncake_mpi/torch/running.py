@@ -116,7 +116,8 @@ class Running:
             if stream is not None and self._kernels.have(LoadedKernels.kind(name, numbers, used)):
                 return self._operate_in_stream(call(), schedule, timeout_ms, work, stream)
             tensors.settle(used)
-            return work._end(self._operate(call(), schedule, timeout_ms, used))
+            may_stage = stream is None  # the kernels are wanted the next time
+            return work._end(self._operate(call(), schedule, timeout_ms, used, may_stage=may_stage))
 
         def take_turn(here: bool) -> Operation:
             nonlocal sequence
@@ -140,7 +141,13 @@ class Running:
         return work
 
     def _operate(
-        self, call: Call, schedule: Schedule, timeout_ms: int, used: Tensors
+        self,
+        call: Call,
+        schedule: Schedule,
+        timeout_ms: int,
+        used: Tensors,
+        *,
+        may_stage: bool = True,
     ) -> Exception | None:
         """Run a schedule whose messages this thread waits for."""
 
@@ -150,7 +157,7 @@ class Running:
 
         if (failure := self._begin(call)) is not None:
             return failure
-        port = TensorPort(self._collectives, call, timeout_ms, self._words)
+        port = TensorPort(self._collectives, call, timeout_ms, self._words, may_stage=may_stage)
         return self._attempt(call, port, run_to_the_end)
 
     def _operate_in_stream(

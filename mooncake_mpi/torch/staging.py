@@ -30,7 +30,7 @@ class Staging:
         self, port: TensorPort, flat: torch.Tensor, reduce: Callable[[torch.Tensor], None]
     ) -> None:
         """Have ``flat``, in whose memory the result belongs, reduced where that takes less time."""
-        if flat.is_cpu or port.is_in_stream or not 0 < flat.nbytes <= LIMIT:
+        if flat.is_cpu or not port.may_stage or not 0 < flat.nbytes <= LIMIT:
             reduce(flat)
             return
         if self._memory is None:

@@ -33,8 +33,6 @@ class StreamPort(TensorPort):
         stream: the current one.
     """
 
-    is_in_stream = True
-
     def __init__(
         self,
         communicator: _native.Communicator,
@@ -43,7 +41,7 @@ class StreamPort(TensorPort):
         words: Words,
         stream: int,
     ) -> None:
-        super().__init__(communicator, call, timeout_ms, words)
+        super().__init__(communicator, call, timeout_ms, words, may_stage=False)
         self._stream = stream
         self._look_us = _LOOK_US
         self._waits: list[_native.StreamWait] = []

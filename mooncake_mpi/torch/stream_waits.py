@@ -63,10 +63,17 @@ def current_stream(tensor: torch.Tensor) -> int:
 
 
 @cache
+def _can_be_left() -> bool:
+    """Whether messages go on while the program is elsewhere."""
+    return config.load().progress_thread is not False
+
+
+@cache
 def _are_wanted(*, of_sends: bool) -> bool:
     settings = config.load()
-    wanted = settings.torch_stream_sends if of_sends else settings.torch_stream_waits
-    return wanted is not False
+    if of_sends:
+        return settings.torch_stream_sends is True
+    return settings.torch_stream_waits is not False
 
 
 def stream_of(given: Sequence[torch.Tensor]) -> torch.cuda.Stream | None:
@@ -77,7 +84,7 @@ def stream_of(given: Sequence[torch.Tensor]) -> torch.cuda.Stream | None:
     can_wait = (
         _are_wanted(of_sends=True)
         and _are_wanted(of_sends=False)
-        and config.load().progress_thread is not False
+        and _can_be_left()
         and all(tensor.device == device and tensors.is_plain(tensor) for tensor in given)
         and not torch.cuda.is_current_stream_capturing()
     )

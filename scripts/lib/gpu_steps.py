@@ -62,6 +62,7 @@ def tables(run: Run, seconds: float) -> Step:
 
 
 TORCH = {"MOONCAKE_MPI_GPU_ARRAYS": "torch"}
+SENDS = {"MOONCAKE_MPI_TORCH_STREAM_SENDS": "1"}
 SEGMENTS = {
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
@@ -90,8 +91,8 @@ def test_steps(run: Run) -> list[Step]:
         checks(run, "torch types", 60, "torch_types.py"),
         checks(run, "torch collectives", 60, "torch_collectives.py", **TORCH),
         checks(run, "torch waits", 60, "torch_waits.py", **TORCH),
-        checks(run, "torch host waits", 60, "torch_waits.py", **TORCH,
-               MOONCAKE_MPI_TORCH_STREAM_SENDS="0"),
+        checks(run, "torch waits of sends", 60, "torch_waits.py", **TORCH, **SENDS),
+        checks(run, "collectives in streams", 60, "torch_collectives.py", **TORCH, **SENDS),
         checks(run, "essential torch", 60, "essential.py", **TORCH),
         checks(run, "torch segments", 60, "essential.py", **TORCH, **SEGMENTS),
         tables(run, 150),

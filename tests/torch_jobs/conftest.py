@@ -174,7 +174,10 @@ def on_gpus(ranks):
     """Runs a program on so many processes, which have arrays; those not ``killed`` end well."""
 
     def run(size, text, killed=()):
-        variables = {"MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path())}
+        variables = {
+            "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
+            "MOONCAKE_MPI_TORCH_STREAM_SENDS": "1",
+        }
         for rank, one in enumerate(ranks(size, ARRAYS + text, variables)):
             assert one.status == (-9 if rank in killed else 0), f"rank {rank}: {one.output}"
 

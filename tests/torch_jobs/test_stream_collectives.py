@@ -157,6 +157,30 @@ dist.barrier()
     )
 
 
+def test_another_stream_that_waits_since_before_holds_up_none(collectives):
+    collectives(
+        2,
+        """
+begin()
+other = 1 - rank
+for turn in range(20):
+    into, total = tensor(50_000, 9), Part(4000, rank + turn)
+    into.stream = another
+    work = group.recv([into], other, 1)
+    current[0] = another
+    work.wait()
+    current[0] = stream
+    summed(total).wait()
+    ends(stream.query)
+    assert (total.get() == 1 + 2 * turn).all()
+    group.send([tensor(50_000, rank)], other, 1).wait()
+    ends(another.query)
+    assert (into.get() == other).all()
+dist.barrier()
+""",
+    )
+
+
 def test_what_waits_for_its_sender_s_stream_is_no_other_operation(collectives):
     collectives(
         2,
