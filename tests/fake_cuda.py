@@ -109,22 +109,17 @@ class Stream:
 
 
 class Kernel:
-    """A kernel, which is loaded when it is launched for the first time.
+    """A kernel that does nothing, and is loaded when it is launched for the first time."""
 
-    ``function`` is what it does, made by :attr:`Kernel.function` of a callable; nothing by itself.
-    """
+    _function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
 
-    function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    _nothing = function(lambda *_: 0)
-
-    def __init__(self, device: int = 0, name: bytes = b"nothing", function=_nothing) -> None:
-        library().fake_cuda_define_kernel(name, function, None, None, 0)
-        module, found = ctypes.c_void_p(), ctypes.c_void_p()
+    def __init__(self, device: int = 0) -> None:
+        library().fake_cuda_define_kernel(b"nothing", self._function, None, None, 0)
+        module, function = ctypes.c_void_p(), ctypes.c_void_p()
         with current(device):
             call("cuModuleLoadData", ctypes.byref(module), b"any image")
-        call("cuModuleGetFunction", ctypes.byref(found), module, name)
-        self._function = function  # kept, as the library calls it
-        self.handle = found.value
+        call("cuModuleGetFunction", ctypes.byref(function), module, b"nothing")
+        self.handle = function.value
 
     def launch(self, stream: Stream | int) -> None:
         call("cuLaunchKernel", self.handle, *[1] * 6, 0, _handle(stream), None, None)

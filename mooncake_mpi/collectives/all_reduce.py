@@ -13,7 +13,7 @@ from mooncake_mpi.collectives.port import chunks, split
 if TYPE_CHECKING:
     from mooncake_mpi.collectives.port import Part, Port, Reduction
 
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 32 << 20
 _PIECES_AHEAD = 4
 
 

@@ -88,7 +88,7 @@ class CollectiveMethods(Running):
                     all_reduce(port, part, reduction.combine)
                     _finish(reduction, part)
 
-                self._staging.run(port, flat, reduce_all)
+                self._staging.run(flat, reduce_all)
                 tensors.copy_back(tensor, flat)
 
         return self._run("all_reduce", opts, schedule, (), given, given, _numbers(reductions))
@@ -109,7 +109,7 @@ class CollectiveMethods(Running):
                 if port.rank == root:
                     _finish(reduction, part)
 
-            self._staging.run(port, flat, reduce_to_root)
+            self._staging.run(flat, reduce_to_root)
             if port.rank == root:
                 tensors.copy_back(tensor, flat)
 

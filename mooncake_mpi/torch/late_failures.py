@@ -16,14 +16,14 @@ class LateFailures:
     """
 
     def __init__(self) -> None:
-        self._failures: deque[tuple[int | None, Exception]] = deque()
+        self._failures: deque[tuple[int, Exception]] = deque()
         self._dead: set[int] = set()
 
     def __bool__(self) -> bool:
         return bool(self._failures)
 
-    def add(self, error: Exception, peer: int | None = None) -> None:
-        """Keep a failure of an operation, with a rank or with all."""
+    def add(self, error: Exception, peer: int) -> None:
+        """Keep a failure of an operation with a rank."""
         if peer not in self._dead:
             self._failures.append((peer, error))
 
@@ -37,6 +37,5 @@ class LateFailures:
         while self._failures:
             peer, error = self._failures.popleft()
             if peer not in self._dead:
-                if peer is not None:
-                    self.heard(error.__cause__, peer)
+                self.heard(error.__cause__, peer)
                 raise error

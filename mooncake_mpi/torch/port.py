@@ -37,22 +37,11 @@ class TensorPort:
         call: the operation.
         timeout_ms: how long it may take.
         words: what this rank hears of the others while they are late.
-        may_stage: as below.
-
-    Attributes:
-        may_stage: whether a small tensor of a GPU may be reduced by the host.
     """
 
     def __init__(
-        self,
-        communicator: _native.Communicator,
-        call: Call,
-        timeout_ms: int,
-        words: Words,
-        *,
-        may_stage: bool = True,
+        self, communicator: _native.Communicator, call: Call, timeout_ms: int, words: Words
     ) -> None:
-        self.may_stage = may_stage
         self.rank = communicator.rank
         self.size = communicator.size
         self._communicator = communicator
@@ -89,32 +78,24 @@ class TensorPort:
     def wait(self, requests: Sequence[Any]) -> None:
         """Wait for what was started; raises if any of it failed, or the time is over."""
         while not _native.wait_for_requests(requests, all=True, timeout_ms=self._slice_ms()):
-            self._check_late(requests)
+            if LEAVING.is_set():
+                raise RuntimeError("the program ends")
+            if self._words.aborted.is_set():
+                raise RuntimeError("aborted")
+            if monotonic() >= self._deadline:
+                raise TimeoutError(self._lateness(requests))
+            self._look_around(requests)
         for request in requests:
-            self._end(request)
-
-    def _end(self, request: Request) -> None:
-        """Take the outcome of what is complete; raises if it failed."""
-        _, nbytes, peer = self._started.pop(id(request))
-        if nbytes is None:
-            request.Wait()
-            return
-        _, received = surroundings.current().outcome(request)
-        if received != nbytes:
-            raise ValueError(
-                f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "
-                "the tensors differ in shape or type"
-            )
-
-    def _check_late(self, requests: Sequence[Any]) -> None:
-        """Raise if there is no use in waiting any longer."""
-        if LEAVING.is_set():
-            raise RuntimeError("the program ends")
-        if self._words.aborted.is_set():
-            raise RuntimeError("aborted")
-        if monotonic() >= self._deadline:
-            raise TimeoutError(self._lateness(requests))
-        self._look_around(requests)
+            _, nbytes, peer = self._started.pop(id(request))
+            if nbytes is None:
+                request.Wait()
+                continue
+            _, received = surroundings.current().outcome(request)
+            if received != nbytes:
+                raise ValueError(
+                    f"rank {peer} sent {received} bytes where this rank expects {nbytes}: "
+                    "the tensors differ in shape or type"
+                )
 
     def _slice_ms(self) -> int:
         left_ms = int((self._deadline - monotonic()) * 1000)
@@ -126,8 +107,7 @@ class TensorPort:
         for peer in {peer for _, _, peer in late} - self._told:
             self._told.add(peer)
             self._words.say(self._call, peer)
-        # What is announced may wait for its sender's stream while more is announced behind it.
-        senders = {peer for request, _, peer in late if request._posted}
+        senders = {peer for _, nbytes, peer in late if nbytes is not None}
         sequence = self._call.sequence
         for peer, place in self._words.hear().items():
             # Of this operation a sender has sent before whatever it says of a later one.

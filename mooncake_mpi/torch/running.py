@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from mooncake_mpi.torch import errors, stream_waits, tensors
+from mooncake_mpi.torch import errors, tensors
 from mooncake_mpi.torch.calls import Call
-from mooncake_mpi.torch.loaded_kernels import LoadedKernels
-from mooncake_mpi.torch.open_operations import OpenOperations
 from mooncake_mpi.torch.port import TensorPort
 from mooncake_mpi.torch.side_streams import SideStreams
 from mooncake_mpi.torch.staging import Staging
-from mooncake_mpi.torch.stream_port import StreamPort
 from mooncake_mpi.torch.words import Words
 from mooncake_mpi.torch.worker import Worker
 from mooncake_mpi.torch.works import CollectiveWork, JoinedWork, milliseconds
@@ -49,15 +46,12 @@ class Running:
         self._staging = Staging()
         self._worker = Worker(f"mooncake_mpi {self._id}")
         self._side_streams = SideStreams()
-        self._kernels = LoadedKernels()
-        self._open_operations = OpenOperations(f"mooncake_mpi {self._id} streams")
         self._sequence = 0
         self._window: list[Any] | None = None
         self._broken: BaseException | None = None
 
     def _end_collectives(self) -> None:
         self._worker.close()
-        self._open_operations.close()
 
     def _abort_collectives(self) -> None:
         """Let what is under way fail, here alone."""
@@ -83,8 +77,6 @@ class Running:
     ) -> CollectiveWork:
         """Run a schedule in its turn: here if the program waits for it, else in the thread.
 
-        Here a stream waits for messages of tensors of a GPU, if it can, and the program goes on.
-
         Args:
             name: of the operation.
             opts: torch's.
@@ -96,7 +88,6 @@ class Running:
             typed: those whose types all ranks must have.
         """
         self._check_open(name)
-        self._open_operations.sweep()
         self._late.raise_first()
         used = (*inputs, *outputs)
         for tensor in used:
@@ -106,18 +97,16 @@ class Running:
         work = CollectiveWork(
             lambda: (name, self._id, f"operation {sequence}"), list(outputs or inputs)
         )
+
         types = tuple(tensor.dtype for tensor in typed)
 
-        def call() -> Call:
-            return Call(name, sequence, alike, numbers, types)
+        def operate() -> Callable[[], None] | None:
+            call = Call(name, sequence, alike, numbers, types)
+            return work._end(self._operate(call, schedule, timeout_ms, used))
 
         def operate_here() -> Callable[[], None] | None:
-            stream = stream_waits.stream_of(used)
-            if stream is not None and self._kernels.have(LoadedKernels.kind(name, numbers, used)):
-                return self._operate_in_stream(call(), schedule, timeout_ms, work, stream)
             tensors.settle(used)
-            may_stage = stream is None  # the kernels are wanted the next time
-            return work._end(self._operate(call(), schedule, timeout_ms, used, may_stage=may_stage))
+            return operate()
 
         def take_turn(here: bool) -> Operation:
             nonlocal sequence
@@ -131,7 +120,7 @@ class Running:
                 for moment in moments:
                     moment.synchronize()
                 with self._side_streams.current_for(used):
-                    return work._end(self._operate(call(), schedule, timeout_ms, used))
+                    return operate()
 
             return operate_aside
 
@@ -141,98 +130,41 @@ class Running:
         return work
 
     def _operate(
-        self,
-        call: Call,
-        schedule: Schedule,
-        timeout_ms: int,
-        used: Tensors,
-        *,
-        may_stage: bool = True,
+        self, call: Call, schedule: Schedule, timeout_ms: int, used: Tensors
     ) -> Exception | None:
-        """Run a schedule whose messages this thread waits for."""
-
-        def run_to_the_end() -> None:
-            schedule(port)
-            tensors.settle(used)
-
-        if (failure := self._begin(call)) is not None:
-            return failure
-        port = TensorPort(self._collectives, call, timeout_ms, self._words, may_stage=may_stage)
-        return self._attempt(call, port, run_to_the_end)
-
-    def _operate_in_stream(
-        self,
-        call: Call,
-        schedule: Schedule,
-        timeout_ms: int,
-        work: CollectiveWork,
-        stream: torch.cuda.Stream,
-    ) -> Callable[[], None] | None:
-        """Run a schedule ahead of the stream, which waits for its messages."""
-        if (failure := self._begin(call)) is not None:
-            return work._end(failure)
-        port = StreamPort(self._collectives, call, timeout_ms, self._words, int(stream.cuda_stream))
-        failure = self._attempt(call, port, lambda: schedule(port))
-        if failure is None:
-
-            def fail(error: Exception) -> None:
-                is_first = self._broken is None
-                late = self._fail(call, error, port)
-                work._fail_late(late)
-                if is_first and not self._words.aborted.is_set():
-                    self._late.add(late)
-
-            self._open_operations.add(port, fail)
-        return work._end(failure, stream)
-
-    def _begin(self, call: Call) -> Exception | None:
-        """Why an operation cannot begin."""
+        where = f"operation {call.sequence}"
         if self._broken is not None:
-            return self._failure(call, self._reason_of_broken())
+            reason = str(self._broken) or type(self._broken).__name__
+            return errors.failed(call.name, self._id, where, f"the group failed before: {reason}")
         if call.sequence % _HEAR_EVERY == 0:
             self._words.hear()
-        return None
-
-    def _attempt(self, call: Call, port: TensorPort, run: Callable[[], object]) -> Exception | None:
-        """Run it; why it failed."""
+        port = TensorPort(self._collectives, call, timeout_ms, self._words)
         try:
             with torch.no_grad():
-                run()
+                schedule(port)
+            tensors.settle(used)
         except Exception as error:  # noqa: BLE001 - raised by wait()
-            return self._fail(call, error, port)
+            why = self._fail(call, error, port) or error
+            failure = self._broken = errors.failed(call.name, self._id, where, why)
+            failure.__cause__ = error
+            return failure
         except BaseException as interruption:  # of the program's thread, amid the messages
+            self._broken = interruption
             self._fail(call, interruption, port)
             raise
         return None
 
-    def _failure(self, call: Call, reason: object) -> Exception:
-        return errors.failed(call.name, self._id, f"operation {call.sequence}", reason)
-
-    def _reason_of_broken(self) -> str:
-        reason = str(self._broken) or type(self._broken).__name__
-        return f"the group failed before: {reason}"
-
-    def _fail(self, call: Call, error: BaseException, port: TensorPort) -> Exception:
-        """End an operation that failed; that of the other ranks, too, if it failed here first."""
+    def _fail(self, call: Call, error: BaseException, port: TensorPort) -> str:
+        """End an operation that failed: why, if not here; else that of the other ranks, too."""
         aborted = self._words.aborted.is_set()
-        if aborted:
-            reason = "aborted"
-        elif self._broken is not None:
-            reason = self._reason_of_broken()
-        else:
-            reason = self._words.reason(error)
-        text = str(error) or type(error).__name__
-        failure = self._failure(call, reason or text)
-        failure.__cause__ = error
-        if self._broken is None:
-            self._broken = failure
+        reason: str = "aborted" if aborted else self._words.reason(error)
         if not reason:
-            self._words.tell(f"{call}: {text}")
+            self._words.tell(f"{call}: {str(error) or type(error).__name__}")
         port.abandon()
         if not aborted:
             # Also where another rank does: what is sent to this one is refused only from then on.
             self._words.fail()
-        return failure
+        return reason
 
     def _start_coalescing(self, device: torch.device) -> None:  # noqa: ARG002 - one for all
         self._window = []

@@ -1,8 +1,8 @@
 """Small tensors of GPUs, reduced by the host.
 
-Where the host waits, each step of a reduction on a GPU costs its launch and its end; a small tensor
-is brought to the host, reduced there and brought back in less time than one. Called in the thread
-that runs a group's operation, one at a time, no lock of its own.
+Each step of a reduction on a GPU costs its launch and the wait for its end; a small tensor is
+brought to the host, reduced there and brought back in less time than one. Called in the thread that
+runs a group's operation, one at a time, no lock of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mooncake_mpi.torch.port import TensorPort
-
 #: Up to so many bytes.
 LIMIT = 32 << 10
 
@@ -26,11 +24,9 @@ class Staging:
     def __init__(self) -> None:
         self._memory: torch.Tensor | None = None
 
-    def run(
-        self, port: TensorPort, flat: torch.Tensor, reduce: Callable[[torch.Tensor], None]
-    ) -> None:
+    def run(self, flat: torch.Tensor, reduce: Callable[[torch.Tensor], None]) -> None:
         """Have ``flat``, in whose memory the result belongs, reduced where that takes less time."""
-        if flat.is_cpu or not port.may_stage or not 0 < flat.nbytes <= LIMIT:
+        if flat.is_cpu or not 0 < flat.nbytes <= LIMIT:
             reduce(flat)
             return
         if self._memory is None:

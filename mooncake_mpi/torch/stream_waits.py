@@ -15,12 +15,9 @@ from weakref import ReferenceType, ref
 import torch
 
 from mooncake_mpi import _native, config
-from mooncake_mpi.torch import tensors
 from mooncake_mpi.torch.leaving import THREADS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mooncake_mpi.requests.request import Request
 
 #: How often the thread looks, while there is anything to look at.
@@ -63,32 +60,11 @@ def current_stream(tensor: torch.Tensor) -> int:
 
 
 @cache
-def _can_be_left() -> bool:
-    """Whether messages go on while the program is elsewhere."""
-    return config.load().progress_thread is not False
-
-
-@cache
 def _are_wanted(*, of_sends: bool) -> bool:
     settings = config.load()
     if of_sends:
         return settings.torch_stream_sends is True
     return settings.torch_stream_waits is not False
-
-
-def stream_of(given: Sequence[torch.Tensor]) -> torch.cuda.Stream | None:
-    """The current stream, if it can wait for all messages of these tensors of one GPU."""
-    if not given or any(tensor.is_cpu for tensor in given):
-        return None
-    device = given[0].device
-    can_wait = (
-        _are_wanted(of_sends=True)
-        and _are_wanted(of_sends=False)
-        and _can_be_left()
-        and all(tensor.device == device and tensors.is_plain(tensor) for tensor in given)
-        and not torch.cuda.is_current_stream_capturing()
-    )
-    return torch.cuda.current_stream(device) if can_wait else None
 
 
 def begin(request: Request, tensor: torch.Tensor, *, is_send: bool) -> StreamWait | None:

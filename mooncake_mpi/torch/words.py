@@ -1,7 +1,6 @@
 """What the ranks of a group say to each other beside their collectives, when one of them is late.
 
-Called in the thread that runs an operation, and in the one that looks after those that streams wait
-for; a lock guards what was heard. A rank that has waited for a while
+Called in the thread that runs an operation, no lock of its own. A rank that has waited for a while
 says to those that it waits for where it is, and hears where they are: ranks that call different
 operations raise then, and not when their time is over. Of operations that do not take that long
 nobody says anything. The last word of a group is why it failed; it travels in a channel that
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from threading import Event, Lock
+from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,7 +52,6 @@ class Words:
     def __init__(self, communicator: _native.Communicator) -> None:
         self._communicator = communicator
         self.aborted = Event()
-        self._lock = Lock()
         self._heard: dict[int, Place] = {}
 
     def say(self, call: Call, peer: int) -> None:
@@ -62,12 +60,11 @@ class Words:
 
     def hear(self) -> dict[int, Place]:
         """Where the others were when they said so last."""
-        with self._lock:
-            while (word := self._receive(_PLACE, 0)) is not None:
-                rank, body = word
-                sequence, tag = _HEAD.unpack_from(body)
-                self._heard[rank] = Place(sequence, tag, _text(body[_HEAD.size :]))
-            return dict(self._heard)
+        while (word := self._receive(_PLACE, 0)) is not None:
+            rank, body = word
+            sequence, tag = _HEAD.unpack_from(body)
+            self._heard[rank] = Place(sequence, tag, _text(body[_HEAD.size :]))
+        return self._heard
 
     def tell(self, reason: str) -> None:
         """Tell all ranks why the group fails; :meth:`fail` comes next."""

@@ -279,12 +279,7 @@ class MessageWork(_Work):
 
 
 class CollectiveWork(_Work):
-    """A collective operation: under way in the group's thread or in a stream, or done.
-
-    Args:
-        describe: the operation's name, the group's, and which operation of the group it is.
-        results: the tensors of its results.
-    """
+    """A collective operation: under way in the group's thread, or done in the caller's."""
 
     def __init__(
         self, describe: Callable[[], tuple[str, str, str]], results: list[torch.Tensor]
@@ -293,7 +288,6 @@ class CollectiveWork(_Work):
         self._describe = describe
         self._done = Condition(Lock())
         self._ended = False
-        self._stream: torch.cuda.Stream | None = None
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         """Wait for the operation; raises if it failed, or takes longer."""
@@ -307,15 +301,11 @@ class CollectiveWork(_Work):
                     )
         if self._error is not None:
             raise self._error
-        if self._stream is not None:
-            current = torch.cuda.current_stream(self._stream.device)
-            if current != self._stream:
-                current.wait_stream(self._stream)
         return True
 
     def is_completed(self) -> bool:
-        """Whether the operation has ended, and all that its stream was given since."""
-        return self._ended and (self._stream is None or self._stream.query())
+        """Whether the operation has ended."""
+        return self._ended
 
     def get_future(self) -> Any:
         """A future of the operation's end."""
@@ -323,27 +313,13 @@ class CollectiveWork(_Work):
             if self._future is None:
                 self._future = torch.futures.Future()
                 if self._ended:
-                    if self._stream is not None:
-                        self._stream.synchronize()
                     self._resolve(self._future)
         return self._future
 
-    def _fail_late(self, error: Exception) -> None:
-        """After its end, in a stream that nobody has waited for."""
-        self._error = error
-
-    def _end(
-        self, error: Exception | None, stream: torch.cuda.Stream | None = None
-    ) -> Callable[[], None] | None:
-        """End the wait; what is given ends the future, too, and calls its callbacks.
-
-        Args:
-            error: why it failed.
-            stream: what the results are behind in.
-        """
+    def _end(self, error: Exception | None) -> Callable[[], None] | None:
+        """End the wait; what is given ends the future, too, and calls its callbacks."""
         with self._done:
             self._error = error
-            self._stream = stream
             self._ended = True
             self._done.notify_all()
             future = self._future

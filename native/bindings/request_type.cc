@@ -108,12 +108,6 @@ PyObject* get_context(PyObject* self, void*) {
   return PyLong_FromUnsignedLong(as_request(self).context);
 }
 
-PyObject* get_posted(PyObject* self, void*) {
-  const RequestObject& request = as_request(self);
-  const bool is_active = request.state == State::kActive && request.operation != nullptr;
-  return PyBool_FromLong(is_active && runtime().engine->is_posted(*request.operation));
-}
-
 PyObject* get_shared(PyObject* self, void*) {
   const RequestObject& request = as_request(self);
   return get_object(request.state == State::kShared ? request.finish : nullptr);
@@ -170,8 +164,6 @@ PyObject* create_request_type() {
   };
   static PyGetSetDef properties[] = {
       {"_state", get_state, nullptr, "'null', 'active', 'inactive' or 'shared'.", nullptr},
-      {"_posted", get_posted, nullptr, "Whether it is a receive that no message has matched.",
-       nullptr},
       {"_shared", get_shared, nullptr, "The request whose operation this one shares.", nullptr},
       {"_context", get_context, nullptr, "The number of its communicator's context, if known.",
        nullptr},

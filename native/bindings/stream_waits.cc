@@ -22,10 +22,11 @@ namespace {
 
 // To give a stream its wait takes as long as a small message does; who hears of it here first goes
 // on sooner.
-bool ends_soon(const Operation& operation, std::uint64_t look_ns) {
+bool ends_soon(const Operation& operation) {
+  constexpr std::uint64_t kSoonNs = 40'000;
   Engine& engine = *runtime().engine;
-  if (look_ns == 0 || engine.oversubscribed()) return is_finished(operation);
-  const std::uint64_t until = now_ns() + look_ns;
+  if (engine.oversubscribed()) return is_finished(operation);
+  const std::uint64_t until = now_ns() + kSoonNs;
   while (!is_finished(operation) && now_ns() < until)
     engine.progress();
   return is_finished(operation);
@@ -50,6 +51,7 @@ using Taken = Result<std::optional<StreamWait>>;
 Taken take_receive(cuda::GpuMemory& memory, Operation& receive, const Buffer& buffer,
                    cuda_driver::StreamHandle stream) {
   const std::optional<StreamWait> none;
+  if (ends_soon(receive)) return none;
   auto place = place_of(memory, buffer, stream);
   if (!place) return place.failure();
   const int device = place.value().device;
@@ -79,6 +81,7 @@ Taken take_receive(cuda::GpuMemory& memory, Operation& receive, const Buffer& bu
 Taken take_send(cuda::GpuMemory& memory, Operation& send, const Buffer& buffer,
                 cuda_driver::StreamHandle stream) {
   const std::optional<StreamWait> none;
+  if (ends_soon(send)) return none;
   auto place = place_of(memory, buffer, stream);
   if (!place) return place.failure();
   if (place.value().captured) return none;
@@ -98,7 +101,7 @@ Taken take_send(cuda::GpuMemory& memory, Operation& send, const Buffer& buffer,
 }
 
 // None: the program has to wait itself, or the message is over.
-nb::object wait_in_stream(nb::object given, std::uintptr_t stream, std::uint32_t look_us) {
+nb::object wait_in_stream(nb::object given, std::uintptr_t stream) {
   RequestObject* request = plain_owner(given.ptr());
   if (request == nullptr || request->state != RequestObject::State::kActive) return nb::none();
   Operation* operation = request->operation;
@@ -111,9 +114,8 @@ nb::object wait_in_stream(nb::object given, std::uintptr_t stream, std::uint32_t
       !runtime().engine->config().progress_thread) {
     return nb::none();
   }
-  Taken taken = [&]() -> Taken {
+  Taken taken = [&] {
     const InterpreterUnlocked unlocked;
-    if (ends_soon(*operation, std::uint64_t{1'000} * look_us)) return std::optional<StreamWait>();
     return sends ? take_send(*memory, *operation, buffer, stream)
                  : take_receive(*memory, *operation, buffer, stream);
   }();
@@ -130,12 +132,11 @@ void define_stream_waits(nb::module_& m) {
           "let_go", [](const StreamWait& wait) { GateKeeper::open(wait.keeper); },
           "Of a send: the stream goes on though the message was not taken.");
   m.def("wait_in_stream", &wait_in_stream,
-        nb::sig("def wait_in_stream(request: Request, stream: int, look_us: int = 40) -> "
-                "StreamWait | None"),
-        "request"_a, "stream"_a, "look_us"_a = 40,
+        nb::sig("def wait_in_stream(request: Request, stream: int) -> StreamWait | None"),
+        "request"_a, "stream"_a,
         "Have a stream wait for a message of a GPU's array that is under way, so that what it is "
-        "given from now on comes after the message. None: that one is over, which is looked for so "
-        "many microseconds, or the caller has to wait for it.");
+        "given from now on comes after the message. None: that one is over, which is looked for a "
+        "few microseconds, or the caller has to wait for it.");
 }
 
 }  // namespace mooncake_mpi::bindings

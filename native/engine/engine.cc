@@ -298,11 +298,6 @@ bool Engine::cancel(Operation& operation, MatchChannel channel) {
   return protocol_.cancel(operation, channel);
 }
 
-bool Engine::is_posted(const Operation& operation) {
-  std::lock_guard lock(mutex_);
-  return operation.stage == Operation::Stage::kPosted;
-}
-
 bool Engine::give_up(Operation& receive) {
   std::lock_guard lock(mutex_);
   return protocol_.give_up(receive);

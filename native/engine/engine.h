@@ -131,8 +131,6 @@ class Engine final : private PacketSink, private Waker {
   // The same, and it is urgent whatever its size: something that is no thread waits for it.
   void entrust(Operation& operation);
   bool cancel(Operation& operation, MatchChannel channel);
-  // Whether it is a receive that no message has matched.
-  bool is_posted(const Operation& operation);
   // A blocking call is left before it is done; see protocol/give_up.cc.
   bool give_up(Operation& receive);
   bool leave_send(Operation& send);

@@ -92,7 +92,6 @@ def test_steps(run: Run) -> list[Step]:
         checks(run, "torch collectives", 60, "torch_collectives.py", **TORCH),
         checks(run, "torch waits", 60, "torch_waits.py", **TORCH),
         checks(run, "torch waits of sends", 60, "torch_waits.py", **TORCH, **SENDS),
-        checks(run, "collectives in streams", 60, "torch_collectives.py", **TORCH, **SENDS),
         checks(run, "essential torch", 60, "essential.py", **TORCH),
         checks(run, "torch segments", 60, "essential.py", **TORCH, **SEGMENTS),
         tables(run, 150),

@@ -2,6 +2,73 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import fake_cuda
+
+ARRAYS = f"""
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import fake_cuda
+import numpy as np
+from mooncake_mpi.torch import stream_waits
+
+class Device(int):
+    type = "cuda"
+
+class Tensor(fake_cuda.Array):
+    '''As much of a tensor of a GPU as messages ask for.'''
+    layout, is_cpu, requires_grad = torch.strided, False, False
+
+    def __init__(self, size, value):
+        super().__init__(size, "u1")
+        self.device = Device(0)
+        self.set(value)
+
+    def is_contiguous(self): return True
+    def is_neg(self): return False
+    def is_conj(self): return False
+    def data_ptr(self): return self.ptr
+
+stream, another = fake_cuda.Stream(0), fake_cuda.Stream(0)
+current = [stream]
+stream_waits.current_stream = lambda tensor: current[0].handle
+
+def tensor(size, value):
+    return Tensor(size, value)
+
+def ends(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+group = None
+def begin(timeout=60):
+    global group
+    meet(timeout)
+    group = dist.group.WORLD
+"""
+
+
+@pytest.fixture
+def on_gpus(ranks):
+    """Runs a program on so many processes, which have arrays; those not ``killed`` end well."""
+
+    def run(size, text, killed=()):
+        variables = {
+            "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
+            "MOONCAKE_MPI_TORCH_STREAM_SENDS": "1",
+        }
+        for rank, one in enumerate(ranks(size, ARRAYS + text, variables)):
+            assert one.status == (-9 if rank in killed else 0), f"rank {rank}: {one.output}"
+
+    return run
+
 
 def test_the_program_goes_on_and_the_stream_waits(on_gpus):
     on_gpus(
@@ -328,4 +395,44 @@ assert (into.get() == 5).all()
 assert all("PROC_FAILED" in str(work.exception()) for work in works)
 """,
         killed=[2],
+    )
+
+
+def test_a_collective_of_the_thread_waits_for_the_stream_and_the_program_goes_on(on_gpus):
+    on_gpus(
+        2,
+        """
+from contextlib import nullcontext
+from types import SimpleNamespace
+from mooncake_mpi.torch import side_streams, tensors
+
+class Flat(Tensor):
+    def numel(self): return len(self)
+    def detach(self): return self
+    def view(self, *_): return self
+
+def moments(given):
+    event = fake_cuda.Event()
+    event.record(current[0])
+    return [event]
+
+tensors.moments, tensors.settle = moments, lambda given: None
+side_streams.SideStreams.current_for = lambda *_: nullcontext()
+begin()
+for size in (8, 300_000):
+    part, wanted = Flat(size, rank), tensor(size, 5)
+    if rank == 0:
+        stream.hold()
+        fake_cuda.copy_async(part, wanted, stream)
+    began = time.monotonic()
+    work = group.broadcast([part], SimpleNamespace(rootRank=0, asyncOp=True))
+    assert time.monotonic() - began < 0.3
+    if rank == 0:
+        time.sleep(0.3)
+        assert not work.is_completed()
+        stream.let_go()
+    work.wait()
+    assert (part.get() == 5).all()
+dist.barrier()
+""",
     )
