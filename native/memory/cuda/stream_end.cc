@@ -15,7 +15,7 @@ constexpr std::uint64_t kCopiedAtOnce = 64 << 10;
 constexpr std::uint64_t kMayBeLate = 1 << 20;
 // Until a driver that keeps who asks for pinned memory, perhaps because of the wait itself, is
 // given up.
-constexpr std::uint64_t kLongestPinningNs = 2'000'000'000;
+constexpr std::uint64_t kLongestPinningNs = 20'000'000'000;
 // Up to so many bytes one block of a kernel waits. A sender's has nothing to copy most of the time,
 // and its stream goes on sooner; but it stays on the device for as long as the transfer takes.
 constexpr std::uint64_t kKernelReceives = 64 << 10;
