@@ -99,6 +99,34 @@ for size in (8, 5000, 3_000_000):
     )
 
 
+def test_a_kernel_that_is_loaded_behind_the_wait_for_a_first_message_loses_nothing(on_gpus):
+    on_gpus(
+        2,
+        """
+begin()
+for size in (1000, 3_000_000, 40_000_000):
+    out, into = tensor(size, rank), tensor(size, 9)
+    kernel = fake_cuda.Kernel()
+    if rank == 0:
+        work = group.recv([into], 1, 7)
+        work.wait()
+        kernel.launch(stream)  # holds the driver until the message is there
+        ends(stream.query)
+        assert work.is_success(), work.exception()
+        assert (into.get() == 1).all()
+        group.send([out], 1, 8).wait(timedelta(seconds=20))
+    else:
+        time.sleep(0.3)
+        group.send([out], 0, 7).wait(timedelta(seconds=20))
+        group.recv([into], 0, 8).wait()
+        kernel.launch(stream)
+        ends(stream.query)
+        assert (into.get() == 0).all()
+dist.barrier()
+""",
+    )
+
+
 def test_another_stream_and_a_timeout_make_the_program_wait(on_gpus):
     on_gpus(
         2,

@@ -13,6 +13,9 @@ namespace {
 constexpr std::uint64_t kCopiedAtOnce = 64 << 10;
 // What needs no pinned memory as a rule does without from that size on.
 constexpr std::uint64_t kMayBeLate = 1 << 20;
+// What a stream takes over has it before: behind its wait the program may hold the driver. Above,
+// only if it is there already.
+constexpr std::uint64_t kLargestPinnedAhead = 64 << 20;
 // Until a driver that keeps who asks for pinned memory, perhaps because of the wait itself, is
 // given up.
 constexpr std::uint64_t kLongestPinningNs = 20'000'000'000;
@@ -139,7 +142,11 @@ Result<bool> StreamEnd::begin(Way way, const Buffer& buffer,
     turn_.blocks = &blocks;
     turn_.memory = nullptr;
     turn_.block = blocks.take_free(buffer.bytes);
-    const bool likely = then == Then::kWaitsForDevice || then == Then::kTakesOver;
+    if (turn_.block == nullptr && turn_.engines_first && buffer.bytes > kLargestPinnedAhead) {
+      turn_.work = nullptr;
+      return true;
+    }
+    const bool likely = then == Then::kWaitsForDevice;
     const bool later = turn_.work != nullptr && likely && buffer.bytes >= kMayBeLate;
     if (turn_.block == nullptr && !later) {
       auto block = blocks.take(device, buffer.bytes);

@@ -98,9 +98,15 @@ CudaMover::Step CudaMover::advance(std::uint64_t id, Receive& receive, PacketSin
       return Step::kDone;
     }
     receive.exported = export_of(receive.end->allocation);
+    receive.opens_until_ns = now_ns() + kLongestOpeningNs;
     receive.state = Receive::State::kExporting;
   }
-  if (!receive.exported->done.load(std::memory_order_acquire)) return Step::kNotYet;
+  if (!receive.exported->done.load(std::memory_order_acquire)) {
+    // Perhaps the driver waits for the stream that waits for the message.
+    if (receive.work == nullptr || now_ns() < receive.opens_until_ns) return Step::kNotYet;
+    over_.push_back({id, true});
+    return Step::kDone;
+  }
   if (receive.exported->refused) {
     sink.on_detour(peer_, receive.bytes, receive.exported->refusal);
     over_.push_back({id, true});
