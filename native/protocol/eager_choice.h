@@ -33,15 +33,18 @@ class EagerChoice {
     if (known.trial_left != 0 && --known.trial_left == 0) end_trial(known);
     if (since_ns_ == 0 || way != way_ || length != length_) {
       begin_row(way, length, now_ns);
-      known.is_cold = true;
+      last_ns_ = now_ns;
+      cold_left_ = kCold;
       return;
     }
+    cold_left_ -= cold_left_ != 0 ? 1 : 0;
     bytes_ += bytes;
-    if (++messages_ < kRow) return;
+    ++messages_;
+    const bool is_first = is_first_of_some(now_ns - std::exchange(last_ns_, now_ns));
+    if (messages_ < kRow || (!is_first && messages_ < kLongestRow)) return;
     const std::uint64_t cost = std::max<std::uint64_t>(1, (now_ns - since_ns_) * 1024 / bytes_);
     begin_row(way, length, now_ns);
-    // The first row finds in the caches what the other way has left there.
-    if (std::exchange(known.is_cold, false)) return;
+    if (cold_left_ != 0) return;
     learn(known.cost[way], cost);
     choose(known, way);
   }
@@ -66,7 +69,10 @@ class EagerChoice {
  private:
   static constexpr int kShortest = 14;  // bits of the first class: to 16 KiB
   static constexpr std::size_t kClasses = 8;
-  static constexpr std::uint32_t kRow = 8;        // messages that are timed as one
+  static constexpr std::uint32_t kRow = 8;  // messages that are timed as one
+  static constexpr std::uint32_t kLongestRow = 64;
+  // After the other way, whose messages are in the caches and in the gaps still.
+  static constexpr std::uint32_t kCold = 24;
   static constexpr std::uint32_t kFirst = 4;      // rows before the first trial
   static constexpr std::uint32_t kOftenest = 32;  // rows between two others
   static constexpr std::uint32_t kSeldomest = 512;
@@ -82,7 +88,6 @@ class EagerChoice {
     std::uint32_t late = 0;               // receives, of late
     Way best = kEager;
     Way advised = kEager;
-    bool is_cold = true;
   };
 
   static std::size_t length_class(std::uint64_t bytes) noexcept {
@@ -96,6 +101,16 @@ class EagerChoice {
     since_ns_ = now_ns;
     bytes_ = 0;
     messages_ = 0;
+  }
+
+  // Copies are heard of several at once: so a row goes from the first of some to the first of
+  // others. A pause counts for little in what is usual.
+  bool is_first_of_some(std::uint64_t gap_ns) noexcept {
+    if (gap_ns_ == 0) gap_ns_ = std::max<std::uint64_t>(1, gap_ns);
+    const bool is_first = 2 * gap_ns >= gap_ns_;
+    gap_ns_ += std::min(gap_ns, 32 * gap_ns_) / 16;
+    gap_ns_ -= gap_ns_ / 16;
+    return is_first;
   }
 
   static void end_trial(Known& known) noexcept {
@@ -137,7 +152,10 @@ class EagerChoice {
 
   std::array<Known, kClasses> known_{};
   std::uint64_t since_ns_ = 0;  // 0: no row has begun
+  std::uint64_t last_ns_ = 0;
+  std::uint64_t gap_ns_ = 0;  // from one message to the next, as usual
   std::uint64_t bytes_ = 0;
+  std::uint32_t cold_left_ = 0;  // messages
   std::uint32_t messages_ = 0;
   std::size_t length_ = 0;
   Way way_ = kEager;

@@ -56,6 +56,19 @@ TEST_F(EagerOrAnnounced, InWindowsAdviceComesLater) {
   EXPECT_GT(go(20'000, 8'000, 3'000, 64)[EagerChoice::kAnnounced], 18'500);
 }
 
+TEST_F(EagerOrAnnounced, CopiesThatAreHeardOfTogetherAreTimedTogether) {
+  int announced = 0;
+  for (int burst = 0; burst < 1'000; ++burst) {
+    const bool announces = EagerChoice::announces(choice_.advice(), kBytes);
+    announced += announces;
+    for (int i = 0; i < 16; ++i) {
+      now_ += announces ? (i == 0 ? 16 * 3'500 : 50) : 3'000;
+      choice_.on_whole(announces ? EagerChoice::kAnnounced : EagerChoice::kEager, kBytes, now_);
+    }
+  }
+  EXPECT_LT(announced, 100);
+}
+
 TEST_F(EagerOrAnnounced, PausesChangeNothing) {
   go(2'000, 8'000, 3'000);
   EXPECT_GT(go(2'000, 8'000, 3'000, 0, 100)[EagerChoice::kAnnounced], 1'900);
