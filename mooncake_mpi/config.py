@@ -186,7 +186,7 @@ SETTINGS: dict[str, Setting] = {
     "eager_limit_bytes": Setting(
         "MOONCAKE_MPI_EAGER_LIMIT",
         parse_size,
-        "64K on a node, but 8K of memory made for messages; 16K between nodes",
+        "8K on a node, 64K of ordinary memory where that is faster; 16K between nodes",
         "largest message, in bytes, that is sent without asking the receiver first",
     ),
     "cma": Setting(

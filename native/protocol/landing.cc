@@ -49,6 +49,9 @@ void Protocol::land_whole(Operation& receive, Bytes bytes) {
 // The bytes are there, or in the sink.
 void Protocol::finish_receive(Operation& receive) {
   if (receive.sink == nullptr) {
+    if ((receive.header.flags & wire::kOnAdvice) != 0) {
+      consider(*receive.peer, EagerChoice::kAnnounced, receive.completion.message_bytes);
+    }
     count(receive, receive.transfer_bytes);
     complete(receive, Error::kNone);
     return;

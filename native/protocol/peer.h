@@ -6,6 +6,7 @@
 
 #include "base/intrusive_list.h"
 #include "base/result.h"
+#include "protocol/eager_choice.h"
 #include "protocol/outbox.h"
 #include "protocol/transfers.h"
 #include "transport/transport.h"
@@ -26,6 +27,7 @@ struct Peer : ListLink<OutboxTag> {
   std::string unreachable;  // why no lane could connect; not tried again
   Outbox outbox;
   std::uint64_t credit_used = 0;     // eager bytes sent so far, each message with its overhead
+  EagerChoice choice;                // of messages from it
   bool is_self = false;              // this process
   bool is_stranger = false;          // stands for whatever process was never talked to
   std::uint32_t known = UINT32_MAX;  // its number among the processes that this one knows

@@ -212,7 +212,8 @@ class Protocol {
   void start_send(Operation& send, bool synchronous);
   bool announce(Operation& send);
   bool fits_packet(const Peer& peer, const Buffer& buffer) const noexcept;
-  bool is_quicker_in_packet(const Peer& peer, const Buffer& buffer) const noexcept;
+  bool has_choice(const Peer& peer, const Buffer& buffer) const noexcept;
+  bool is_announced_on_advice(const Peer& peer, const Buffer& buffer) const noexcept;
   bool credit_left(Peer& peer, std::uint64_t bytes) noexcept;
   void on_ack(Peer& from, const wire::Header& header, Bytes payload);
   void on_fin(Peer& from, const wire::Header& header, Bytes payload);
@@ -233,6 +234,8 @@ class Protocol {
   void accept_message(Operation& receive, UnexpectedMessage& message);
   void accept_eager(Operation& receive, Peer& from, const wire::Header& header, Bytes bytes,
                     std::uint64_t send_id);
+  [[gnu::noinline]] static void consider(Peer& from, EagerChoice::Way way,
+                                         std::uint64_t bytes) noexcept;
   void prepare_receive(Operation& receive, Peer& from, const wire::Header& header);
   void drop_unexpected(Matcher& matcher);
   void destroy_closed_contexts();

@@ -3,6 +3,7 @@
 #include <new>
 #include <vector>
 
+#include "base/clock.h"
 #include "protocol/protocol.h"
 #include "protocol/send_control.h"
 
@@ -79,6 +80,7 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
       start_transfer(receive, from, send_id, payload);
     } else {
       accept_eager(receive, from, header, payload, send_id);
+      if (payload.size() > limits_.eager_bytes) consider(from, EagerChoice::kEager, payload.size());
     }
     return;
   }
@@ -101,6 +103,17 @@ void Protocol::on_message(Peer& from, const wire::Header& header, Bytes payload)
     throw;
   }
   ++counters_.unexpected_received;
+  if (payload.size() > limits_.eager_bytes || (header.flags & wire::kOnAdvice) != 0) {
+    from.choice.on_early(header.length());
+    from.channel->advise(from.choice.advice());
+  }
+}
+
+// A message whose sender had the choice to announce it is whole.
+void Protocol::consider(Peer& from, EagerChoice::Way way, std::uint64_t bytes) noexcept {
+  const std::uint32_t before = from.choice.advice();
+  from.choice.on_whole(way, bytes, now_ns());
+  if (from.choice.advice() != before) from.channel->advise(from.choice.advice());
 }
 
 // As if it had never been begun, where there is no memory for that.

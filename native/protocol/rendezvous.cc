@@ -79,6 +79,9 @@ bool Protocol::announce_rendezvous(Operation& send) {
   wire::encode(wire::Rts{send.id()}, rts);
   wire::Header header = send.header;
   header.kind = wire::Kind::kRts;
+  if (send.supply == nullptr && is_announced_on_advice(*send.peer, send.buffer)) {
+    header.flags = wire::kOnAdvice;
+  }
   header.payload_bytes = static_cast<std::uint32_t>(sizeof rts + offers.bytes().size());
   if (!send.peer->channel->try_send(header, Bytes(rts, sizeof rts), offers.bytes())) {
     conceal(send);

@@ -29,15 +29,20 @@ bool Protocol::fits_packet(const Peer& peer, const Buffer& buffer) const noexcep
   const Channel& channel = *peer.channel;
   if (buffer.bytes > channel.max_payload_bytes() - sizeof(wire::EagerSync)) return false;
   return buffer.bytes <= (channel.is_far() ? limits_.far_eager_bytes : limits_.eager_bytes) ||
-         is_quicker_in_packet(peer, buffer);
+         (has_choice(peer, buffer) && !EagerChoice::announces(channel.advice(), buffer.bytes));
 }
 
-// Where the peer has not mapped the buffer, two copies by the processors take less time than one by
-// the kernel, which looks up page after page.
-bool Protocol::is_quicker_in_packet(const Peer& peer, const Buffer& buffer) const noexcept {
-  return buffer.bytes <= limits_.unmapped_eager_bytes && !peer.channel->is_far() &&
-         std::ranges::none_of(peer.movers,
-                              [&](const auto& mover) { return mover->is_mapped(buffer); });
+bool Protocol::is_announced_on_advice(const Peer& peer, const Buffer& buffer) const noexcept {
+  return EagerChoice::announces(peer.channel->advice(), buffer.bytes) && has_choice(peer, buffer);
+}
+
+// Where the peer has not mapped the buffer, two copies by the processors may take less time than
+// one by the kernel, which looks up page after page: the receiver finds out.
+bool Protocol::has_choice(const Peer& peer, const Buffer& buffer) const noexcept {
+  return buffer.bytes > limits_.eager_bytes && buffer.bytes <= limits_.unmapped_eager_bytes &&
+         !peer.channel->is_far() && std::ranges::none_of(peer.movers, [&](const auto& mover) {
+           return mover->is_mapped(buffer);
+         });
 }
 
 // The sender's side of the bound on the receiver's unexpected queue: eager bytes on their way or

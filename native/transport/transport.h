@@ -39,6 +39,11 @@ class Channel {
   virtual void return_credit(std::uint32_t bytes) noexcept = 0;
   virtual std::uint64_t returned_credit() const noexcept = 0;
 
+  // What the receiver tells the sender about messages to come, where the lane has a word for it,
+  // and what the peer told last.
+  virtual void advise(std::uint32_t /*advice*/) noexcept {}
+  virtual std::uint32_t advice() const noexcept { return 0; }
+
   // The peer is gone: when this returns the lane touches no packet of it any more.
   virtual void abandon() noexcept {}
 

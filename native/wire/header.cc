@@ -26,7 +26,7 @@ constexpr Shape shape_of(Kind kind) {
     case Kind::kEagerSync:
       return {sizeof(EagerSync), 0, true, true};
     case Kind::kRts:
-      return {sizeof(Rts), kMoved, true, false, Offers::kMaxBytes};
+      return {sizeof(Rts), kMoved | kOnAdvice, true, false, Offers::kMaxBytes};
     case Kind::kCts:
       return {sizeof(Cts), 0, false, false, Offers::kMaxBytes};
     case Kind::kData:

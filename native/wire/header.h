@@ -26,8 +26,10 @@ enum class Kind : std::uint8_t {
 
 inline constexpr std::uint32_t kMaxNoteBytes = 96;
 
-// Header::flags. On kRts: a message that was announced before has its bytes elsewhere now.
+// Header::flags, on kRts. A message that was announced before has its bytes elsewhere now.
 inline constexpr std::uint8_t kMoved = 1;
+// It would have gone at once, had the receiver not advised otherwise.
+inline constexpr std::uint8_t kOnAdvice = 2;
 
 struct Header {
   Kind kind;

@@ -35,6 +35,7 @@ struct FakePipe {
   };
   std::deque<Packet> packets;
   std::uint64_t credit_returned = 0;
+  std::uint32_t advice = 0;
   std::deque<CopyJob> jobs;
   std::vector<bool> job_in_use;
 };
@@ -86,6 +87,8 @@ class FakeChannel final : public Channel {
   std::size_t max_payload_bytes() const noexcept override { return limits_.payload_bytes; }
   void return_credit(std::uint32_t bytes) noexcept override { in_.credit_returned += bytes; }
   std::uint64_t returned_credit() const noexcept override { return out_.credit_returned; }
+  void advise(std::uint32_t advice) noexcept override { in_.advice = advice; }
+  std::uint32_t advice() const noexcept override { return out_.advice; }
 
  private:
   const FakeLimits& limits_;

@@ -103,6 +103,44 @@ TEST_P(Messages, OfMixedSizesKeepTheirOrder) {
     targets[i].expect(i, targets[i].bytes().size());
 }
 
+// Between the two eager limits the receiver's advice changes while messages are under way.
+TEST_P(Messages, KeepTheirOrderWhileTheSenderIsAdvisedAnew) {
+  Job job(GetParam(), 2);
+  constexpr std::size_t kBytes = 20 * 1024;
+  constexpr std::uint32_t kWindow = 8;
+  const std::uint32_t windows = kSanitized ? 12 : 40;
+  for (std::uint32_t window = 0; window < windows; ++window) {
+    const bool early = window % 16 == 15;  // before its receives
+    std::vector<MessageBytes> messages;
+    std::vector<GuardedBuffer> targets;
+    std::vector<Operation*> operations;
+    messages.reserve(kWindow);
+    targets.reserve(kWindow);
+    const auto receive = [&](std::uint32_t i) {
+      const std::size_t room = i == 3 ? kBytes / 2 : kBytes;
+      targets.emplace_back(room);
+      operations.push_back(&job[1].receive(0, 5, targets.back().buffer()));
+    };
+    for (std::uint32_t i = 0; i < kWindow && !early; ++i)
+      receive(i);
+    for (std::uint32_t i = 0; i < kWindow; ++i) {
+      messages.emplace_back(window * kWindow + i, kBytes);
+      const SendMode mode = i == 5 ? SendMode::kSynchronous : SendMode::kStandard;
+      operations.push_back(&job[0].send(1, 5, messages.back().buffer(), mode));
+    }
+    if (early) {
+      ASSERT_TRUE(job.run_until([&] { return job[1].unexpected_count() != 0; }));
+    }
+    for (std::uint32_t i = 0; i < kWindow && early; ++i)
+      receive(i);
+    ASSERT_TRUE(job.finish(operations)) << "window " << window << " hangs";
+    for (std::uint32_t i = 0; i < kWindow; ++i)
+      targets[i].expect(window * kWindow + i, i == 3 ? kBytes / 2 : kBytes);
+    for (Operation* operation : operations)
+      job[operation->kind == Operation::Kind::kReceive ? 1 : 0].release(*operation);
+  }
+}
+
 TEST_P(Messages, BothWaysAtOnceDoNotBlockEachOther) {
   Job job(GetParam(), 2);
   for (const std::size_t bytes : sizes_over(GetParam())) {

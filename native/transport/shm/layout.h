@@ -39,7 +39,7 @@ struct SegmentHeader {
   HangBoard board;
   linux_driver::LifeMark mark;
 };
-inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000017u;
+inline constexpr std::uint64_t kLayout = 0x6d6d7069'00000018u;
 
 // Small packets lie whole in their descriptor; larger ones point into the slot's payload ring.
 struct alignas(128) Descriptor {
@@ -64,6 +64,7 @@ struct SlotHeader {
   std::atomic<std::uint64_t> credit_returned{0};
   // The consumer cannot reach the producer in turn: nothing of this ring will be read.
   std::atomic<std::uint32_t> refused{0};
+  std::atomic<std::uint32_t> advice{0};  // Channel::advise
   // Written by the producer before it sleeps for want of room.
   alignas(64) std::atomic<std::uint32_t> producer_waits{0};
   CopyJob jobs[kJobs];

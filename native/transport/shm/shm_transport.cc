@@ -212,6 +212,15 @@ std::uint64_t ShmChannel::returned_credit() const noexcept {
   return producer_.header().credit_returned.load(std::memory_order_acquire);
 }
 
+void ShmChannel::advise(std::uint32_t advice) noexcept {
+  if (incoming_ == nullptr) return;
+  incoming_->slot.header().advice.store(advice, std::memory_order_relaxed);
+}
+
+std::uint32_t ShmChannel::advice() const noexcept {
+  return producer_.header().advice.load(std::memory_order_relaxed);
+}
+
 void ShmChannel::want_room(bool wanted) noexcept {
   producer_.header().producer_waits.store(wanted ? 1 : 0, std::memory_order_seq_cst);
 }

@@ -91,6 +91,8 @@ class ShmChannel final : public Channel {
   std::size_t packet_payload_bytes() const noexcept override { return kFragmentBytes; }
   void return_credit(std::uint32_t bytes) noexcept override;
   std::uint64_t returned_credit() const noexcept override;
+  void advise(std::uint32_t advice) noexcept override;
+  std::uint32_t advice() const noexcept override;
   void want_room(bool wanted) noexcept override;
 
   void ring() noexcept { slot_.header().doorbell.ring(true); }
