@@ -67,7 +67,7 @@ class CudaMover final : public Mover {
     bool engines_first = false;              // or takes it where no copy engine may
     bool takes = false;                      // it was told to
     cuda_driver::DeviceAddress array = 0;    // there
-    std::uint64_t opens_until_ns = 0;  // one end's memory, where a stream waits
+    std::uint64_t opens_until_ns = 0;        // one end's memory, where a stream waits
     // One that is pulled.
     std::uint64_t offset = 0;  // in the peer's allocation
     std::shared_ptr<Mapping> mapping;
