@@ -127,6 +127,45 @@ dist.barrier()
     )
 
 
+def test_what_a_dead_rank_has_left_open_is_not_closed_while_a_stream_waits(on_gpus):
+    on_gpus(
+        3,
+        """
+begin()
+limit, size = timedelta(seconds=20), 400_000
+opened = fake_cuda.library().fake_cuda_imports
+if rank == 2:
+    into = tensor(size, 0)
+    work = group.recv([into], 0, 1)
+    dist.barrier()
+    work.wait(limit)
+    group.recv([torch.zeros(1)], 0, 2).wait()
+    os.kill(os.getpid(), signal.SIGKILL)
+if rank == 1:
+    dist.barrier()
+    group.recv([torch.zeros(1)], 0, 8).wait()
+    group.send([tensor(size, 5)], 0, 7).wait(limit)
+else:
+    dist.barrier()
+    group.send([tensor(size, 1)], 2, 1).wait(limit)
+    before = opened()
+    assert before
+    into = tensor(size, 0)
+    group.recv([into], 1, 7).wait()
+    group.send([torch.zeros(1)], 2, 2).wait()
+    assert "PROC_FAILED" in told(group.recv([torch.zeros(1)], 2, 3).wait)
+    time.sleep(0.5)
+    assert not stream.query()
+    assert opened() == before
+    group.send([torch.zeros(1)], 1, 8).wait()
+    ends(stream.query)
+    assert (into.get() == 5).all()
+    ends(lambda: opened() <= before)
+""",
+        killed=[2],
+    )
+
+
 def test_another_stream_and_a_timeout_make_the_program_wait(on_gpus):
     on_gpus(
         2,

@@ -1,6 +1,7 @@
 #include "transport/cuda_ipc/mappings.h"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
 
 #include "base/start_thread.h"
@@ -26,7 +27,7 @@ void Opener::open(std::shared_ptr<Mapping> mapping, const cuda_driver::IpcHandle
     mapping->state_.store(Mapping::State::kRefused, std::memory_order_release);
     return;
   }
-  orders_.push_back({std::move(mapping), handle, std::move(after), {}});
+  orders_.push_back({std::move(mapping), handle, std::move(after), {}, {}, nullptr});
   changed_.notify_one();
 }
 
@@ -43,7 +44,7 @@ void Opener::close(Mapping& mapping) {
     mapping.memory_.queue().defer(std::move(close));
     return;
   }
-  orders_.push_back({{}, {}, {}, std::move(close)});
+  orders_.push_back({{}, {}, {}, std::move(close), mapping.end_, &mapping.memory_.gates()});
   changed_.notify_one();
 }
 
@@ -53,6 +54,24 @@ std::deque<Opener::Order>::iterator Opener::next_order() noexcept {
       return stale->closed.load(std::memory_order_acquire);
     });
   });
+}
+
+// Whether something waits for it to be closed.
+bool Opener::is_in_the_way(const Order& order) const noexcept {
+  return std::ranges::any_of(orders_, [&](const Order& other) {
+    return std::ranges::find(other.after, order.end) != other.after.end();
+  });
+}
+
+// What is to be opened goes first.
+void Opener::put_off(Order order, std::unique_lock<std::mutex>& lock) noexcept {
+  constexpr std::chrono::milliseconds kLater{2};
+  try {
+    orders_.push_back(std::move(order));
+  } catch (const std::bad_alloc&) {  // then it stays open until the process ends
+  }
+  const auto next = next_order();
+  if (next == orders_.end() || next->close) changed_.wait_for(lock, kLater);
 }
 
 void Opener::open(Mapping& mapping, const cuda_driver::IpcHandle& handle) {
@@ -83,6 +102,11 @@ void Opener::run() {
     const auto next = next_order();
     Order order = std::move(*next);
     orders_.erase(next);
+    const bool alone = order.gates != nullptr && order.gates->enter_driver();
+    if (order.close && !alone && !is_in_the_way(order)) {
+      put_off(std::move(order), lock);
+      continue;
+    }
     lock.unlock();
     if (order.close) {
       order.close();
@@ -91,6 +115,7 @@ void Opener::run() {
       order.mapping.reset();
       if (waker_ != nullptr) waker_->wake();
     }
+    if (alone) order.gates->leave_driver();
     lock.lock();
   }
   // Mappings that end with their orders go without a thread.

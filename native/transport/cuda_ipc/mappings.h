@@ -66,7 +66,9 @@ class Mapping {
   std::atomic<State> state_{State::kOpening};
 };
 
-// The thread that opens and closes. It outlives the mappings.
+// The thread that opens and closes. It outlives the mappings. To close may wait for all streams,
+// and keep the driver from those who are to end the wait of one: so while one waits nothing is
+// closed but what has to be before something else can be opened.
 class Opener {
  public:
   ~Opener() { stop(); }
@@ -83,11 +85,15 @@ class Opener {
     std::shared_ptr<Mapping> mapping;  // to be opened
     cuda_driver::IpcHandle handle{};
     Predecessors after;
-    std::function<void()> close;  // or what closes another
+    std::function<void()> close;   // or what closes another
+    std::shared_ptr<Stale> end;    // that one's
+    cuda::Gates* gates = nullptr;  // of the device's process
   };
   void close(Mapping& mapping);
   void run();
   std::deque<Order>::iterator next_order() noexcept;
+  bool is_in_the_way(const Order& order) const noexcept;
+  void put_off(Order order, std::unique_lock<std::mutex>& lock) noexcept;
   void open(Mapping& mapping, const cuda_driver::IpcHandle& handle);
 
   std::mutex mutex_;
