@@ -128,7 +128,7 @@ class Group(CollectiveMethods, dist.ProcessGroup):
     def _check_message(self, name: str, tensor: torch.Tensor, peer: int, tag: int) -> None:
         if not self._open:
             raise errors.destroyed(name, self._id)
-        if self._late:
+        if self._late.pending:
             self._late.raise_first()
         if not (tensor.is_cpu and tensor.layout is _STRIDED):
             tensors.check(tensor, name)

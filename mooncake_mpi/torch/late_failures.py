@@ -13,19 +13,19 @@ class LateFailures:
     """Those of one group, of which its next call raises the first.
 
     A rank that has died fails whatever was under way with it; the program hears of it once.
+
+    Attributes:
+        pending: what the program has yet to hear of, with the rank.
     """
 
     def __init__(self) -> None:
-        self._failures: deque[tuple[int, Exception]] = deque()
+        self.pending: deque[tuple[int, Exception]] = deque()
         self._dead: set[int] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._failures)
 
     def add(self, error: Exception, peer: int) -> None:
         """Keep a failure of an operation with a rank."""
         if peer not in self._dead:
-            self._failures.append((peer, error))
+            self.pending.append((peer, error))
 
     def heard(self, reason: BaseException | None, peer: int) -> None:
         """The program is about to hear why an operation with a rank has failed."""
@@ -34,8 +34,8 @@ class LateFailures:
 
     def raise_first(self) -> None:
         """Raise what the program has not heard of, if there is anything."""
-        while self._failures:
-            peer, error = self._failures.popleft()
+        while self.pending:
+            peer, error = self.pending.popleft()
             if peer not in self._dead:
                 self.heard(error.__cause__, peer)
                 raise error

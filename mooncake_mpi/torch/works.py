@@ -15,7 +15,6 @@ from torch.distributed import Work
 from mooncake_mpi import _native
 from mooncake_mpi.engine import surroundings
 from mooncake_mpi.torch import errors, stream_waits, tensors
-from mooncake_mpi.torch.late_failures import LateFailures
 from mooncake_mpi.torch.stream_waits import DEADLINES
 from mooncake_mpi.torch.tensors import ANY_RANK
 from mooncake_mpi.torch.watcher import WATCHER
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from mooncake_mpi.requests.request import Request
+    from mooncake_mpi.torch.late_failures import LateFailures
 
 _LONGEST_MS = 2**31 - 1
 
@@ -95,7 +95,7 @@ class MessageWork(_Work):
         flat: torch.Tensor | None,
         request: Request,
         timeout_ms: int,
-        late: LateFailures | None = None,
+        late: LateFailures,
     ) -> None:
         super().__init__([tensor])
         self._what = what
@@ -105,7 +105,7 @@ class MessageWork(_Work):
         self._lock = Lock()
         self._ended = False
         self._source = -1
-        self._late = LateFailures() if late is None else late
+        self._late = late
         self._stream_wait: stream_waits.StreamWait | None = None
         self._given_up = ""
         # Of a receive from any rank the end of one process alone is no end.

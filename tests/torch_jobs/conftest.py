@@ -8,8 +8,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS))
+
+import fake_cuda
 
 pytest.importorskip("torch")
 
@@ -41,6 +47,50 @@ EPILOGUE = """
 assert "mpi4py" not in sys.modules, "mpi4py"
 """
 
+
+#: Tensors of GPUs, on a libcuda that needs none.
+ARRAYS = f"""
+sys.path.insert(0, {str(TESTS)!r})
+import fake_cuda
+import numpy as np
+from mooncake_mpi.torch import stream_waits
+
+class Device(int):
+    type = "cuda"
+
+class Tensor(fake_cuda.Array):
+    '''As much of a tensor of a GPU as messages ask for.'''
+    layout, is_cpu, requires_grad = torch.strided, False, False
+
+    def __init__(self, size, value):
+        super().__init__(size, "u1")
+        self.device = Device(0)
+        self.set(value)
+
+    def is_contiguous(self): return True
+    def is_neg(self): return False
+    def is_conj(self): return False
+    def data_ptr(self): return self.ptr
+
+stream, another = fake_cuda.Stream(0), fake_cuda.Stream(0)
+current = [stream]
+stream_waits.current_stream = lambda tensor: current[0].handle
+
+def tensor(size, value):
+    return Tensor(size, value)
+
+def ends(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+group = None
+def begin(timeout=60):
+    global group
+    meet(timeout)
+    group = dist.group.WORLD
+"""
 
 #: Imports torch once, and forks the processes.
 START = """
@@ -115,5 +165,20 @@ def well(ranks):
         for rank, one in enumerate(ended):
             assert one.status == 0, f"rank {rank}: {one.status}\n{one.output}"
         return [one.output for one in ended]
+
+    return run
+
+
+@pytest.fixture
+def on_gpus(ranks):
+    """Runs a program on so many processes, which have arrays; those not ``killed`` end well."""
+
+    def run(size, text, killed=()):
+        variables = {
+            "MOONCAKE_MPI_CUDA_LIBRARY": str(fake_cuda.path()),
+            "MOONCAKE_MPI_TORCH_STREAM_SENDS": "1",
+        }
+        for rank, one in enumerate(ranks(size, ARRAYS + text, variables)):
+            assert one.status == (-9 if rank in killed else 0), f"rank {rank}: {one.output}"
 
     return run

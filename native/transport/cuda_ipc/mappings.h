@@ -87,7 +87,7 @@ class Opener {
     Predecessors after;
     std::function<void()> close;   // or what closes another
     std::shared_ptr<Stale> end;    // that one's
-    cuda::Gates* gates = nullptr;  // of the device's process
+    cuda::Gates* gates = nullptr;  // of the streams that may wait
   };
   void close(Mapping& mapping);
   void run();
